@@ -1,0 +1,82 @@
+"""A study's configuration: frozen dataclasses, one a concern. The command line shows them, a run records them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Option = tyro.conf.arg
+
+EncoderSize = Literal["tiny", "small", "resnet9"]
+TextEncoderKind = Literal["pooled", "transformer"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The data: images, captions, splits."""
+
+    source: Annotated[str, Option(name="data", metavar="shapes|cifar10|FILE.npz")] = "shapes"
+    """Where images and labels come from."""
+    data_dir: Annotated[Path | None, Option(metavar="DIR")] = None
+    """A prepared TFDS directory, or where to prepare one (default: $TFDS_DATA_DIR, else TFDS's own)."""
+    captions: Annotated[str, Option(metavar="NAME|FILE")] = "default"
+    """A caption channel, or a CSV or Parquet file with the columns id and caption."""
+    audio: bool = False
+    """Add the third modality of `shapes`, a small spectrogram-like grid."""
+    train_size: Annotated[int | None, Option(metavar="N")] = None
+    """Keep only N examples for training and validation together, balanced over classes."""
+    test_size: Annotated[int | None, Option(metavar="N")] = None
+    """Keep only N test examples, balanced over classes."""
+    validation_fraction: float = 0.1
+    """The part of the training data that is held out, where the data bring no validation split."""
+    data_seed: int = 0
+    """Seeds the split and the captions; runs that share it are paired."""
+    cache_dir: Annotated[Path | None, Option(metavar="DIR")] = None
+    """Where decoded images are kept (default: $FUSION_BENCH_CACHE_DIR, else the user's cache directory)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The encoders, the same in every strategy."""
+
+    encoder: EncoderSize = "tiny"
+    """Size of every encoder: tiny for a quick table, small for studies on a CPU, resnet9 for accelerators."""
+    text_encoder: TextEncoderKind = "pooled"
+    """How a text becomes features: the mean of its word embeddings, or a small transformer."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What layers compute in; auto is float32 on a CPU, bfloat16 elsewhere. Parameters are float32 always."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The budget and the optimiser, the same for every strategy."""
+
+    epochs: int = 8
+    batch_size: int = 128
+    learning_rate: float = 0.005
+    """Peak of the schedule."""
+    schedule: Literal["one-cycle", "cosine"] = "one-cycle"
+    """one-cycle rises for a quarter of the steps, then falls along a cosine; cosine only falls."""
+    weight_decay: float = 0.05
+    """AdamW's, on matrices and kernels only."""
+    label_smoothing: float = 0.1
+    augment: bool = True
+    """Flip and translate images at random."""
+    select: Literal["best", "last"] = "best"
+    """Test the epoch with the best validation accuracy, or the last one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """One study: strategies × seeds on one dataset."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    strategies: Annotated[str, Option(metavar="a,b|canonical|all")] = "canonical"
+    """Names, comma-separated; an option of a strategy follows a colon: tensor:width=8."""
+    seeds: Annotated[int, Option(metavar="N")] = 3
+    """Number of seeds; every strategy is trained with each."""
+    out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")
+    """Where runs and tables go. A run that is complete there is not repeated."""

@@ -1,0 +1,1 @@
+"""Sources of images, the caption channel, the tokenizer, and augmentation."""

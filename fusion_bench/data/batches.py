@@ -1,0 +1,109 @@
+"""The dataset on the device, and a batch of it: gathered, augmented and normalised inside the compiled program."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key, Num
+
+from fusion_bench.data.dataset import PAD, Dataset, Modality
+
+MAX_SHIFT = 4
+"""How far an image is translated at most, in pixels per 32 of height: the usual augmentation of CIFAR-10."""
+
+
+class ModalityBatch(NamedTuple):
+    """One modality of a batch.
+
+    Attributes:
+      values: grid, float [batch, height, width, channel]; tokens, int [batch, token]; vector, float
+        [batch, feature]. Floats are standardised with the training data's mean and deviation.
+      mask: True where there is a token, [batch, token]; None for grids and vectors.
+    """
+
+    values: Num[Array, "batch *shape"]
+    mask: Bool[Array, "batch token"] | None = None
+
+
+Inputs = Mapping[str, ModalityBatch]
+
+
+class DeviceModality(NamedTuple):
+    """All examples of one modality, as stored, and what standardises them (empty for tokens)."""
+
+    values: Num[Array, "example *shape"]
+    mean: Float[Array, " channel"]
+    deviation: Float[Array, " channel"]
+
+
+class DeviceData(NamedTuple):
+    """A dataset in device memory: uint8 grids, int32 tokens. Passed to compiled programs, never closed over."""
+
+    modalities: Mapping[str, DeviceModality]
+    labels: Int[Array, " example"]
+
+
+def to_device(dataset: Dataset, labels: np.ndarray | None = None) -> DeviceData:
+    """Puts a dataset on the default device.
+
+    Args:
+      dataset: its training split gives the means and deviations.
+      labels: what to train on, int [example]; `dataset.labels` by default.
+    """
+    train = dataset.splits["train"]
+    modalities = {name: _to_device(modality, train) for name, modality in dataset.modalities.items()}
+    return DeviceData(modalities, jnp.asarray(dataset.labels if labels is None else labels, jnp.int32))
+
+
+def _to_device(modality: Modality, train: np.ndarray) -> DeviceModality:
+    if modality.kind == "tokens":
+        return DeviceModality(jnp.asarray(modality.values), jnp.zeros(0), jnp.ones(0))
+    examples = modality.values[train].reshape(-1, modality.values.shape[-1])
+    mean, deviation = examples.mean(0, dtype=np.float64), examples.std(0, dtype=np.float64)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+    return DeviceModality(
+        jnp.asarray(modality.values), jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32)
+    )
+
+
+def gather(data: DeviceData, indices: Int[Array, " batch"]) -> tuple[Inputs, Int[Array, " batch"]]:
+    """Returns the inputs and labels of the examples at `indices`."""
+    inputs = {name: _gather(modality, indices) for name, modality in data.modalities.items()}
+    return inputs, data.labels[indices]
+
+
+def _gather(modality: DeviceModality, indices: Int[Array, " batch"]) -> ModalityBatch:
+    values = modality.values[indices]
+    if jnp.issubdtype(values.dtype, jnp.signedinteger):
+        return ModalityBatch(values, values != PAD)
+    return ModalityBatch((values.astype(jnp.float32) - modality.mean) / modality.deviation)
+
+
+def augment(inputs: Inputs, key: Key[Array, ""]) -> Inputs:
+    """Flips and translates images at random; all else, and the audio grid, stays as it is.
+
+    The draws depend on the key and the modality's name alone, so every strategy sees the same images.
+    """
+    if "image" not in inputs:
+        return inputs
+    image = inputs["image"]
+    return {**inputs, "image": image._replace(values=augment_images(image.values, key))}
+
+
+def augment_images(
+    images: Float[Array, "batch height width channel"], key: Key[Array, ""]
+) -> Float[Array, "batch height width channel"]:
+    """Flips half of the images left to right and moves each by up to an eighth of its size, mirrored at the edges."""
+    batch, height, width, _ = images.shape
+    reach = max(1, MAX_SHIFT * height // 32)
+    key_flip, key_shift = jax.random.split(key)
+    flip = jax.random.bernoulli(key_flip, shape=(batch,))
+    rows, columns = jax.random.randint(key_shift, (2, batch), 0, 2 * reach + 1)
+    images = jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
+    padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    crop = jax.vmap(lambda image, row, column: lax.dynamic_slice_in_dim(
+        lax.dynamic_slice_in_dim(image, row, height, 0), column, width, 1))
+    return crop(padded, rows, columns)

@@ -1,0 +1,97 @@
+"""Decoded arrays kept on disk, so that a study starts at once from the second time on."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+MANIFEST = "manifest.json"
+
+
+def cache_directory(cache_dir: Path | None) -> Path:
+    """Returns the directory of the cache: as given, else $FUSION_BENCH_CACHE_DIR, else the user's own."""
+    if cache_dir is not None:
+        return cache_dir
+    from_environment = os.environ.get("FUSION_BENCH_CACHE_DIR")
+    return Path(from_environment) if from_environment else Path(platformdirs.user_cache_dir("fusion_bench"))
+
+
+def files_stamp(directory: Path) -> str:
+    """Returns a digest of the names, sizes and modification times of the files of a directory."""
+    rows = [
+        f"{path.name} {status.st_size} {status.st_mtime_ns}"
+        for path in sorted(directory.iterdir())
+        if (status := path.stat())
+    ]
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def cached_arrays(
+    entry: Path, stamp: str, build: Callable[[], Mapping[str, np.ndarray]]
+) -> Mapping[str, np.ndarray]:
+    """Returns the arrays of a cache entry; builds and keeps them where it is missing, stale or damaged.
+
+    Args:
+      entry: the directory of this entry; the directory that holds it is made, readable by its owner alone.
+      stamp: says what the arrays were made from; an entry with another stamp is replaced.
+      build: makes the arrays, by name; none of them of Python objects.
+    """
+    arrays = _read(entry, stamp)
+    if arrays is not None:
+        return arrays
+    arrays = build()
+    try:
+        _write(entry, stamp, arrays)
+    except OSError as error:
+        warnings.warn(f"decoded images are not kept for next time: {error}", stacklevel=2)
+    return arrays
+
+
+def _read(entry: Path, stamp: str) -> dict[str, np.ndarray] | None:
+    try:
+        manifest = json.loads((entry / MANIFEST).read_text())
+        if manifest["stamp"] != stamp:
+            return None
+        arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in manifest["checksums"]}
+        intact = all(_checksum(arrays[name]) == value for name, value in manifest["checksums"].items())
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        SyntaxError,
+    ):  # all that a damaged file can raise
+        return None
+    return arrays if intact else None
+
+
+def _write(entry: Path, stamp: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes to a directory of its own and moves it into place, so that no reader ever sees a part."""
+    entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=entry.parent, prefix=f".{entry.name}-") as scratch:
+        fresh, old = Path(scratch, "fresh"), Path(scratch, "old")
+        fresh.mkdir()
+        for name, array in arrays.items():
+            np.save(fresh / f"{name}.npy", array, allow_pickle=False)
+        manifest = {"stamp": stamp, "checksums": {name: _checksum(array) for name, array in arrays.items()}}
+        (fresh / MANIFEST).write_text(json.dumps(manifest))
+        if entry.is_dir():  # a directory that is not empty cannot be replaced, only moved aside
+            entry.replace(old)
+        elif entry.exists():
+            entry.unlink()
+        fresh.replace(entry)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _checksum(array: np.ndarray) -> int:
+    header = zlib.crc32(f"{array.dtype.str} {array.shape}".encode())
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, header)

@@ -1,0 +1,148 @@
+"""What every source of data gives: named modalities, labels, splits, and a fingerprint of all of it."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from fusion_bench.data.captions import Channel
+
+Kind = Literal["grid", "tokens", "vector"]
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+PAD = 0
+"""The token id that stands for no token: a token's mask is `values != PAD`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModalitySpec:
+    """What a model must know of one modality to be built: its kind, the shape of one example, its vocabulary."""
+
+    kind: Kind
+    shape: tuple[int, ...]
+    vocabulary_size: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a model must know of a dataset to be built: its modalities by name, and the number of classes."""
+
+    modalities: Mapping[str, ModalitySpec]
+    num_classes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Modality:
+    """One modality of every example.
+
+    Attributes:
+      kind: "grid" (an image or a spectrogram), "tokens" (words) or "vector" (features).
+      values: grid, uint8 in 0..255 or float32, [example, height, width, channel];
+        tokens, int32, [example, token], padded with `PAD`; vector, float32, [example, feature].
+      vocabulary_size: number of token ids, for tokens only.
+    """
+
+    kind: Kind
+    values: np.ndarray
+    vocabulary_size: int | None = None
+
+    @property
+    def spec(self) -> ModalitySpec:
+        return ModalitySpec(self.kind, self.values.shape[1:], self.vocabulary_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class RawDataset:
+    """What a source gives before captions are drawn and validation is cut from training data.
+
+    Attributes:
+      name: as in the tables, for example "cifar10".
+      modalities: by name; those that the source itself has.
+      labels: the class y of each example, int32 [example].
+      class_names: by label.
+      split: "train", "validation" or "test" for each example, a string array [example].
+      description: where the data come from, one line; shown beside every number.
+    """
+
+    name: str
+    modalities: Mapping[str, Modality]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    split: np.ndarray
+    description: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Captions:
+    """The captions of a dataset, as text.
+
+    Attributes:
+      texts: one caption an example.
+      tokenizer: trained on the training captions; turns raw text into the dataset's tokens.
+      channel: what the captions were drawn from; None if they came from a file.
+      words: index of the informative word w in `channel.words`, int32 [example]; None without a channel.
+      shifts: the shift k, int32 [example]; None without a channel.
+    """
+
+    texts: tuple[str, ...]
+    tokenizer: "tokenizers.Tokenizer"
+    channel: "Channel | None" = None
+    words: np.ndarray | None = None
+    shifts: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Everything a study trains and tests on, in host memory.
+
+    Attributes:
+      name: as in the tables.
+      modalities: by name; two or more.
+      labels: what is predicted, the target t, int32 [example].
+      classes: the class y, int32 [example]; differs from `labels` only where a caption channel shifts it.
+      class_names: by label.
+      splits: indices of the examples of "train", "validation" and "test", int32 each.
+      captions: None where the dataset brought its own tokens.
+      description: where the data come from, one line.
+    """
+
+    name: str
+    modalities: Mapping[str, Modality]
+    labels: np.ndarray
+    classes: np.ndarray
+    class_names: tuple[str, ...]
+    splits: Mapping[Split, np.ndarray]
+    captions: Captions | None = None
+    description: str = ""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def task(self) -> Task:
+        specs = {name: modality.spec for name, modality in self.modalities.items()}
+        return Task(specs, self.num_classes)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every byte that a result can depend on: modalities, labels, classes and splits."""
+        digest = hashlib.sha256()
+        arrays = {
+            **{f"modality/{name}": modality.values for name, modality in self.modalities.items()},
+            **{f"split/{name}": indices for name, indices in self.splits.items()},
+            "labels": self.labels,
+            "classes": self.classes,
+        }
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(array.data)
+        return digest.hexdigest()

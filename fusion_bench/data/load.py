@@ -1,0 +1,68 @@
+"""From a configuration to a dataset: images, splits, captions, tokens."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fusion_bench.config import DataConfig
+from fusion_bench.data import caption_file, captions, sources, splits, tokenizer
+from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
+
+TEXT = "text"
+"""The name of the modality that captions become."""
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """Loads images, cuts the splits, lays captions over them and turns these into tokens.
+
+    Determined by `config` and the files it names alone. A source that brings a modality `text` of its own
+    keeps it, and `config.captions` is not used.
+
+    Raises:
+      UserError: the source, its files, the split sizes or the captions are not as they should be.
+    """
+    raw = sources.load_raw(config)
+    indices = splits.split(
+        raw,
+        validation_fraction=config.validation_fraction,
+        train_size=config.train_size,
+        test_size=config.test_size,
+        seed=config.data_seed,
+    )
+    modalities, labels, text = dict(raw.modalities), raw.labels, None
+    if TEXT not in raw.modalities:
+        text, labels = _captions(config, raw, indices["train"])
+        modalities[TEXT] = _tokens(text, indices["train"])
+    return Dataset(
+        name=raw.name,
+        modalities=modalities,
+        labels=labels,
+        classes=raw.labels,
+        class_names=raw.class_names,
+        splits=indices,
+        captions=text,
+        description=raw.description,
+    )
+
+
+def _captions(config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[Captions, np.ndarray]:
+    """Returns the captions and the target of each example."""
+    if caption_file.is_caption_file(config.captions):
+        texts = caption_file.read_captions(Path(config.captions), len(raw.labels))
+        return Captions(texts, _trained_tokenizer(texts, train)), raw.labels
+    channel = captions.make_channel(config.captions, raw.class_names)
+    drawn = captions.sample(channel, raw.labels, config.data_seed)
+    texts = captions.write_captions(channel, drawn, config.data_seed)
+    text = Captions(texts, _trained_tokenizer(texts, train), channel, drawn.words, drawn.shifts)
+    return text, drawn.targets
+
+
+def _trained_tokenizer(texts: tuple[str, ...], train: np.ndarray):
+    return tokenizer.train_tokenizer(texts[i] for i in train)
+
+
+def _tokens(text: Captions, train: np.ndarray) -> Modality:
+    """Tokenises every caption; the longest training caption sets the length."""
+    encoded = tokenizer.encode(text.tokenizer, text.texts)
+    length = int(np.count_nonzero(encoded[train], axis=1).max())
+    return Modality("tokens", encoded[:, :length], text.tokenizer.get_vocab_size())

@@ -1,0 +1,1 @@
+"""Fusion strategies behind one interface: a folder a family, a file an operator."""

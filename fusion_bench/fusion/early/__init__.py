@@ -1,0 +1,1 @@
+"""Early fusion: raw inputs are joined, then go through one encoder."""

@@ -1,0 +1,105 @@
+"""Early fusion on one grid: every other modality laid over the image as further channels."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Inexact
+
+from fusion_bench.data.batches import Inputs, ModalityBatch
+from fusion_bench.data.dataset import ModalitySpec
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.interface import Blueprint, Outputs, Strategy
+from fusion_bench.fusion.registry import register
+from fusion_bench.models.encoders import GridEncoder, WordEmbedding
+from fusion_bench.models.layers import masked_mean
+
+
+@register(
+    "early-channel",
+    family="early",
+    reference="input-level fusion: Barnum et al. 2020, arXiv:2011.07191; text broadcast as in StackGAN, 1612.03242",
+    canonical=True,
+)
+class EarlyChannel(Strategy):
+    """One CNN over the image with each other modality laid over it as channels.
+
+    A text becomes the mean of its word embeddings and a vector a linear map of itself, either one repeated at
+    every pixel; a further grid is resized to the image's.
+    """
+
+    def __init__(self, blueprint: Blueprint, *, channels: int = 16):
+        specs = blueprint.task.modalities
+        self.base = _base_grid(specs)
+        others = [name for name in specs if name != self.base]
+        self.embeddings = nnx.Dict(
+            {
+                name: make_channels(
+                    specs[name], channels, dtype=blueprint.dtype, rngs=blueprint.rngs(f"channels/{name}")
+                )
+                for name in others
+                if specs[name].kind != "grid"
+            }
+        )
+        height, width, depth = specs[self.base].shape
+        depth += sum(specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in others)
+        self.encoder = GridEncoder(
+            ModalitySpec("grid", (height, width, depth)),
+            blueprint.widths,
+            dtype=blueprint.dtype,
+            rngs=blueprint.rngs(f"encoder/{self.base}"),
+        )
+        self.head = blueprint.head(self.encoder.features)
+
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        grid = inputs[self.base].values
+        layers = [grid]
+        for name, batch in inputs.items():
+            if name in self.embeddings:
+                layers.append(lay_over(self.embeddings[name](batch), grid))
+            elif name != self.base:
+                layers.append(jax.image.resize(batch.values, (*grid.shape[:3], batch.values.shape[-1]), "linear"))
+        joint = jnp.concatenate([layer.astype(grid.dtype) for layer in layers], axis=-1)
+        return Outputs(self.head(self.encoder(ModalityBatch(joint)).pooled))
+
+
+class TextChannels(nnx.Module):
+    """Mean of the word embeddings."""
+
+    def __init__(self, spec: ModalitySpec, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.embed = WordEmbedding(spec, channels, dtype=dtype, rngs=rngs)
+
+    def __call__(self, batch: ModalityBatch) -> Inexact[Array, "batch channel"]:
+        return masked_mean(self.embed(batch.values), batch.mask)
+
+
+class VectorChannels(nnx.Module):
+    """A linear map of the vector."""
+
+    def __init__(self, spec: ModalitySpec, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.project = nnx.Linear(spec.shape[0], channels, dtype=dtype, rngs=rngs)
+
+    def __call__(self, batch: ModalityBatch) -> Inexact[Array, "batch channel"]:
+        return self.project(batch.values)
+
+
+def make_channels(
+    spec: ModalitySpec, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> TextChannels | VectorChannels:
+    """Returns the module that turns a text or a vector into channels."""
+    make = TextChannels if spec.kind == "tokens" else VectorChannels
+    return make(spec, channels, dtype=dtype, rngs=rngs)
+
+
+def lay_over(
+    channels: Inexact[Array, "batch channel"], grid: Inexact[Array, "batch height width _"]
+) -> Inexact[Array, "batch height width channel"]:
+    """Repeats a vector at every pixel of a grid."""
+    return jnp.broadcast_to(channels[:, None, None, :], (*grid.shape[:3], channels.shape[-1]))
+
+
+def _base_grid(specs) -> str:
+    """Returns the grid with the most pixels: the one that the others are laid over."""
+    grids = [name for name, spec in specs.items() if spec.kind == "grid"]
+    if not grids:
+        raise UserError("early-channel lays modalities over a grid; these data have none")
+    return max(grids, key=lambda name: specs[name].shape[0] * specs[name].shape[1])

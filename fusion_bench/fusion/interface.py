@@ -1,0 +1,157 @@
+"""What every fusion strategy is: built from a blueprint, called with the modalities of a batch, gives class scores."""
+
+import dataclasses
+import zlib
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Inexact, Int, Key
+
+from fusion_bench.config import ModelConfig
+from fusion_bench.data.batches import Inputs
+from fusion_bench.data.dataset import Task
+from fusion_bench.models.encoders import WIDTHS, Encoder, Widths, compute_dtype, make_encoder
+from fusion_bench.models.layers import Head
+
+
+class Outputs(NamedTuple):
+    """What a strategy returns.
+
+    Attributes:
+      logits: class scores, float32 [batch, class].
+      by_modality: scores of each modality alone, where the strategy has them.
+    """
+
+    logits: Float[Array, "batch class"]
+    by_modality: Mapping[str, Float[Array, "batch class"]] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Blueprint:
+    """All that a strategy is built from: the task, the widths, and a key from which each part draws its own.
+
+    A part's initial values depend on the key and the part's name alone, not on what else is built or in which
+    order: with one key, the encoder of a modality starts the same in every strategy.
+    """
+
+    task: Task
+    config: ModelConfig
+    key: Key[Array, ""]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.task.modalities)
+
+    @property
+    def widths(self) -> Widths:
+        return WIDTHS[self.config.encoder]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return compute_dtype(self.config)
+
+    def rngs(self, part: str) -> nnx.Rngs:
+        """Returns the random streams of the part of this name."""
+        return nnx.Rngs(jax.random.fold_in(self.key, zlib.crc32(part.encode())))
+
+    def encoder(self, modality: str) -> Encoder:
+        """Returns the encoder of a modality."""
+        spec = self.task.modalities[modality]
+        return make_encoder(spec, self.config, dtype=self.dtype, rngs=self.rngs(f"encoder/{modality}"))
+
+    def head(self, in_features: int, name: str = "joint") -> Head:
+        """Returns a head over features of this width."""
+        return Head(
+            in_features, self.widths.hidden, self.task.num_classes, dtype=self.dtype, rngs=self.rngs(f"head/{name}")
+        )
+
+    def linear(self, in_features: int, out_features: int, name: str) -> nnx.Linear:
+        """Returns a linear map with bias, initialised by its name."""
+        return nnx.Linear(in_features, out_features, dtype=self.dtype, rngs=self.rngs(name))
+
+
+class Strategy(nnx.Module):
+    """A fusion strategy. Subclasses take a `Blueprint` and their own options, as keyword arguments with defaults."""
+
+    @abstractmethod
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        """Returns class scores.
+
+        Args:
+          inputs: the modalities of a batch, by name.
+          rngs: random streams for dropout and the like, while training; None in evaluation.
+        """
+
+    def loss(
+        self, outputs: Outputs, labels: Int[Array, " batch"], *, label_smoothing: float
+    ) -> Float[Array, ""]:
+        """Mean cross-entropy of the joint scores, in nats; strategies with another objective override it."""
+        return smoothed_cross_entropy(outputs.logits, labels, label_smoothing)
+
+
+class FeatureFusion(Strategy):
+    """An encoder for each modality, their pooled features joined by `join`, and one head over the result.
+
+    A subclass builds what its join needs, and `self.head = blueprint.head(width of the joint feature)`.
+    """
+
+    head: Head
+
+    def __init__(self, blueprint: Blueprint):
+        self.encoders = nnx.Dict({name: blueprint.encoder(name) for name in blueprint.modalities})
+
+    @property
+    def feature_widths(self) -> dict[str, int]:
+        """The width of each modality's pooled feature h_m."""
+        return {name: encoder.features for name, encoder in self.encoders.items()}
+
+    @abstractmethod
+    def join(self, features: Mapping[str, Inexact[Array, "batch _"]]) -> Inexact[Array, "batch joint"]:
+        """Returns the joint feature of the pooled features h_m of all modalities."""
+
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        features = {name: encoder(inputs[name]).pooled for name, encoder in self.encoders.items()}
+        return Outputs(self.head(self.join(features)))
+
+
+class PosthocFusion(Strategy):
+    """Joins models that were trained one modality at a time, and trains nothing itself.
+
+    `members` are the unimodal strategies; after their trained states are put in, `fit` sets what the join needs
+    from validation data.
+    """
+
+    members: nnx.Dict
+
+    @abstractmethod
+    def fit(
+        self, logits: Mapping[str, Array], labels: Int[Array, " example"], prior: Float[Array, " class"]
+    ) -> None:
+        """Fits the join.
+
+        Args:
+          logits: scores of each member on the validation split, [example, class].
+          labels: of the validation split.
+          prior: frequency of each class in the training split.
+        """
+
+    @abstractmethod
+    def join(self, logits: Mapping[str, Float[Array, "batch class"]]) -> Float[Array, "batch class"]:
+        """Returns the joint scores of the members' scores."""
+
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        logits = {name: member(inputs).logits for name, member in self.members.items()}
+        return Outputs(self.join(logits), logits)
+
+
+def smoothed_cross_entropy(
+    logits: Float[Array, "batch class"], labels: Int[Array, " batch"], label_smoothing: float
+) -> Float[Array, ""]:
+    """Mean over the batch of -Σ_c q_c log softmax(logits)_c, q = (1 - ε) onehot + ε / C; in nats."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean()

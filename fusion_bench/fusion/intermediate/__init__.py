@@ -1,0 +1,1 @@
+"""Intermediate fusion: an encoder for each modality, features joined, one head."""

@@ -1,0 +1,23 @@
+"""Concatenation: the usual intermediate fusion."""
+
+import jax.numpy as jnp
+
+from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.registry import register
+
+
+@register(
+    "concat",
+    family="intermediate",
+    reference="Ngiam et al., Multimodal Deep Learning, ICML 2011",
+    canonical=True,
+)
+class Concat(FeatureFusion):
+    """Features side by side: [h_1; …; h_M]."""
+
+    def __init__(self, blueprint: Blueprint):
+        super().__init__(blueprint)
+        self.head = blueprint.head(sum(self.feature_widths.values()))
+
+    def join(self, features):
+        return jnp.concatenate(list(features.values()), axis=-1)

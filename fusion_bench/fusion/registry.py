@@ -1,0 +1,187 @@
+"""The strategies by name. A file in a family's folder registers its class; nothing else has to know of it."""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from fusion_bench.data.dataset import Task
+from fusion_bench.errors import UserError, unknown_name
+from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
+
+Family = Literal["unimodal", "early", "intermediate", "tensor", "late"]
+FAMILIES: tuple[Family, ...] = ("unimodal", "early", "intermediate", "tensor", "late")
+DEFAULT_MODALITIES = ("image", "text")
+
+
+@dataclasses.dataclass(frozen=True)
+class Registration:
+    """One registered strategy.
+
+    Attributes:
+      name: as on the command line.
+      family: where it joins.
+      reference: the paper it comes from, or what it is.
+      make: the class, called with a blueprint and options.
+      canonical: whether it is one of the set that is run by default.
+      modality: the only one that it reads; None for a fusion strategy.
+      baseline: the family of unimodal strategies that it is compared with, by the ending of their names.
+    """
+
+    name: str
+    family: Family
+    reference: str
+    make: Callable[..., Strategy]
+    canonical: bool = False
+    modality: str | None = None
+    baseline: str = "only"
+
+    @property
+    def summary(self) -> str:
+        """First line of the class's docstring."""
+        return (inspect.getdoc(self.make) or "").partition("\n")[0]
+
+    @property
+    def is_posthoc(self) -> bool:
+        return isinstance(self.make, type) and issubclass(self.make, PosthocFusion)
+
+    @property
+    def options(self) -> Mapping[str, inspect.Parameter]:
+        """The strategy's own options: its keyword-only arguments."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "modality"}
+
+    def build(self, blueprint: Blueprint, options: Mapping[str, Any]) -> Strategy:
+        """Returns the strategy's module for the blueprint's task."""
+        if self.modality is not None:
+            return self.make(blueprint, modality=self.modality, **options)
+        return self.make(blueprint, **options)
+
+
+_REGISTRY: dict[str, Registration] = {}
+
+
+def register(
+    name: str, *, family: Family, reference: str, canonical: bool = False, baseline: str = "only"
+) -> Callable[[type], type]:
+    """Decorates the class of a strategy.
+
+    Args:
+      name: as on the command line. With "{modality}" in it, one strategy for each modality of the data, whose
+        class takes the keyword `modality`.
+      family: where it joins.
+      reference: the paper it comes from.
+      canonical: whether the default run includes it.
+      baseline: "only", or "token-only" where the fair unimodal baseline is the joint transformer on one modality.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+
+    def decorate(cls: type) -> type:
+        taken = _REGISTRY.get(name)
+        if taken is not None and taken.make is not cls:
+            raise ValueError(f"strategy {name!r} is registered twice: {taken.make} and {cls}")
+        _REGISTRY[name] = Registration(name, family, reference, cls, canonical, baseline=baseline)
+        return cls
+
+    return decorate
+
+
+@functools.cache
+def _import_families() -> None:
+    """Imports every file of every family's folder, so that each registers itself."""
+    package = importlib.import_module("fusion_bench.fusion")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+
+
+def strategies(modalities: Iterable[str] = DEFAULT_MODALITIES) -> dict[str, Registration]:
+    """Returns every strategy for data with these modalities, by name, in the order of the families."""
+    _import_families()
+    found = []
+    for registration in _REGISTRY.values():
+        if "{modality}" not in registration.name:
+            found.append(registration)
+            continue
+        for modality in modalities:
+            name = registration.name.format(modality=modality)
+            found.append(dataclasses.replace(registration, name=name, modality=modality))
+    found.sort(key=lambda r: (FAMILIES.index(r.family), not r.canonical))
+    return {registration.name: registration for registration in found}
+
+
+@dataclasses.dataclass(frozen=True)
+class StrategySpec:
+    """A strategy with its options, as asked for: `tensor` or `tensor:width=8`."""
+
+    registration: Registration
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The name with the options that differ from the defaults, as on the command line."""
+        return ":".join([self.registration.name, *(f"{k}={v}" for k, v in sorted(self.options.items()))])
+
+    @property
+    def resolved_options(self) -> dict[str, Any]:
+        """All options, with their defaults."""
+        defaults = {name: p.default for name, p in self.registration.options.items()}
+        return {**defaults, **self.options}
+
+    def build(self, blueprint: Blueprint) -> Strategy:
+        return self.registration.build(blueprint, self.options)
+
+
+def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
+    """Reads a comma-separated list of strategies; "canonical" and "all" stand for sets of them.
+
+    Args:
+      text: for example "canonical", "image-only,tensor:width=8" or "canonical,image-token-only".
+      task: its modalities decide which unimodal baselines there are.
+
+    Raises:
+      UserError: a name, an option or a value is not right.
+    """
+    known = strategies(task.modalities)
+    chosen: dict[str, StrategySpec] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, *settings = item.split(":")
+        if name in ("canonical", "all"):
+            group = [StrategySpec(r) for r in known.values() if r.canonical or name == "all"]
+        elif name in known:
+            group = [StrategySpec(known[name], dict(_parse_option(known[name], s) for s in settings))]
+        else:
+            raise unknown_name("strategy", name, [*known, "canonical", "all"])
+        chosen.update({spec.label: spec for spec in group})
+    if not chosen:
+        raise UserError("no strategy is named; choose from " + ", ".join([*known, "canonical", "all"]))
+    return tuple(chosen.values())
+
+
+def _parse_option(registration: Registration, setting: str) -> tuple[str, Any]:
+    name, _, value = setting.partition("=")
+    options = registration.options
+    if not options:
+        raise UserError(f"strategy {registration.name!r} has no options, got {setting!r}")
+    if name not in options:
+        raise unknown_name(f"option of {registration.name}", name, options)
+    kind = type(options[name].default)
+    try:
+        return name, _PARSERS[kind](value)
+    except (KeyError, ValueError):
+        raise UserError(
+            f"option {name} of {registration.name} takes {kind.__name__}, for example "
+            f"{registration.name}:{name}={options[name].default}; got {setting!r}"
+        ) from None
+
+
+_PARSERS: Mapping[type, Callable[[str], Any]] = {
+    int: int,
+    float: float,
+    str: str,
+    bool: lambda value: {"true": True, "false": False}[value.lower()],
+}

@@ -1,0 +1,37 @@
+"""Tensor fusion network: the outer product of all modalities' features."""
+
+import functools
+
+import jax.numpy as jnp
+from flax import nnx
+
+from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.registry import register
+
+
+@register("tensor", family="tensor", reference="TFN: Zadeh et al. 2017, arXiv:1707.07250", canonical=True)
+class Tensor(FeatureFusion):
+    """Outer product of features with a 1 appended: vec([1; z_1] ⊗ … ⊗ [1; z_M]), z_m = W_m h_m + b_m.
+
+    The 1 keeps every product of fewer modalities: the features alone, pairs, and so on. The joint feature has
+    (width + 1)^M entries.
+    """
+
+    def __init__(self, blueprint: Blueprint, *, width: int = 16):
+        super().__init__(blueprint)
+        self.projections = nnx.Dict(
+            {name: blueprint.linear(h, width, f"tensor/{name}") for name, h in self.feature_widths.items()}
+        )
+        self.head = blueprint.head((width + 1) ** len(self.encoders))
+
+    def join(self, features):
+        def with_one(z):
+            return jnp.concatenate([jnp.ones_like(z[:, :1]), z], axis=-1)
+
+        factors = [with_one(self.projections[name](h)) for name, h in features.items()]
+        return functools.reduce(_outer, factors)
+
+
+def _outer(a, b):
+    """[batch, i], [batch, j] → [batch, i · j]."""
+    return (a[:, :, None] * b[:, None, :]).reshape(a.shape[0], -1)

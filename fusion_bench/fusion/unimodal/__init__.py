@@ -1,0 +1,1 @@
+"""Baselines: one modality, one encoder, one head."""

@@ -1,0 +1,1 @@
+"""Layers and encoders: what turns one modality into features, the same in every strategy."""

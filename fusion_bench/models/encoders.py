@@ -1,0 +1,152 @@
+"""The encoders of a modality, by kind and size: the same modules with the same widths in every strategy."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Inexact
+
+from fusion_bench.config import EncoderSize, ModelConfig
+from fusion_bench.data.batches import ModalityBatch
+from fusion_bench.data.dataset import ModalitySpec
+from fusion_bench.models.cnn import CNN, StageSpec
+from fusion_bench.models.layers import masked_mean
+from fusion_bench.models.resnet9 import ResNet9
+from fusion_bench.models.tokens import TokenEmbedding
+from fusion_bench.models.transformer import Transformer
+
+
+@dataclasses.dataclass(frozen=True)
+class Widths:
+    """What a size stands for.
+
+    Attributes:
+      stages: of the CNN; empty where the grid encoder is ResNet-9.
+      features: width of word embeddings and of pooled text and vector features.
+      hidden: width of the hidden layer of every head.
+      tokens: width of the transformers.
+      layers: depth of the joint transformer; the text transformer has half of it.
+      patch: side of the joint transformer's patches, in pixels.
+    """
+
+    stages: tuple[StageSpec, ...]
+    features: int
+    hidden: int
+    tokens: int
+    layers: int
+    patch: int
+
+
+WIDTHS: Mapping[EncoderSize, Widths] = {
+    "tiny": Widths((StageSpec(4, 32, 1), StageSpec(2, 64, 1)), 64, 64, 48, 2, 8),
+    "small": Widths((StageSpec(2, 32, 1), StageSpec(2, 64, 1), StageSpec(2, 128, 1)), 64, 128, 64, 3, 4),
+    "resnet9": Widths((), 128, 256, 192, 6, 4),
+}
+HEADS = 4
+
+SUMMARIES: Mapping[str, str] = {
+    "tiny": "grid: residual CNN, 4×4 stem, 8×8×32 and 4×4×64; for a quick table",
+    "small": "grid: residual CNN, 2×2 stem, 16×16×32, 8×8×64 and 4×4×128; for studies on a CPU",
+    "resnet9": "grid: ResNet-9, 64 to 512 channels; for accelerators",
+    "pooled": "text: mean of word embeddings, one hidden layer",
+    "transformer": "text: a small transformer over the words",
+}
+
+
+class Encoded(NamedTuple):
+    """Features of one modality: pooled [batch, feature], and token by token with a mask where some are padding."""
+
+    pooled: Inexact[Array, "batch feature"]
+    tokens: Inexact[Array, "batch token width"]
+    mask: Bool[Array, "batch token"] | None = None
+
+
+class GridEncoder(nnx.Module):
+    """A CNN; its tokens are the pixels of the last feature map."""
+
+    def __init__(self, spec: ModalitySpec, widths: Widths, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        channels = spec.shape[-1]
+        if widths.stages:
+            self.cnn = CNN(channels, widths.stages, dtype=dtype, rngs=rngs)
+        else:
+            self.cnn = ResNet9(channels, dtype=dtype, rngs=rngs)
+        self.features = self.token_features = self.cnn.features
+
+    def __call__(self, batch: ModalityBatch) -> Encoded:
+        features = self.cnn(batch.values)
+        tokens = features.reshape(features.shape[0], -1, features.shape[-1])
+        return Encoded(self.cnn.pool(features), tokens)
+
+
+class PooledTextEncoder(nnx.Module):
+    """relu(W · mean of the word embeddings + b); the tokens are the embeddings."""
+
+    def __init__(self, spec: ModalitySpec, widths: Widths, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.embed = WordEmbedding(spec, widths.features, dtype=dtype, rngs=rngs)
+        self.project = nnx.Linear(widths.features, widths.features, dtype=dtype, rngs=rngs)
+        self.features = self.token_features = widths.features
+
+    def __call__(self, batch: ModalityBatch) -> Encoded:
+        words = self.embed(batch.values)
+        return Encoded(jax.nn.relu(self.project(masked_mean(words, batch.mask))), words, batch.mask)
+
+
+class TransformerTextEncoder(nnx.Module):
+    """A transformer over the words; the pooled feature is the mean of its tokens."""
+
+    def __init__(self, spec: ModalitySpec, widths: Widths, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.embed = TokenEmbedding(spec, widths.tokens, patch=widths.patch, dtype=dtype, rngs=rngs)
+        layers = max(1, widths.layers // 2)
+        self.transformer = Transformer(widths.tokens, HEADS, layers, dtype=dtype, rngs=rngs)
+        self.features = self.token_features = widths.tokens
+
+    def __call__(self, batch: ModalityBatch) -> Encoded:
+        words, mask = self.embed(batch)
+        words = self.transformer(words, mask)
+        return Encoded(masked_mean(words, mask), words, mask)
+
+
+class VectorEncoder(nnx.Module):
+    """Two hidden layers with ReLU; one token."""
+
+    def __init__(self, spec: ModalitySpec, widths: Widths, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.first = nnx.Linear(spec.shape[0], widths.features, dtype=dtype, rngs=rngs)
+        self.second = nnx.Linear(widths.features, widths.features, dtype=dtype, rngs=rngs)
+        self.features = self.token_features = widths.features
+
+    def __call__(self, batch: ModalityBatch) -> Encoded:
+        features = jax.nn.relu(self.second(jax.nn.relu(self.first(batch.values))))
+        return Encoded(features, features[:, None])
+
+
+Encoder = GridEncoder | PooledTextEncoder | TransformerTextEncoder | VectorEncoder
+
+
+class WordEmbedding(nnx.Embed):
+    """A table of word vectors; their scale is that of the features of the other encoders."""
+
+    def __init__(self, spec: ModalitySpec, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        assert spec.vocabulary_size is not None
+        initializer = nnx.initializers.normal(1.0)
+        super().__init__(spec.vocabulary_size, features, embedding_init=initializer, dtype=dtype, rngs=rngs)
+
+
+def make_encoder(spec: ModalitySpec, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Encoder:
+    """Returns the encoder of a modality: by its kind, of the size and the text encoder that `config` names."""
+    if spec.kind == "grid":
+        make = GridEncoder
+    elif spec.kind == "vector":
+        make = VectorEncoder
+    else:
+        make = PooledTextEncoder if config.text_encoder == "pooled" else TransformerTextEncoder
+    return make(spec, WIDTHS[config.encoder], dtype=dtype, rngs=rngs)
+
+
+def compute_dtype(config: ModelConfig) -> jnp.dtype:
+    """What layers compute in: `config.dtype`, or the backend's usual one."""
+    if config.dtype == "auto":
+        return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    return jnp.dtype(config.dtype)

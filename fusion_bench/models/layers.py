@@ -1,0 +1,39 @@
+"""What encoders and fusion operators are built of, beyond Flax's own layers."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Inexact
+
+
+class Head(nnx.Module):
+    """From features to class scores: one hidden layer with ReLU. The same in every strategy."""
+
+    def __init__(self, in_features: int, hidden: int, num_classes: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.hidden = nnx.Linear(in_features, hidden, dtype=dtype, rngs=rngs)
+        self.scores = nnx.Linear(hidden, num_classes, dtype=dtype, rngs=rngs)
+
+    def __call__(self, features: Inexact[Array, "batch feature"]) -> Float[Array, "batch class"]:
+        """Returns logits, in float32."""
+        return self.scores(jax.nn.relu(self.hidden(features))).astype(jnp.float32)
+
+
+def masked_mean(
+    tokens: Inexact[Array, "batch token feature"], mask: Bool[Array, "batch token"] | None
+) -> Inexact[Array, "batch feature"]:
+    """Mean over the tokens where `mask` is True; over all of them without a mask."""
+    if mask is None:
+        return tokens.mean(1)
+    weights = mask.astype(tokens.dtype)[:, :, None]
+    return (tokens * weights).sum(1) / jnp.maximum(weights.sum(1), 1)
+
+
+def space_to_depth(
+    x: Inexact[Array, "batch height width channel"], size: int
+) -> Inexact[Array, "batch rows columns feature"]:
+    """Lays each size×size patch of pixels along the channels; pads with zeros below and to the right."""
+    batch, height, width, channel = x.shape
+    x = jnp.pad(x, ((0, 0), (0, -height % size), (0, -width % size), (0, 0)))
+    rows, columns = x.shape[1] // size, x.shape[2] // size
+    x = x.reshape(batch, rows, size, columns, size, channel).swapaxes(2, 3)
+    return x.reshape(batch, rows, columns, size * size * channel)

@@ -1,0 +1,38 @@
+"""A small transformer encoder over tokens of any modality (Vaswani et al. 2017, pre-norm)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Inexact
+
+Tokens = Inexact[Array, "batch token feature"]
+
+
+class TransformerBlock(nnx.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); a token attends to the tokens that are not masked."""
+
+    def __init__(self, features: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.norm_attention = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(heads, features, dtype=dtype, decode=False, rngs=rngs)
+        self.norm_mlp = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+        self.expand = nnx.Linear(features, 2 * features, dtype=dtype, rngs=rngs)
+        self.contract = nnx.Linear(2 * features, features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Tokens, mask: Bool[Array, "batch token"]) -> Tokens:
+        x = x + self.attention(self.norm_attention(x), mask=mask[:, None, None, :])
+        return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
+
+
+class Transformer(nnx.Module):
+    """Blocks in a row and a last normalisation."""
+
+    def __init__(self, features: int, heads: int, layers: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.blocks = nnx.List(
+            [TransformerBlock(features, heads, dtype=dtype, rngs=rngs) for _ in range(layers)]
+        )
+        self.norm = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Tokens, mask: Bool[Array, "batch token"]) -> Tokens:
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.norm(x)

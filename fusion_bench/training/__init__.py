@@ -1,0 +1,1 @@
+"""The compiled engine: optimiser, training program, and the loop that drives it."""

@@ -1,0 +1,117 @@
+"""Trains one strategy with one seed: chunks of compiled steps, validation each epoch, best or last kept."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from fusion_bench.config import TrainingConfig
+from fusion_bench.data.batches import DeviceData
+from fusion_bench.training.program import Program, Variables
+
+CHUNKS_PER_EPOCH = 4
+
+
+class TrainingDiverged(Exception):
+    """The loss is no longer a number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What is known after each chunk of steps; validation accuracy is that of the last finished epoch."""
+
+    epoch: float
+    loss: float
+    validation_accuracy: float | None
+    examples_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochMetrics:
+    """One line of a run's learning curve. Loss is the mean over the epoch's batches, in nats."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What training gives.
+
+    Attributes:
+      variables: the selected epoch's.
+      epoch: the selected one, counted from 1.
+      curve: one entry an epoch.
+      train_seconds: from the first step to the end of the last, validation left out.
+      host_seconds: the part of it in which the device waited for the host.
+    """
+
+    variables: Variables
+    epoch: int
+    curve: tuple[EpochMetrics, ...]
+    train_seconds: float
+    host_seconds: float
+
+
+def train(
+    program: Program,
+    data: DeviceData,
+    splits: dict[str, np.ndarray],
+    seed: int,
+    config: TrainingConfig,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Trained:
+    """Trains from initialisation to the last epoch.
+
+    Args:
+      program: the strategy, compiled for this data and budget.
+      data: on the device; its labels are what is learned.
+      splits: indices of "train" and "validation".
+      seed: decides initialisation, batch order and augmentation.
+      config: budget and selection.
+      report: called after each chunk.
+
+    Raises:
+      TrainingDiverged: the loss became infinite or NaN.
+    """
+    indices = jax.device_put(splits["train"])
+    validation = splits["validation"]
+    labels = np.asarray(data.labels)[validation]
+    state = program.init(np.int32(seed))
+    chunk = -(-program.steps_per_epoch // CHUNKS_PER_EPOCH)
+    curve: list[EpochMetrics] = []
+    best, accuracy = state.variables, None
+    train_seconds = device_seconds = 0.0
+    for epoch in range(1, config.epochs + 1):
+        losses, lengths = [], []
+        start = time.perf_counter()
+        for first in range(0, program.steps_per_epoch, chunk):
+            steps = min(chunk, program.steps_per_epoch - first)
+            dispatched = time.perf_counter()
+            state, loss = program.train(state, data, indices, np.int32(seed), np.int32(steps))
+            losses.append(float(loss))
+            lengths.append(steps)
+            elapsed = time.perf_counter() - dispatched
+            device_seconds += elapsed
+            if not np.isfinite(losses[-1]):
+                raise TrainingDiverged(f"the loss is {losses[-1]} in epoch {epoch}, with seed {seed}")
+            done = epoch - 1 + (first + steps) / program.steps_per_epoch
+            report(Progress(done, losses[-1], accuracy, steps * program.batch_size / elapsed))
+        train_seconds += time.perf_counter() - start
+        logits = program.predictions(state.variables, data, validation)
+        accuracy = float((logits.argmax(1) == labels).mean())
+        is_best = not curve or accuracy >= max(entry.validation_accuracy for entry in curve)
+        curve.append(EpochMetrics(epoch, float(np.average(losses, weights=lengths)), _cross_entropy(logits, labels), accuracy))
+        if is_best or config.select == "last":
+            best, selected = jax.tree.map(lambda leaf: leaf.copy(), state.variables), epoch
+    return Trained(best, selected, tuple(curve), train_seconds, train_seconds - device_seconds)
+
+
+def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    from scipy.special import log_softmax
+
+    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())

@@ -1,0 +1,186 @@
+"""One strategy as three compiled functions: initialise, train for some steps, predict.
+
+They are pure functions over trees; the dataset, the seed's key and the number of steps are arguments, so one
+compilation serves every seed, every epoch and every length of chunk.
+"""
+
+import dataclasses
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from fusion_bench.config import ModelConfig, TrainingConfig
+from fusion_bench.data.batches import DeviceData, Inputs, augment, gather
+from fusion_bench.data.dataset import Task
+from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.training.optimizer import make_optimizer
+
+PREDICT_BATCH = 500
+
+
+class Variables(NamedTuple):
+    """A model's arrays: what is trained, and the rest (running statistics and the like)."""
+
+    params: Any
+    rest: Any
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes."""
+
+    variables: Variables
+    optimizer: Any
+    step: Int[Array, ""]
+
+
+def run_key(seed: int, purpose: str) -> Key[Array, ""]:
+    """Returns the key of a seed for one purpose: "init", "order", "augment" or "dropout"."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The compiled functions of one strategy.
+
+    Attributes:
+      init: key → TrainState.
+      train: (state, data, indices of the training split, seed, steps) → state, mean loss. `state` is donated.
+        The steps must end within the epoch in which they begin.
+      predict: (variables, data, indices [PREDICT_BATCH]) → logits.
+      graph: the module in evaluation mode, to be merged with Variables.
+      steps_per_epoch: updates; a last incomplete batch is left out, another one in each epoch.
+      params: number of trained parameters.
+      compile_seconds: of all three together.
+      train_flops: floating-point operations per training example, forward and backward.
+      inference_flops: per example, forward only.
+    """
+
+    init: Callable[..., TrainState]
+    train: Callable[..., tuple[TrainState, Array]]
+    predict: Callable[..., Array]
+    graph: Any
+    steps_per_epoch: int
+    batch_size: int
+    params: int
+    compile_seconds: float
+    train_flops: float
+    inference_flops: float
+
+    def predictions(
+        self, variables: Variables, data: DeviceData, indices: Int[np.ndarray, " example"]
+    ) -> Float[np.ndarray, "example class"]:
+        """Returns the logits of the examples at `indices`, in batches of one size."""
+        logits = []
+        for start in range(0, len(indices), PREDICT_BATCH):
+            batch = indices[start : start + PREDICT_BATCH]
+            padded = np.resize(batch, PREDICT_BATCH)
+            logits.append(np.asarray(self.predict(variables, data, padded))[: len(batch)])
+        return np.concatenate(logits)
+
+
+def compile_program(
+    spec: StrategySpec, task: Task, model: ModelConfig, training: TrainingConfig, data: DeviceData, num_train: int
+) -> Program:
+    """Compiles a strategy for a task, a budget and the shapes of a dataset.
+
+    Args:
+      spec: the strategy and its options.
+      task: what there is to join, and how many classes.
+      model: sizes of the encoders.
+      training: budget and optimiser.
+      data: only its shapes matter.
+      num_train: number of training examples.
+    """
+    steps_per_epoch = max(1, num_train // training.batch_size)
+    batch_size = min(training.batch_size, num_train)
+    optimizer = make_optimizer(training, steps_per_epoch * training.epochs)
+
+    def build(key: Key[Array, ""]):
+        return spec.build(Blueprint(task, model, key))
+
+    abstract = nnx.eval_shape(build, jax.random.key(0))
+    train_graph, *_ = nnx.split(_mode(abstract, training=True), nnx.Param, ...)
+    eval_graph, *_ = nnx.split(_mode(abstract, training=False), nnx.Param, ...)
+
+    def init(seed: Int[Array, ""]) -> TrainState:
+        _, params, rest = nnx.split(build(run_key(seed, "init")), nnx.Param, ...)
+        return TrainState(Variables(params, rest), optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    def loss_fn(params, rest, inputs: Inputs, labels, key_dropout):
+        module = nnx.merge(train_graph, params, rest, copy=True)
+        outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
+        loss = module.loss(outputs, labels, label_smoothing=training.label_smoothing)
+        return loss, nnx.state(module, nnx.Not(nnx.Param))
+
+    def update(state: TrainState, data: DeviceData, batch: Array, seed: Array) -> tuple[TrainState, Array]:
+        """One step: gather, augment, differentiate, update."""
+        inputs, labels = gather(data, batch)
+        if training.augment:
+            inputs = augment(inputs, jax.random.fold_in(run_key(seed, "augment"), state.step))
+        key_dropout = jax.random.fold_in(run_key(seed, "dropout"), state.step)
+        (params, rest), optimizer_state, step = state
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, rest), gradients = grad_fn(params, rest, inputs, labels, key_dropout)
+        updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
+        params = optax.apply_updates(params, updates)
+        return TrainState(Variables(params, rest), optimizer_state, step + 1), loss
+
+    def train(state: TrainState, data: DeviceData, indices: Array, seed: Array, steps: Array):
+        epoch, first = jnp.divmod(state.step, steps_per_epoch)
+        order = jax.random.permutation(jax.random.fold_in(run_key(seed, "order"), epoch), indices)
+
+        def body(i, carry):
+            state, total = carry
+            batch = lax.dynamic_slice_in_dim(order, (first + i) * batch_size, batch_size)
+            state, loss = update(state, data, batch, seed)
+            return state, total + loss
+
+        # A loop of traced length, which XLA treats as it does a scan: one program for every length of chunk.
+        state, total = lax.fori_loop(0, steps, body, (state, jnp.zeros(())))
+        return state, total / steps
+
+    def predict(variables: Variables, data: DeviceData, indices: Array) -> Array:
+        inputs, _ = gather(data, indices)
+        return nnx.merge(eval_graph, *variables)(inputs).logits
+
+    start = time.perf_counter()
+    index, seed = jax.ShapeDtypeStruct((num_train,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
+    init_compiled = jax.jit(init).lower(seed).compile()
+    state = jax.eval_shape(init, seed)
+    train_compiled = jax.jit(train, donate_argnums=0).lower(state, data, index, seed, seed).compile()
+    batch = jax.ShapeDtypeStruct((PREDICT_BATCH,), jnp.int32)
+    predict_compiled = jax.jit(predict).lower(state.variables, data, batch).compile()
+    compile_seconds = time.perf_counter() - start
+    return Program(
+        init=init_compiled,
+        train=train_compiled,
+        predict=predict_compiled,
+        graph=eval_graph,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=batch_size,
+        params=sum(leaf.size for leaf in jax.tree.leaves(state.variables.params)),
+        compile_seconds=compile_seconds,
+        # XLA counts a loop's body once: that is one training step.
+        train_flops=_flops(train_compiled) / batch_size,
+        inference_flops=_flops(predict_compiled) / PREDICT_BATCH,
+    )
+
+
+def _mode(module: nnx.Module, *, training: bool) -> nnx.Module:
+    module.train() if training else module.eval()
+    return module
+
+
+def _flops(compiled) -> float:
+    analysis = compiled.cost_analysis() or {}
+    return float(analysis.get("flops", float("nan")))
