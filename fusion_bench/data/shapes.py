@@ -21,7 +21,7 @@ SEED = 20_250
 SIZE = 32
 AUDIO_SHAPE = (16, 16, 1)
 
-DIFFICULTY = 0.3
+DIFFICULTY = 0.1
 """0: clean figures of high contrast; 1: small, faint, half hidden ones. The tables depend on it."""
 
 _BATCH = 500  # images drawn together, so that their temporaries stay in the processor's cache

@@ -26,6 +26,7 @@ from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training.optimizer import make_optimizer
 
 PREDICT_BATCH = 500
+_RUNS_ONCE = {"xla_backend_optimization_level": 0}  # A program that runs once a seed should compile quickly.
 
 
 class Variables(NamedTuple):
@@ -155,7 +156,7 @@ def compile_program(
 
     start = time.perf_counter()
     index, seed = jax.ShapeDtypeStruct((num_train,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
-    init_compiled = jax.jit(init).lower(seed).compile()
+    init_compiled = jax.jit(init).lower(seed).compile(_RUNS_ONCE)
     state = jax.eval_shape(init, seed)
     train_compiled = jax.jit(train, donate_argnums=0).lower(state, data, index, seed, seed).compile()
     batch = jax.ShapeDtypeStruct((PREDICT_BATCH,), jnp.int32)
