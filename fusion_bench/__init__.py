@@ -1,0 +1,36 @@
+"""fusion_bench: a benchmark of multimodal fusion strategies in JAX."""
+
+from typing import TYPE_CHECKING
+
+from fusion_bench.config import BenchmarkConfig, DataConfig, ModelConfig, TrainingConfig
+from fusion_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["BenchmarkConfig", "DataConfig", "ModelConfig", "TrainingConfig", "UserError", "run"]
+
+
+def run(config: BenchmarkConfig | None = None) -> "pandas.DataFrame":
+    """Trains every run of a study that is not complete yet, and returns its table.
+
+    The table is also written to `config.out` as table.csv and table.md.
+
+    Args:
+      config: the study; the default one if None.
+
+    Raises:
+      UserError: the configuration, the data or the output directory are not as they should be.
+    """
+    from rich.console import Console
+
+    from fusion_bench.benchmark.progress import make_display
+    from fusion_bench.benchmark.study import run_study
+    from fusion_bench.report.table import table, write_tables
+
+    config = config or BenchmarkConfig()
+    with make_display(Console(stderr=True)) as display:
+        store = run_study(config, display)
+    frame = table(store)
+    write_tables(store, frame)
+    return frame

@@ -25,9 +25,9 @@ class DataConfig:
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
     train_size: Annotated[int | None, Option(metavar="N")] = None
-    """Keep only N examples for training and validation together, balanced over classes."""
+    """Keep only N examples for training and validation together, in the classes' proportions."""
     test_size: Annotated[int | None, Option(metavar="N")] = None
-    """Keep only N test examples, balanced over classes."""
+    """Keep only N test examples, in the classes' proportions."""
     validation_fraction: float = 0.1
     """The part of the training data that is held out, where the data bring no validation split."""
     data_seed: int = 0
@@ -43,7 +43,7 @@ class ModelConfig:
     encoder: EncoderSize = "tiny"
     """Size of every encoder: tiny for a quick table, small for studies on a CPU, resnet9 for accelerators."""
     text_encoder: TextEncoderKind = "pooled"
-    """How a text becomes features: the mean of its word embeddings, or a small transformer."""
+    """How a text becomes features: the mean over its words, or a small transformer."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What layers compute in; auto is float32 on a CPU, bfloat16 elsewhere. Parameters are float32 always."""
 
@@ -52,9 +52,9 @@ class ModelConfig:
 class TrainingConfig:
     """The budget and the optimiser, the same for every strategy."""
 
-    epochs: int = 8
-    batch_size: int = 128
-    learning_rate: float = 0.005
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 0.003
     """Peak of the schedule."""
     schedule: Literal["one-cycle", "cosine"] = "one-cycle"
     """one-cycle rises for a quarter of the steps, then falls along a cosine; cosine only falls."""

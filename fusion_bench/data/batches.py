@@ -97,13 +97,28 @@ def augment_images(
     images: Float[Array, "batch height width channel"], key: Key[Array, ""]
 ) -> Float[Array, "batch height width channel"]:
     """Flips half of the images left to right and moves each by up to an eighth of its size, mirrored at the edges."""
-    batch, height, width, _ = images.shape
+    batch, height = images.shape[:2]
     reach = max(1, MAX_SHIFT * height // 32)
     key_flip, key_shift = jax.random.split(key)
     flip = jax.random.bernoulli(key_flip, shape=(batch,))
-    rows, columns = jax.random.randint(key_shift, (2, batch), 0, 2 * reach + 1)
+    shift = jax.random.randint(key_shift, (2, batch), -reach, reach + 1)
+    return flip_and_shift(images, flip, *shift, reach)
+
+
+def flip_and_shift(
+    images: Float[Array, "batch height width channel"],
+    flip: Bool[Array, " batch"],
+    down: Int[Array, " batch"],
+    right: Int[Array, " batch"],
+    reach: int,
+) -> Float[Array, "batch height width channel"]:
+    """Flips each image left to right where `flip` is True, then moves the view on it by `down` and `right` pixels.
+
+    What lies outside an image is its mirror image, without the edge itself. No shift exceeds `reach`.
+    """
+    height, width = images.shape[1:3]
     images = jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
     padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
     crop = jax.vmap(lambda image, row, column: lax.dynamic_slice_in_dim(
         lax.dynamic_slice_in_dim(image, row, height, 0), column, width, 1))
-    return crop(padded, rows, columns)
+    return crop(padded, down + reach, right + reach)

@@ -15,13 +15,13 @@ NAME = "shapes"
 ROUND = ("circle", "ring", "ellipse", "crescent", "semicircle", "heart")
 ANGULAR = ("triangle", "square", "cross", "star")
 CLASS_NAMES = ROUND + ANGULAR
-NUM_TRAIN = 5_000
+NUM_TRAIN = 10_000
 NUM_TEST = 2_000
 SEED = 20_250
 SIZE = 32
 AUDIO_SHAPE = (16, 16, 1)
 
-DIFFICULTY = 0.1
+DIFFICULTY = 0.7
 """0: clean figures of high contrast; 1: small, faint, half hidden ones. The tables depend on it."""
 
 _BATCH = 500  # images drawn together, so that their temporaries stay in the processor's cache
@@ -141,7 +141,7 @@ def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float) -> A
 
     size = _uniform(rng, count, 11 - 4 * difficulty, 12)
     squeeze = _uniform(rng, count, 1 - 0.25 * difficulty, 1)
-    u, v = _frame(rng, count, x, y, reach=2 + 4 * difficulty)
+    u, v = _frame(rng, count, x, y, reach=2 + 2 * difficulty, tilt=0.3)
     u, v = u / size, v / (size * squeeze)
     distance = np.empty((count, SIZE, SIZE), np.float32)
     for label, name in enumerate(CLASS_NAMES):
@@ -149,12 +149,12 @@ def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float) -> A
         distance[rows] = FIGURES[name](u[rows], v[rows])
     figure = _cover(distance * (size * squeeze))
 
-    ground = _uniform(rng, (count, 3), 0.15, 0.85)
+    ground = _uniform(rng, (count, 3), 0.05, 0.5)
     canvas = np.broadcast_to(ground[:, None, None, :], (count, SIZE, SIZE, 3)).copy()
     canvas += _texture(rng, count, x, y, strength=0.25 * difficulty)
     for _ in range(3):
         _paint(canvas, _clutter(rng, count, x, y, 7 * difficulty), ground, _contrast(rng, count, difficulty))
-    _paint(canvas, figure, ground, _contrast(rng, count, difficulty))
+    _paint(canvas, figure, ground, np.abs(_contrast(rng, count, difficulty)))  # lighter than the ground
     _paint(canvas, _bar(rng, count, x, y, 2.5 * difficulty), ground, _contrast(rng, count, difficulty))
     noise = rng.random(canvas.shape, dtype=np.float32) + rng.random(canvas.shape, dtype=np.float32) - 1
     canvas += noise * (0.5 * difficulty)
@@ -170,12 +170,17 @@ def _uniform(
 
 
 def _frame(
-    rng: np.random.Generator, count: int, x: Array, y: Array, reach: float | int
+    rng: np.random.Generator, count: int, x: Array, y: Array, reach: float | int, tilt: float | None = None
 ) -> tuple[Array, Array]:
-    """Returns pixel coordinates in a frame that is moved by up to `reach` pixels and turned by any angle."""
+    """Returns pixel coordinates in a frame that is moved by up to `reach` pixels and turned.
+
+    It is turned by any angle, or by one whose tangent is within ±`tilt`.
+    """
     x, y = x - _uniform(rng, count, -reach, reach), y - _uniform(rng, count, -reach, reach)
     # A point of a square, normalised: near enough to a uniform angle, and exact on every platform.
     cosine, sine = _uniform(rng, count, -1, 1), _uniform(rng, count, -1, 1)
+    if tilt is not None:
+        cosine, sine = np.ones_like(cosine), sine * np.float32(tilt)
     length = np.sqrt(cosine * cosine + sine * sine) + np.float32(1e-6)
     cosine, sine = cosine / length, sine / length
     return cosine * x + sine * y, cosine * y - sine * x

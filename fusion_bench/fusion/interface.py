@@ -45,7 +45,8 @@ class Blueprint:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        return tuple(self.task.modalities)
+        """The modalities in alphabetical order, in which JAX keeps a mapping: so a join has one order always."""
+        return tuple(sorted(self.task.modalities))
 
     @property
     def widths(self) -> Widths:

@@ -51,7 +51,8 @@ class Registration:
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
         """The strategy's own options: its keyword-only arguments."""
-        parameters = inspect.signature(self.make).parameters.values()
+        # of __init__: Flax's metaclass hides the class's own signature
+        parameters = inspect.signature(self.make.__init__).parameters.values()
         return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "modality"}
 
     def build(self, blueprint: Blueprint, options: Mapping[str, Any]) -> Strategy:
@@ -124,7 +125,9 @@ class StrategySpec:
     @property
     def label(self) -> str:
         """The name with the options that differ from the defaults, as on the command line."""
-        return ":".join([self.registration.name, *(f"{k}={v}" for k, v in sorted(self.options.items()))])
+        defaults = self.registration.options
+        chosen = [f"{k}={v}" for k, v in sorted(self.options.items()) if v != defaults[k].default]
+        return ":".join([self.registration.name, *chosen])
 
     @property
     def resolved_options(self) -> dict[str, Any]:
@@ -151,6 +154,8 @@ def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, *settings = item.split(":")
         if name in ("canonical", "all"):
+            if settings:
+                raise UserError(f"{name} stands for several strategies and takes no option, got {settings[0]!r}")
             group = [StrategySpec(r) for r in known.values() if r.canonical or name == "all"]
         elif name in known:
             group = [StrategySpec(known[name], dict(_parse_option(known[name], s) for s in settings))]
@@ -169,19 +174,26 @@ def _parse_option(registration: Registration, setting: str) -> tuple[str, Any]:
         raise UserError(f"strategy {registration.name!r} has no options, got {setting!r}")
     if name not in options:
         raise unknown_name(f"option of {registration.name}", name, options)
-    kind = type(options[name].default)
+    what, parse = _PARSERS[type(options[name].default)]
     try:
-        return name, _PARSERS[kind](value)
+        return name, parse(value)
     except (KeyError, ValueError):
         raise UserError(
-            f"option {name} of {registration.name} takes {kind.__name__}, for example "
+            f"option {name} of {registration.name} takes {what}, for example "
             f"{registration.name}:{name}={options[name].default}; got {setting!r}"
         ) from None
 
 
-_PARSERS: Mapping[type, Callable[[str], Any]] = {
-    int: int,
-    float: float,
-    str: str,
-    bool: lambda value: {"true": True, "false": False}[value.lower()],
+def _size(value: str) -> int:
+    size = int(value)
+    if size < 1:
+        raise ValueError
+    return size
+
+
+_PARSERS: Mapping[type, tuple[str, Callable[[str], Any]]] = {
+    int: ("a whole number above 0", _size),
+    float: ("a number", float),
+    str: ("a word", str),
+    bool: ("true or false", lambda value: {"true": True, "false": False}[value.lower()]),
 }

@@ -13,7 +13,7 @@ from jaxtyping import Array, Inexact
 from fusion_bench.models.convolution import Conv3x3
 from fusion_bench.models.layers import space_to_depth
 
-FeatureMap = Inexact[Array, "batch height width channel"]
+FeatureMap = Inexact[Array, "batch _height _width _channel"]  # sizes differ before and after a stage
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Head(nnx.Module):
 def masked_mean(
     tokens: Inexact[Array, "batch token feature"], mask: Bool[Array, "batch token"] | None
 ) -> Inexact[Array, "batch feature"]:
-    """Mean over the tokens where `mask` is True; over all of them without a mask."""
+    """Mean over the tokens where `mask` is True, zero where it nowhere is; over all of them without a mask."""
     if mask is None:
         return tokens.mean(1)
     weights = mask.astype(tokens.dtype)[:, :, None]

@@ -1,5 +1,7 @@
 """ResNet-9: the usual CNN of fast CIFAR-10 training on accelerators (after Page, "How to train your ResNet", 2018)."""
 
+from collections.abc import Iterable
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Inexact
@@ -48,11 +50,11 @@ class ResNet9(nnx.Module):
         return x.max((1, 2))
 
 
-def _chain(layers: nnx.List, x: FeatureMap) -> FeatureMap:
+def _chain(layers: Iterable[ConvNormRelu], x: FeatureMap) -> FeatureMap:
     for layer in layers:
         x = layer(x)
     return x
 
 
 def _halve(x: FeatureMap) -> FeatureMap:
-    return nnx.max_pool(x, (2, 2), (2, 2))
+    return nnx.max_pool(x, (2, 2), (2, 2), padding="SAME")

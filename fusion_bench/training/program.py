@@ -44,7 +44,7 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
 
 
-def run_key(seed: int, purpose: str) -> Key[Array, ""]:
+def run_key(seed: int | Int[Array, ""], purpose: str) -> Key[Array, ""]:
     """Returns the key of a seed for one purpose: "init", "order", "augment" or "dropout"."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
@@ -87,6 +87,32 @@ class Program:
             padded = np.resize(batch, PREDICT_BATCH)
             logits.append(np.asarray(self.predict(variables, data, padded))[: len(batch)])
         return np.concatenate(logits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A module that is not trained further, compiled for prediction. `predict` is as in `Program`."""
+
+    predict: Callable[..., Array]
+    variables: Variables
+    params: int
+    compile_seconds: float
+    inference_flops: float
+
+
+def compile_predictor(module: nnx.Module, data: DeviceData) -> Predictor:
+    """Compiles the prediction of a built module, with its present variables."""
+    graph, params, rest = nnx.split(_mode(module, training=False), nnx.Param, ...)
+    variables = Variables(params, rest)
+    start = time.perf_counter()
+    compiled = _compile_predict(graph, variables, data)
+    return Predictor(
+        predict=compiled,
+        variables=variables,
+        params=_count(params),
+        compile_seconds=time.perf_counter() - start,
+        inference_flops=_flops(compiled) / PREDICT_BATCH,
+    )
 
 
 def compile_program(
@@ -150,17 +176,12 @@ def compile_program(
         state, total = lax.fori_loop(0, steps, body, (state, jnp.zeros(())))
         return state, total / steps
 
-    def predict(variables: Variables, data: DeviceData, indices: Array) -> Array:
-        inputs, _ = gather(data, indices)
-        return nnx.merge(eval_graph, *variables)(inputs).logits
-
     start = time.perf_counter()
     index, seed = jax.ShapeDtypeStruct((num_train,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
     init_compiled = jax.jit(init).lower(seed).compile(_RUNS_ONCE)
     state = jax.eval_shape(init, seed)
     train_compiled = jax.jit(train, donate_argnums=0).lower(state, data, index, seed, seed).compile()
-    batch = jax.ShapeDtypeStruct((PREDICT_BATCH,), jnp.int32)
-    predict_compiled = jax.jit(predict).lower(state.variables, data, batch).compile()
+    predict_compiled = _compile_predict(eval_graph, state.variables, data)
     compile_seconds = time.perf_counter() - start
     return Program(
         init=init_compiled,
@@ -169,12 +190,25 @@ def compile_program(
         graph=eval_graph,
         steps_per_epoch=steps_per_epoch,
         batch_size=batch_size,
-        params=sum(leaf.size for leaf in jax.tree.leaves(state.variables.params)),
+        params=_count(state.variables.params),
         compile_seconds=compile_seconds,
         # XLA counts a loop's body once: that is one training step.
         train_flops=_flops(train_compiled) / batch_size,
         inference_flops=_flops(predict_compiled) / PREDICT_BATCH,
     )
+
+
+def _compile_predict(graph: Any, variables: Variables, data: DeviceData) -> Callable[..., Array]:
+    def predict(variables: Variables, data: DeviceData, indices: Array) -> Array:
+        inputs, _ = gather(data, indices)
+        return nnx.merge(graph, *variables)(inputs).logits
+
+    batch = jax.ShapeDtypeStruct((PREDICT_BATCH,), jnp.int32)
+    return jax.jit(predict).lower(variables, data, batch).compile()
+
+
+def _count(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _mode(module: nnx.Module, *, training: bool) -> nnx.Module:

@@ -30,18 +30,18 @@ class EarlyChannel(Strategy):
     def __init__(self, blueprint: Blueprint, *, channels: int = 16):
         specs = blueprint.task.modalities
         self.base = _base_grid(specs)
-        others = [name for name in specs if name != self.base]
+        self.others = tuple(name for name in blueprint.modalities if name != self.base)
         self.embeddings = nnx.Dict(
             {
                 name: make_channels(
                     specs[name], channels, dtype=blueprint.dtype, rngs=blueprint.rngs(f"channels/{name}")
                 )
-                for name in others
+                for name in self.others
                 if specs[name].kind != "grid"
             }
         )
         height, width, depth = specs[self.base].shape
-        depth += sum(specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in others)
+        depth += sum(specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in self.others)
         self.encoder = GridEncoder(
             ModalitySpec("grid", (height, width, depth)),
             blueprint.widths,
@@ -53,11 +53,12 @@ class EarlyChannel(Strategy):
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
         grid = inputs[self.base].values
         layers = [grid]
-        for name, batch in inputs.items():
+        for name in self.others:
             if name in self.embeddings:
-                layers.append(lay_over(self.embeddings[name](batch), grid))
-            elif name != self.base:
-                layers.append(jax.image.resize(batch.values, (*grid.shape[:3], batch.values.shape[-1]), "linear"))
+                layers.append(lay_over(self.embeddings[name](inputs[name]), grid))
+            else:
+                further = inputs[name].values
+                layers.append(jax.image.resize(further, (*grid.shape[:3], further.shape[-1]), "linear"))
         joint = jnp.concatenate([layer.astype(grid.dtype) for layer in layers], axis=-1)
         return Outputs(self.head(self.encoder(ModalityBatch(joint)).pooled))
 
@@ -99,7 +100,7 @@ def lay_over(
 
 def _base_grid(specs) -> str:
     """Returns the grid with the most pixels: the one that the others are laid over."""
-    grids = [name for name, spec in specs.items() if spec.kind == "grid"]
+    grids = sorted(name for name, spec in specs.items() if spec.kind == "grid")
     if not grids:
         raise UserError("early-channel lays modalities over a grid; these data have none")
     return max(grids, key=lambda name: specs[name].shape[0] * specs[name].shape[1])

@@ -32,7 +32,7 @@ class LatePosthoc(PosthocFusion):
         self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
         self.temperatures = nnx.Dict({name: Fitted(jnp.ones(())) for name in blueprint.modalities})
         num_classes = blueprint.task.num_classes
-        self.log_prior = Fitted(jnp.full((num_classes,), -jnp.log(num_classes)))
+        self.log_prior = Fitted(jnp.full((num_classes,), -np.log(num_classes), jnp.float32))
 
     def fit(self, logits, labels, prior):
         for name, scores in logits.items():

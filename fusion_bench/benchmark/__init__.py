@@ -1,0 +1,1 @@
+"""Runs a study: every strategy with every seed, measured and stored."""

@@ -1,0 +1,163 @@
+"""What a study shows while it runs: a live display on a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from fusion_bench.store import Run
+from fusion_bench.training.loop import Progress as TrainingProgress
+
+PLAIN_INTERVAL = 15.0
+"""Seconds between plain lines within one run."""
+
+
+class Display(Protocol):
+    """Told of a study's events, in order."""
+
+    def __enter__(self) -> "Display": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def begin(self, runs: int, epochs: int) -> None:
+        """Says how many runs of how many epochs are left to train."""
+
+    def compiling(self, strategy: str) -> None:
+        """A strategy's programs are being compiled."""
+
+    def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
+        """A chunk of steps is done."""
+
+    def finished(self, run: Run) -> None:
+        """A run is stored."""
+
+    def kept(self, runs: int) -> None:
+        """So many runs were complete already."""
+
+
+def make_display(console: Console) -> Display:
+    """Returns the live display where `console` is a terminal, plain lines elsewhere."""
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def describe(run: Run) -> str:
+    """Returns one line about a finished run."""
+    name = f"{run.strategy}, seed {run.seed}"
+    if run.identity.get("target") == "class":
+        name += ", learning the class"
+    if run.status == "failed":
+        return f"{name}: failed, {run.reason}"
+    line = f"{name}: test {100 * run.metrics['test_accuracy']:.2f} %"
+    if "train_seconds" in run.cost:
+        line += f", {run.cost['train_seconds']:.1f} s, {run.cost['train_examples_per_s']:,.0f} examples/s"
+    return line
+
+
+class PlainDisplay:
+    """One line a run; in long runs a line now and then."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._started = self._spoke = time.monotonic()
+        self._total = self._done = self._epochs = 0
+
+    def __enter__(self) -> "PlainDisplay":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        pass
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
+        self._spoke = time.monotonic()
+
+    def begin(self, runs: int, epochs: int) -> None:
+        self._total, self._epochs = runs, epochs
+        self._print(f"training {runs} runs of {epochs} epochs")
+
+    def compiling(self, strategy: str) -> None:
+        pass
+
+    def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
+        if time.monotonic() - self._spoke > PLAIN_INTERVAL:
+            self._print(
+                f"{strategy}, seed {seed}: {describe_progress(progress, self._epochs)}"
+                f"{self._left(progress.epoch / self._epochs)}"
+            )
+
+    def finished(self, run: Run) -> None:
+        if run.cost.get("train_seconds") is not None or run.status == "failed":
+            self._done += 1
+        self._print(f"[{self._done}/{self._total}] ".replace("[", r"\[") + describe(run) + self._left(0.0))
+
+    def kept(self, runs: int) -> None:
+        self._print(f"{runs} runs are complete already")
+
+    def _left(self, part: float) -> str:
+        done = self._done + part
+        if done == 0 or done >= self._total:
+            return ""
+        seconds = (time.monotonic() - self._started) / done * (self._total - done)
+        return f"; about {seconds:.0f} s left"
+
+
+class LiveDisplay:
+    """A bar over the whole study, and the state of the present run beside it."""
+
+    def __init__(self, console: Console):
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("study", total=None, state="loading data")
+        self._epochs = self._done = 0
+
+    def __enter__(self) -> "LiveDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._progress.stop()
+
+    def begin(self, runs: int, epochs: int) -> None:
+        self._epochs = epochs
+        self._progress.update(self._task, total=runs * epochs)
+
+    def compiling(self, strategy: str) -> None:
+        self._progress.update(self._task, description=strategy, state="compiling")
+
+    def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
+        self._progress.update(
+            self._task,
+            description=f"{strategy}, seed {seed}",
+            completed=self._done * self._epochs + progress.epoch,
+            state=describe_progress(progress, self._epochs),
+        )
+
+    def finished(self, run: Run) -> None:
+        if run.cost.get("train_seconds") is not None or run.status == "failed":
+            self._done += 1
+        self._progress.update(self._task, completed=self._done * self._epochs)
+        self._progress.console.print(describe(run), highlight=False, soft_wrap=True)
+
+    def kept(self, runs: int) -> None:
+        self._progress.console.print(f"{runs} runs are complete already", highlight=False)
+
+
+def describe_progress(progress: TrainingProgress, epochs: int) -> str:
+    """Returns the state of a run: epoch, loss, validation accuracy, speed."""
+    accuracy = "" if progress.validation_accuracy is None else f", validation {progress.validation_accuracy:.1%}"
+    return (
+        f"epoch {progress.epoch:.1f}/{epochs}, loss {progress.loss:.3f}{accuracy}, "
+        f"{progress.examples_per_second:,.0f} examples/s"
+    )

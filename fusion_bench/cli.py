@@ -1,0 +1,207 @@
+"""The command line: a thin face over the package. Heavy imports happen in the command that needs them."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from fusion_bench.config import BenchmarkConfig, DataConfig, Option
+from fusion_bench.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class TableCommand:
+    """Print the table of the runs in a directory."""
+
+    directory: Annotated[tyro.conf.Positional[Path], Option(metavar="DIR")]
+    """Where `fusion-bench run` put its runs."""
+    format: Literal["terminal", "md", "csv", "latex"] = "terminal"
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionsCommand:
+    """Show what a caption channel says, the bits that it carries and the ceilings that follow."""
+
+    name: Annotated[tyro.conf.Positional[str], Option(metavar="NAME")]
+    """A caption channel; see `fusion-bench list`."""
+    num: Annotated[int, Option(aliases=["-n"], metavar="N")] = 10
+    """Number of samples to print."""
+    data: Annotated[str, Option(metavar="shapes|cifar10|FILE.npz")] = "shapes"
+    """Whose classes the captions are about."""
+    data_dir: Annotated[Path | None, Option(metavar="DIR")] = None
+    """For --export: a prepared TFDS directory."""
+    data_seed: int = 0
+    """Seeds the captions."""
+    export: Annotated[Path | None, Option(metavar="FILE")] = None
+    """Write the captions of all examples as CSV or Parquet: id, split, caption, y, k, t."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListCommand:
+    """List strategies, datasets, caption channels and encoders."""
+
+    json: bool = False
+    """Print JSON, for scripts."""
+
+
+Command = (
+    Annotated[BenchmarkConfig, tyro.conf.subcommand("run", description="Train, measure and tabulate a study.")]
+    | Annotated[TableCommand, tyro.conf.subcommand("table")]
+    | Annotated[CaptionsCommand, tyro.conf.subcommand("captions")]
+    | Annotated[ListCommand, tyro.conf.subcommand("list")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits: 0 if all went well, 1 if a run failed, 2 if the request was not right."""
+    command: Any = tyro.cli(
+        Command,  # type: ignore[arg-type]  # a union is a form, not a type
+        prog="fusion-bench",
+        description="Which place to join modalities wins, when, and at what cost.",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    run_command = {
+        BenchmarkConfig: _run,
+        TableCommand: _table,
+        CaptionsCommand: _captions,
+        ListCommand: _list,
+    }[type(command)]
+    try:
+        status = run_command(command, Console())
+    except UserError as error:
+        print(f"fusion-bench: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("fusion-bench: interrupted; the same command goes on from the last complete run", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def _run(config: BenchmarkConfig, console: Console) -> int:
+    import fusion_bench
+    from fusion_bench.report.table import to_rich
+
+    frame = fusion_bench.run(config)
+    console.print(to_rich(frame))
+    console.print(f"written to {config.out}/table.csv and table.md", style="dim", highlight=False)
+    return 1 if frame["n_failed"].sum() else 0
+
+
+def _table(command: TableCommand, console: Console) -> int:
+    from fusion_bench.report.table import table, to_latex, to_markdown, to_rich
+    from fusion_bench.store import Store
+
+    if not (command.directory / "runs").is_dir():
+        raise UserError(f"{command.directory} holds no runs; give the --out of a `fusion-bench run`")
+    frame = table(Store(command.directory))
+    if command.format == "terminal":
+        console.print(to_rich(frame))
+    elif command.format == "csv":
+        print(frame.to_csv(index=False), end="")
+    else:
+        print(to_latex(frame) if command.format == "latex" else to_markdown(frame), end="")
+    return 0
+
+
+def _captions(command: CaptionsCommand, console: Console) -> int:
+    from fusion_bench.data.preview import preview
+
+    if command.num < 1:
+        raise UserError(f"-n is {command.num}; it must be at least 1")
+    if command.export is not None:
+        return _export_captions(command, command.export, console)
+    shown = preview(command.name, _class_names(command.data), command.num, command.data_seed)
+    channel = shown.channel
+    samples = Table("caption", "class y", "word w", "shift k", "target t", box=None, pad_edge=False)
+    for example in shown.examples:
+        samples.add_row(
+            example.caption, example.class_name, example.word, str(example.shift), example.target_name
+        )
+    figures = Table(box=None, show_header=False, pad_edge=False)
+    figures.add_row("bits about the target", f"{channel.bits:.3f}")
+    figures.add_row("interaction bits, given the class", f"{channel.interaction_bits:.3f}")
+    figures.add_row("text-only ceiling", f"{channel.text_only_ceiling:.4f}")
+    figures.add_row("image-only ceiling", f"{channel.image_only_ceiling:.4f}")
+    console.print(samples)
+    console.print()
+    console.print(figures)
+    return 0
+
+
+def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> int:
+    from fusion_bench.data.caption_file import export_captions
+    from fusion_bench.data.load import load_dataset
+
+    config = DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed)
+    dataset = load_dataset(config)
+    if dataset.captions is None:
+        raise UserError(f"{command.data} has a text of its own; there are no captions to export")
+    export_captions(
+        path,
+        dataset.captions.texts,
+        splits=dataset.splits,
+        classes=dataset.classes,
+        targets=dataset.labels,
+        shifts=dataset.captions.shifts,
+    )
+    console.print(f"{len(dataset.captions.texts):,} captions written to {path}", highlight=False)
+    return 0
+
+
+def _class_names(source: str) -> tuple[str, ...]:
+    """Returns the classes of a source; images are read only where the classes are known from nothing else."""
+    from fusion_bench.data import cifar10, shapes, sources
+
+    known = {shapes.NAME: shapes.CLASS_NAMES, cifar10.NAME: cifar10.CLASS_NAMES}
+    return known[source] if source in known else sources.load_raw(DataConfig(source)).class_names
+
+
+def _list(command: ListCommand, console: Console) -> int:
+    catalogue = list_catalogue()
+    if command.json:
+        print(json.dumps(catalogue, indent=2, ensure_ascii=False))
+        return 0
+    for title, entries in catalogue.items():
+        listing = Table(*entries[0], title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for entry in entries:
+            listing.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in entry.values()))
+        console.print(listing)
+        console.print()
+    return 0
+
+
+def list_catalogue() -> dict[str, list[dict[str, Any]]]:
+    """Returns everything that has a name on the command line, as JSON."""
+    from fusion_bench.data.captions import PRESETS, make_channel
+    from fusion_bench.data.shapes import CLASS_NAMES
+    from fusion_bench.data.sources import SOURCES
+    from fusion_bench.fusion.registry import strategies
+    from fusion_bench.models.encoders import SUMMARIES
+
+    channels = {name: make_channel(name, CLASS_NAMES) for name in PRESETS}
+    return {
+        "strategies": [
+            {"name": r.name, "family": r.family, "summary": r.summary, "reference": r.reference}
+            for r in strategies().values()
+        ],
+        "datasets": [{"name": name, "summary": summary} for name, summary in SOURCES.items()],
+        "captions": [
+            {
+                "name": name,
+                "bits": channel.bits,
+                "interaction_bits": channel.interaction_bits,
+                "text_only_ceiling": channel.text_only_ceiling,
+                "image_only_ceiling": channel.image_only_ceiling,
+                "summary": PRESETS[name].summary,
+            }
+            for name, channel in channels.items()
+        ],
+        "encoders": [{"name": name, "summary": summary} for name, summary in SUMMARIES.items()],
+    }

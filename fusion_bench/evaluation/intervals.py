@@ -1,0 +1,49 @@
+"""Intervals: how far a mean over seeds, or an accuracy on a finite test set, may be from the truth."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean and half the width of its interval: mean ± half_width."""
+
+    mean: float
+    half_width: float
+
+
+def t_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Returns the mean of n values with its 95 % interval, mean ± t(0.975, n − 1) · s / √n.
+
+    t is the quantile of Student's distribution, s the sample's standard deviation; values are taken as
+    independent and near normal. The half width is NaN for one value; both are NaN for none.
+    """
+    from scipy import stats
+
+    sample = np.asarray(values, np.float64)
+    n = len(sample)
+    if n < 2:
+        return Interval(float(sample[0]) if n else math.nan, math.nan)
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    return Interval(float(sample.mean()), float(quantile * sample.std(ddof=1) / math.sqrt(n)))
+
+
+def paired_interval(values: Mapping[int, float], others: Mapping[int, float]) -> Interval:
+    """Returns `t_interval` of the differences value − other over the seeds that both have.
+
+    Pairing removes what two runs of one seed share: the order of the batches, augmentation, initialisation.
+
+    Args:
+      values: by seed.
+      others: what they are compared with, by seed.
+    """
+    return t_interval([values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())])
+
+
+def binomial_standard_error(accuracy: float, n: int) -> float:
+    """Returns √(p (1 − p) / n), the standard error of an accuracy p that is measured on n test examples."""
+    return math.sqrt(accuracy * (1 - accuracy) / n)

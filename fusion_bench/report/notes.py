@@ -1,0 +1,158 @@
+"""The sentences around a table: what it is of, what its numbers mean, and what they show."""
+
+import math
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
+
+from fusion_bench.evaluation.intervals import binomial_standard_error
+
+MULTIMODAL = ("early", "intermediate", "tensor", "late")
+MISSING = "–"
+_Z95 = 1.96
+"""Half the width of the normal distribution's 95 % interval, in standard errors."""
+
+
+def percent(mean: float, half_width: float = math.nan) -> str:
+    """Returns a fraction in percent with its interval, if there is one: "78.31 ± 0.42"."""
+    return _with_interval(f"{100 * mean:.2f}", mean, half_width)
+
+
+def points(mean: float, half_width: float = math.nan) -> str:
+    """Returns a difference of fractions in percentage points, with its sign: "+1.20 ± 0.42"."""
+    return _with_interval(f"{100 * mean:+.2f}".replace("-", "−"), mean, half_width)
+
+
+def _with_interval(text: str, mean: float, half_width: float) -> str:
+    if math.isnan(mean):
+        return MISSING
+    return text if math.isnan(half_width) else f"{text} ± {100 * half_width:.2f}"
+
+
+def heading(block: pd.DataFrame) -> str:
+    """Returns what a block of the table is of, one line."""
+    first = _rows(block)[0]
+    captions = f"{first['captions']} captions"
+    if not pd.isna(first["bits"]):
+        interaction = first["interaction_bits"]
+        more = f" and {interaction:.3f} of interaction" if interaction > 0 else ""
+        captions += f" ({first['bits']:.3f} bits{more})"
+    parts = [
+        f"{first['dataset']}, {captions}, {first['encoder']} encoders",
+        f"{first['epochs']} epochs on {first['n_train']:,} examples, {first['n_test']:,} to test",
+        first["differs"],
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def best_of(block: pd.DataFrame) -> str:
+    """Returns the best unimodal strategy on validation; "" if none was run."""
+    return max(block["gain_over"])
+
+
+def _rows(block: pd.DataFrame, keep: Any = slice(None)) -> list[dict[Hashable, Any]]:
+    return block.loc[keep].to_dict("records")
+
+
+def notes(block: pd.DataFrame) -> list[str]:
+    """Returns the sentences below a block of the table."""
+    parts = (
+        *(_interval, _gain, _sampling, _reference, _ceiling),
+        *(_own_baseline, _failures, _rates, _provenance),
+    )
+    return [sentence for part in parts if (sentence := part(block))]
+
+
+def _interval(block: pd.DataFrame) -> str:
+    seeds = block.loc[block["n_seeds"] > 0, "n_seeds"]
+    if seeds.empty:
+        return "No run is complete."
+    if seeds.max() == 1:
+        return "One seed: there is no interval, and no difference here is established."
+    usual = seeds.mode().max()
+    others = _rows(block, (block["n_seeds"] > 0) & (block["n_seeds"] != usual))
+    exceptions = "".join(f"; {row['strategy']}: n = {row['n_seeds']}" for row in others)
+    meaning = "(Student's t), given the split and the captions"
+    return f"±: 95 % interval over n = {usual} seeds {meaning}{exceptions}."
+
+
+def _gain(block: pd.DataFrame) -> str:
+    best = best_of(block)
+    if not best:
+        return "No gain is given: no unimodal strategy was run."
+    return f"Gain: over {best}, the best unimodal strategy on validation; percentage points, paired by seed."
+
+
+def _sampling(block: pd.DataFrame) -> str:
+    """The error that more seeds do not reduce: the test set is finite."""
+    n_test = int(block["n_test"].iloc[0])
+    accuracies = block.loc[block["family"] != "ceiling", "test_accuracy_mean"].dropna()
+    if accuracies.empty:
+        return ""
+    errors = [100 * _Z95 * binomial_standard_error(accuracy, n_test) for accuracy in accuracies]
+    low, high = f"{min(errors):.2f}", f"{max(errors):.2f}"
+    size = low if low == high else f"{low} to {high}"
+    return (
+        f"The sampling error of the {n_test:,} test examples, the same ones in every row, comes on top: "
+        f"± {size} points (95 %, binomial)."
+    )
+
+
+def _reference(block: pd.DataFrame) -> str:
+    """Names what exceeds the Bayes reference, and says how that can be."""
+    if "reference" not in set(block["family"]):
+        return ""
+    lower_end = block["reference_gain_mean"] - block["reference_gain_ci95"]
+    names = ", ".join(
+        f"{row['strategy']} ({points(row['reference_gain_mean'], row['reference_gain_ci95'])})"
+        for row in _rows(block, block["family"].isin(MULTIMODAL) & (lower_end > 0))
+    )
+    meaning = "Bayes reference: the best that image-only's class probabilities and the exact channel allow."
+    if not names:
+        return f"{meaning} No strategy is shown to be above it (paired 95 % interval above zero)."
+    return (
+        f"{meaning} Above it, with a paired 95 % interval above zero: {names}; a jointly trained model may "
+        "learn a better image encoder than the image-only run that the reference uses."
+    )
+
+
+def _ceiling(block: pd.DataFrame) -> str:
+    if "ceiling" not in set(block["family"]):
+        return ""
+    return "Ceilings: exact, from the channel alone; the image's is that of a perfect image classifier."
+
+
+def _own_baseline(block: pd.DataFrame) -> str:
+    """A strategy whose encoder is of another kind is to be compared with that encoder on one modality."""
+    sentences = []
+    for row in _rows(block, block["family"].isin(MULTIMODAL) & (block["baseline_kind"] != "only")):
+        if row["baseline"]:
+            gain = points(row["baseline_gain_mean"], row["baseline_gain_ci95"])
+            finding = f"{gain} points over {row['baseline']}"
+        else:
+            finding = f"not known, as MODALITY-{row['baseline_kind']} was not run"
+        sentences.append(f"Gain of {row['strategy']} over its own joint encoder on one modality: {finding}.")
+    return " ".join(sentences)
+
+
+def _failures(block: pd.DataFrame) -> str:
+    failed = [f"{row['strategy']}, {row['failures']}" for row in _rows(block, block["n_failed"] > 0)]
+    return f"Failed: {'; '.join(failed)}." if failed else ""
+
+
+def _rates(block: pd.DataFrame) -> str:
+    if not any(block["train_examples_per_s"].notna()):
+        return ""
+    return "Examples/s: median of a short timed pass of its own; compilation is apart."
+
+
+def _provenance(block: pd.DataFrame) -> str:
+    first = _rows(block)[0]
+    parts = (
+        first["device"],
+        f"fusion_bench {first['version']}",
+        first["commit"] and f"commit {first['commit']}",
+    )
+    made = f"Made on {', '.join(filter(None, parts))}."
+    return f"{made} Data: {first['description']}." if first["description"] else made

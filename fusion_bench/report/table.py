@@ -1,0 +1,203 @@
+"""The table of a study as a frame: one row a strategy, one block a setting."""
+
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from fusion_bench.evaluation.intervals import paired_interval, t_interval
+from fusion_bench.store import Run, Store, setting
+
+FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late", "reference", "ceiling")
+"""In the order of the rows."""
+COLUMNS = (
+    *("strategy", "family", "n_seeds", "n_failed", "params", "test_accuracy_mean", "test_accuracy_ci95"),
+    *("gain_mean", "gain_ci95", "gain_over"),
+    *("baseline_kind", "baseline", "baseline_gain_mean", "baseline_gain_ci95"),
+    *("reference_gain_mean", "reference_gain_ci95", "validation_accuracy_mean"),
+    *("train_examples_per_s", "inference_examples_per_s", "compile_s"),
+    *("dataset", "description", "captions", "bits", "interaction_bits", "encoder", "epochs"),
+    *("n_train", "n_validation", "n_test", "device", "version", "commit"),
+    *("setting", "differs", "failures"),
+)
+_COUNTS = ("n_seeds", "n_failed", "params", "epochs", "n_train", "n_validation", "n_test")
+_IN_HEADING = {"data.captions", "data.train_size", "data.test_size", "model.encoder", "training.epochs"}
+
+
+def table(store: Store) -> pd.DataFrame:
+    """Returns the table of all runs: a row for each strategy of each setting, sorted by family.
+
+    Accuracies and gains are fractions, not percent; an interval is half its width, NaN for fewer than two
+    seeds. The columns that do not say themselves what they are:
+
+    - gain_*: test accuracy over that of the best unimodal strategy, `gain_over`, paired by seed; NaN for
+      that one itself. The best is the one with the highest mean accuracy on validation, among those with a
+      modality's own encoder.
+    - baseline_*: the same over the best unimodal strategy of the row's own kind, `baseline`, where that is
+      another kind: `baseline_kind` "token-only" for a joint transformer. Empty if none of that kind was run.
+    - reference_gain_*: the same over the Bayes reference.
+    - train_examples_per_s, inference_examples_per_s, compile_s: medians over seeds.
+    - setting: a digest of all that the rows of one block share; differs: what tells it from other blocks.
+    - failures: the failed seeds with their reasons.
+
+    The family "reference" is the Bayes reference; "ceiling" rows are exact and have no seeds. Models that are
+    trained on the class instead of the label only serve the reference, and have no row.
+    """
+    blocks: dict[str, list[Run]] = {}
+    for run in store.runs():
+        if run.identity.get("target", "label") == "label":
+            blocks.setdefault(_digest(setting(run)), []).append(run)
+    settings = {digest: _flat(setting(runs[0])) for digest, runs in blocks.items()}
+    varied = _varied(settings.values())
+    rows = []
+    for digest, runs in blocks.items():
+        facts = {"setting": digest, **_facts(runs, settings[digest], varied)}
+        rows += [{**facts, **row} for row in (*_strategy_rows(runs), *_ceiling_rows(runs[0]))]
+    frame = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+    frame = frame.astype(dict.fromkeys(_COUNTS, "Int64"))
+    order = frame["family"].map(FAMILIES.index)
+    blockwise = ["dataset", "captions", "encoder", "epochs", "setting", "order", "baseline_kind", "strategy"]
+    frame = frame.assign(order=order).sort_values(blockwise, kind="stable", ignore_index=True)
+    return frame.drop(columns="order")
+
+
+def best_unimodal(runs: Iterable[Run], kind: str = "only") -> str:
+    """Returns the strategy "MODALITY-KIND" with the highest mean validation accuracy; "" if there is none.
+
+    Args:
+      runs: of one setting.
+      kind: "only", or "token-only" for joint transformers on one modality.
+    """
+    accuracies: dict[str, list[float]] = {}
+    for run in runs:
+        if run.status == "complete" and run.modality is not None and _kind(run) == kind:
+            accuracies.setdefault(run.strategy, []).append(run.metrics["validation_accuracy"])
+    return max(accuracies, key=lambda strategy: statistics.fmean(accuracies[strategy]), default="")
+
+
+def _kind(run: Run) -> str:
+    """The strategies that a run is measured against; for a unimodal one, its own kind."""
+    if run.modality is None:
+        return run.baseline
+    return run.strategy.partition(":")[0].removeprefix(f"{run.modality}-")
+
+
+def _strategy_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    by_strategy: dict[str, list[Run]] = {}
+    for run in runs:
+        by_strategy.setdefault(run.strategy, []).append(run)
+    accuracies = {strategy: _test_accuracies(group) for strategy, group in by_strategy.items()}
+    reference = next((run.strategy for run in runs if run.family == "reference"), "")
+    best = best_unimodal(runs)
+    rows = []
+    for strategy, group in by_strategy.items():
+        kind = _kind(group[0])
+        own = best_unimodal(runs, kind) if group[0].modality is None and kind != "only" else ""
+        row = _row(group) | {"gain_over": best, "baseline": own, "baseline_kind": kind}
+        for prefix, other in [("gain", best), ("baseline_gain", own), ("reference_gain", reference)]:
+            compared = accuracies.get(other, {}) if other != strategy else {}
+            row[f"{prefix}_mean"], row[f"{prefix}_ci95"] = paired_interval(accuracies[strategy], compared)
+        rows.append(row)
+    return rows
+
+
+def _row(group: Sequence[Run]) -> dict[str, Any]:
+    """Returns what a strategy's own runs say."""
+    complete = [run for run in group if run.status == "complete"]
+    failed = [run for run in group if run.status == "failed"]
+    mean, half_width = t_interval([run.metrics["test_accuracy"] for run in complete])
+    params = _median(run.cost.get("params") for run in complete)
+    return {
+        "strategy": group[0].strategy,
+        "family": group[0].family,
+        "n_seeds": len(complete),
+        "n_failed": len(failed),
+        "params": None if math.isnan(params) else round(params),
+        "test_accuracy_mean": mean,
+        "test_accuracy_ci95": half_width,
+        "validation_accuracy_mean": t_interval(
+            [value for run in complete if (value := run.metrics.get("validation_accuracy")) is not None]
+        ).mean,
+        **{
+            name: _median(run.cost.get(name) for run in complete)
+            for name in ("train_examples_per_s", "inference_examples_per_s", "compile_s")
+        },
+        "failures": "; ".join(f"seed {run.seed}: {run.reason or 'no reason is recorded'}" for run in failed),
+    }
+
+
+def _ceiling_rows(run: Run) -> list[dict[str, Any]]:
+    """Returns what no model of one modality can exceed, from the caption channel alone."""
+    return [
+        {
+            "strategy": f"ceiling: {modality} only",
+            "family": "ceiling",
+            "n_seeds": 0,
+            "n_failed": 0,
+            "test_accuracy_mean": ceiling,
+            "gain_over": "",
+            "baseline": "",
+            "baseline_kind": "",
+            "failures": "",
+        }
+        for modality in ("text", "image")
+        if (ceiling := run.data.get(f"{modality}_only_ceiling")) is not None
+    ]
+
+
+def _facts(runs: Sequence[Run], shared: Mapping[str, Any], varied: Iterable[str]) -> dict[str, Any]:
+    """Returns what all rows of a block say alike."""
+    data = runs[0].data
+    dataset = data.get("name", "")
+    told = [name for name in varied if shared.get(name) not in (None, dataset)]
+    return {
+        "dataset": dataset,
+        "description": data.get("description", ""),
+        "captions": data.get("captions", ""),
+        **{name: data.get(name, math.nan) for name in ("bits", "interaction_bits")},
+        **{name: data.get(name) for name in ("n_train", "n_validation", "n_test")},
+        "encoder": shared.get("model.encoder", ""),
+        "epochs": shared.get("training.epochs"),
+        "device": _union(run.environment.get("device", "") for run in runs),
+        "version": _union(run.identity.get("version", "") for run in runs),
+        "commit": _union(run.environment.get("commit", "") for run in runs),
+        "differs": ", ".join(f"{name.rpartition('.')[2]} {str(shared[name])[:24]}" for name in told),
+    }
+
+
+def _digest(shared: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _test_accuracies(runs: Iterable[Run]) -> dict[int, float]:
+    """Returns test accuracy by seed."""
+    return {run.seed: run.metrics["test_accuracy"] for run in runs if run.status == "complete"}
+
+
+def _median(values: Iterable[float | None]) -> float:
+    measured = [value for value in values if value is not None]
+    return float(statistics.median(measured)) if measured else math.nan
+
+
+def _union(values: Iterable[str]) -> str:
+    return ", ".join(sorted({value for value in values if value}))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns a nested mapping as one with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _varied(settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the names of what differs between settings, but for what a heading says anyway."""
+    first, *others = [*settings] or [{}]
+    names = {name for flat in (first, *others) for name in flat}
+    varied = {name for name in names if any(flat.get(name) != first.get(name) for flat in others)}
+    return sorted(varied if varied == {"fingerprint"} else varied - _IN_HEADING - {"fingerprint"})

@@ -1,0 +1,142 @@
+"""The record of a run, and the file that holds it."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+FILE = "run.json"
+_NOT_SETTING = ("strategy", "options", "seed", "target")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The record of one run; every value is one that JSON can hold.
+
+    Attributes:
+      id: `run_id(identity)`.
+      status: "failed" where training diverged; then `reason` says how, and `metrics` and `cost` may be empty.
+      strategy: its label, for example "tensor:width=8".
+      family: "unimodal", "early", "intermediate", "tensor", "late" or "reference".
+      seed: decides initialisation, batch order and augmentation.
+      identity: all that can change the result: strategy, options, seed, data, model, training, fingerprint,
+        version, platform, and target ("label", or "class" for a model that only serves the Bayes reference).
+      data: name, description, captions, num_classes, n_train, n_validation, n_test; from a caption channel
+        also bits, interaction_bits, text_only_ceiling, image_only_ceiling.
+      metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats), epoch.
+      cost: params, compile_s, train_examples_per_s, inference_examples_per_s and others; without what was not
+        measured.
+      environment: version, commit, command, device and others.
+      baseline: the unimodal strategies that it is fairly compared with, by the ending of their names: "only"
+        or "token-only".
+      modality: the only one that it reads; None for a fusion strategy.
+      reason: why it failed.
+    """
+
+    id: str
+    status: Literal["complete", "failed"]
+    strategy: str
+    family: str
+    seed: int
+    identity: dict[str, Any]
+    data: dict[str, Any]
+    metrics: dict[str, Any]
+    cost: dict[str, Any]
+    environment: dict[str, Any]
+    baseline: str = "only"
+    modality: str | None = None
+    reason: str = ""
+
+
+class Damaged(Exception):
+    """A run's folder is not as it was written; says what is wrong."""
+
+
+def run_id(identity: Mapping[str, Any]) -> str:
+    """Returns "STRATEGY-sSEED-DIGEST": the same for equal identities whatever their order, else another.
+
+    The digest is the first ten hexadecimal digits of the SHA-256 of the identity's JSON; the strategy is
+    written without what a file name should not have.
+
+    Args:
+      identity: as in `Run`.
+
+    Raises:
+      TypeError: a value is not one that JSON can hold.
+      ValueError: a number is infinite or NaN.
+    """
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", identity["strategy"])[:80].lstrip(".")
+    return f"{name}-s{identity['seed']}-{digest}"
+
+
+def setting(run: Run) -> dict[str, Any]:
+    """Returns what the runs of one table share: their identity without strategy, options, seed and target."""
+    return {key: value for key, value in run.identity.items() if key not in _NOT_SETTING}
+
+
+def write_record(folder: Path, run: Run, files: Sequence[str]) -> None:
+    """Writes a run's record.
+
+    Args:
+      folder: exists.
+      run: the record; numbers that JSON has no name for become null.
+      files: what else is in the folder, by name.
+    """
+    record = _without_nan({**dataclasses.asdict(run), "files": list(files)})
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_record(folder: Path) -> Run:
+    """Reads a run's record and checks that what it names is there and whole.
+
+    Raises:
+      Damaged: it is not.
+    """
+    names = {field.name for field in dataclasses.fields(Run)}
+    try:
+        record = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        run = Run(**{name: value for name, value in record.items() if name in names})
+        if not run.id == run_id(run.identity) == folder.name:
+            raise Damaged(f"{FILE} is of another run")
+        if run.status == "complete":
+            float(run.metrics["test_accuracy"])
+        missing = [name for name in record["files"] if not (folder / name).exists()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{FILE}: {cause(error)}") from error
+    if missing:
+        raise Damaged(f"{missing[0]} is missing")
+    for path in folder.glob("*.npz"):
+        _check_archive(path)
+    return run
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise Damaged(f"{path.name}: {cause(error)}") from error
+    if damaged is not None:
+        raise Damaged(f"{path.name}: {damaged} has a wrong checksum")
+
+
+def cause(error: Exception) -> str:
+    """Returns an error's first line, short enough for a message of one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.strip() or type(error).__name__).splitlines()[0][:160]
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

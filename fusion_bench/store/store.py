@@ -1,0 +1,236 @@
+"""The runs below one directory."""
+
+import os
+import platform
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion_bench.errors import UserError
+from fusion_bench.store import checkpoint as checkpoints
+from fusion_bench.store import record
+from fusion_bench.store.record import Run, run_id
+
+if TYPE_CHECKING:
+    import pandas
+
+CURVE = "curve.csv"
+PREDICTIONS = "predictions.npz"
+TOKENIZER = "tokenizer.json"
+CHECKPOINT = "checkpoint"
+_PARTIAL = ".partial-"
+
+
+class Store:
+    """The runs below one directory.
+
+    Attributes:
+      directory: as given; runs are in its folder `runs`.
+      damaged: folders that were met and could not be read, by name, with what is wrong. A run whose folder is
+        damaged counts as absent, and writing it replaces the folder.
+    """
+
+    def __init__(self, directory: Path, *, read_only: bool = False):
+        """Opens a directory; nothing is created before the first write.
+
+        Args:
+          directory: need not exist, unless `read_only`.
+          read_only: only read, so that a directory without write permission will do.
+
+        Raises:
+          UserError: it cannot be written to, or, if `read_only`, holds no runs.
+        """
+        self.directory = directory
+        self.damaged: dict[str, str] = {}
+        self._runs = directory / "runs"
+        if not read_only:
+            _check_writable(self._runs)
+        elif not self._runs.is_dir():
+            raise UserError(f"there are no runs in {directory}; give the --out of a `fusion-bench run`")
+
+    def get(self, identifier: str) -> Run | None:
+        """Returns a run, complete or failed; None if it is absent or its folder is damaged."""
+        folder = self._runs / identifier
+        if not folder.is_dir():
+            return None
+        try:
+            run = record.read_record(folder)
+        except record.Damaged as error:
+            self.damaged[identifier] = str(error)
+            return None
+        self.damaged.pop(identifier, None)
+        return run
+
+    def runs(self) -> list[Run]:
+        """Returns all runs, complete and failed, by strategy and seed; damaged folders are left out."""
+        folders = self._runs.iterdir() if self._runs.is_dir() else []
+        names = [folder.name for folder in folders if not folder.name.startswith(".")]
+        found = [run for name in names if (run := self.get(name)) is not None]
+        return sorted(found, key=lambda run: (run.strategy, run.seed, run.id))
+
+    def write(
+        self,
+        run: Run,
+        *,
+        curve: "pandas.DataFrame | None" = None,
+        predictions: Mapping[str, np.ndarray] | None = None,
+        checkpoint: Any = None,
+        tokenizer_json: str | None = None,
+    ) -> Path:
+        """Writes a run and returns its folder, which appears whole or not at all.
+
+        A failed or damaged run of the same id is replaced. A complete one is kept as it is: the same identity
+        gives the same result, and another process may have been quicker.
+
+        Args:
+          run: the record.
+          curve: a row an epoch.
+          predictions: test_logits, test_labels, validation_logits and validation_labels.
+          checkpoint: a tree of arrays.
+          tokenizer_json: what turns text into the model's tokens.
+
+        Raises:
+          UserError: the disk is full, or the directory cannot be written to.
+          ValueError: the run's id does not belong to its identity.
+        """
+        if run.id != run_id(run.identity):
+            raise ValueError(f"run {run.id!r} should have the id {run_id(run.identity)!r}")
+        final = self._runs / run.id
+        if self._is_complete(run.id):
+            return final
+        partial = self._runs / f"{_PARTIAL}{run.id}{_owner(os.getpid())}"
+        try:
+            self._remove_stale()
+            partial.mkdir(parents=True)
+            if curve is not None:
+                curve.to_csv(partial / CURVE, index=False)
+            if predictions is not None:
+                np.savez(partial / PREDICTIONS, allow_pickle=False, **predictions)
+            if tokenizer_json is not None:
+                (partial / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+            if checkpoint is not None:
+                checkpoints.save(partial / CHECKPOINT, checkpoint)
+            self._publish(run, partial, final)
+        except OSError as error:
+            raise UserError(
+                f"run {run.id} cannot be written to {self._runs}: {record.cause(error)}"
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        self.damaged.pop(run.id, None)
+        return final
+
+    def predictions(self, identifier: str) -> dict[str, np.ndarray]:
+        """Returns a run's predictions: {test, validation}_logits [example, class] and _labels [example].
+
+        Raises:
+          UserError: the run has none, or they are damaged.
+        """
+        try:
+            with (
+                (self._runs / identifier / PREDICTIONS).open("rb") as file,
+                np.load(file, allow_pickle=False) as arrays,
+            ):
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise self._unreadable(identifier, "predictions", error) from error
+
+    def curve(self, identifier: str) -> "pandas.DataFrame":
+        """Returns a run's learning curve, a row an epoch.
+
+        Raises:
+          UserError: the run has none, or it is damaged.
+        """
+        import pandas as pd
+
+        try:
+            return pd.read_csv(self._runs / identifier / CURVE)
+        except (OSError, ValueError) as error:
+            raise self._unreadable(identifier, "curve", error) from error
+
+    def restore(self, identifier: str, like: Any) -> Any:
+        """Returns a run's checkpoint, a tree of NumPy arrays.
+
+        Args:
+          identifier: the run's.
+          like: a tree of the same structure, whose leaves have the same shapes.
+
+        Raises:
+          UserError: the run has none, it is damaged, or it is of another model than `like`.
+        """
+        try:
+            return checkpoints.restore(self._runs / identifier / CHECKPOINT, like)
+        except (OSError, ValueError) as error:
+            raise self._unreadable(identifier, "checkpoint", error) from error
+
+    def _is_complete(self, identifier: str) -> bool:
+        run = self.get(identifier)
+        return run is not None and run.status == "complete"
+
+    def _publish(self, run: Run, partial: Path, final: Path) -> None:
+        """Writes the record, last, and moves the folder into place once all of it has reached the disk."""
+        record.write_record(partial, run, sorted(path.name for path in partial.iterdir()))
+        for path in (*partial.rglob("*"), partial):
+            _sync(path)
+        if final.exists():  # a directory that is not empty cannot be replaced, only moved aside
+            aside = partial.with_name(f"{_PARTIAL}old{partial.name.removeprefix(_PARTIAL)}")
+            final.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        try:
+            partial.rename(final)
+        except OSError:
+            if not self._is_complete(final.name):  # else another process has just written the same run
+                raise
+        _sync(self._runs)
+
+    def _remove_stale(self) -> None:
+        """Removes what processes of this machine left when they were killed in the middle of a write."""
+        for folder in self._runs.glob(f"{_PARTIAL}*"):
+            process = folder.name.rpartition("-")[2]
+            if not process.isdecimal() or not folder.name.endswith(_owner(int(process))):
+                continue  # another machine's, on a shared disk
+            if int(process) == os.getpid() or not _is_alive(int(process)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _unreadable(self, identifier: str, what: str, error: Exception) -> UserError:
+        folder = self._runs / identifier
+        return UserError(
+            f"the {what} of {folder} cannot be read: {record.cause(error)}; delete that folder and run again"
+        )
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises UserError unless the folder, or the nearest one above it that exists, can be written to."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise UserError(f"results cannot be written to {folder}: {existing} is not a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"results cannot be written to {folder}: {existing} is not writable")
+
+
+def _owner(process: int) -> str:
+    """The ending of the names of a process's unfinished folders."""
+    return f"@{platform.node()}-{process}"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file's content, or a directory's list of files, has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,4 @@
+import pytest
+
+from tests.tasks import tiny_widths  # noqa: F401 (a fixture)
+

@@ -1,0 +1,207 @@
+"""The operators against NumPy float64, from the published formulas."""
+
+import itertools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fusion_bench.fusion.interface import Blueprint, smoothed_cross_entropy
+from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.models.encoders import HEADS
+from tests import oracles
+from tests.tasks import BATCH, CLASSES, CONFIG, TINY, build, call, make_inputs, make_task
+
+pytestmark = pytest.mark.usefixtures("tiny_widths")
+
+TWO, THREE = ("image", "text"), ("audio", "image", "text")  # joined in alphabetical order
+FEATURES = {"audio": 8, "image": 8, "text": 6}
+
+
+def make(label, names) -> Any:
+    """Returns a strategy with random variables, and inputs for it."""
+    task = make_task(*names)
+    (spec,) = parse_strategies(label, task)
+    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0)))), make_inputs(task)
+
+
+def encoded(encoder, batch):
+    return np.asarray(call(encoder, batch).pooled, np.float64)
+
+
+def count(module):
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_concat(names):
+    module, inputs = make("concat", names)
+    joint = np.concatenate([encoded(module.encoders[name], inputs[name]) for name in names], axis=1)
+    np.testing.assert_allclose(module(inputs).logits, oracles.head(module.head, joint), atol=1e-5)
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_tensor_is_the_outer_product_of_features_with_a_one(names):
+    width = 3
+    module, inputs = make(f"tensor:width={width}", names)
+    z = []
+    for name in names:
+        projected = oracles.linear(module.projections[name], encoded(module.encoders[name], inputs[name]))
+        z.append(np.concatenate([np.ones((BATCH, 1)), projected], axis=1))
+    joint = np.zeros((BATCH, (width + 1) ** len(names)))
+    for example in range(BATCH):
+        for entry, index in enumerate(itertools.product(range(width + 1), repeat=len(names))):
+            joint[example, entry] = math.prod(factor[example, i] for factor, i in zip(z, index, strict=True))
+    np.testing.assert_allclose(module(inputs).logits, oracles.head(module.head, joint), atol=1e-4)
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_late_mean(names):
+    module, inputs = make("late-mean", names)
+    outputs = module(inputs)
+    scores = []
+    for name in names:
+        member = module.members[name]
+        scores.append(oracles.head(member.head, encoded(member.encoder, inputs[name])))
+        np.testing.assert_allclose(outputs.by_modality[name], scores[-1], atol=1e-5)
+    np.testing.assert_allclose(outputs.logits, np.mean(scores, axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_late_posthoc_is_a_product_of_calibrated_experts_over_the_prior(names):
+    module, inputs = make("late-posthoc", names)
+    rng = np.random.default_rng(1)
+    temperatures = dict(zip(names, rng.uniform(0.5, 2, len(names)), strict=True))
+    prior = rng.dirichlet(np.ones(CLASSES))
+    for name, temperature in temperatures.items():
+        module.temperatures[name].set_value(jnp.float32(temperature))
+    module.log_prior.set_value(jnp.log(jnp.float32(prior)))
+
+    logits = {name: rng.normal(size=(BATCH, CLASSES)) for name in names}
+    expected = np.zeros((BATCH, CLASSES))
+    for example, label in np.ndindex(expected.shape):
+        for name in names:
+            p = oracles.softmax(logits[name][example] / temperatures[name])[label]
+            expected[example, label] += np.log(p)
+        expected[example, label] -= (len(names) - 1) * np.log(prior[label])
+    np.testing.assert_allclose(module.join(jax.tree.map(jnp.float32, logits)), expected, atol=1e-5)
+
+    outputs = module(inputs)
+    np.testing.assert_allclose(outputs.logits, module.join(outputs.by_modality), atol=1e-6)
+    for name in names:
+        member = module.members[name]
+        scores = oracles.head(member.head, encoded(member.encoder, inputs[name]))
+        np.testing.assert_allclose(outputs.by_modality[name], scores, atol=1e-5)
+
+
+def test_late_posthoc_starts_from_a_uniform_prior_and_no_temperature():
+    task = make_task(*TWO)
+    (spec,) = parse_strategies("late-posthoc", task)
+    module = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
+    np.testing.assert_allclose(module.log_prior[...], np.full(CLASSES, -np.log(CLASSES)), rtol=1e-6)
+    assert all(float(temperature[...]) == 1 for temperature in module.temperatures.values())
+
+
+def test_late_posthoc_fits_each_temperature_and_takes_the_prior():
+    module, _ = make("late-posthoc", TWO)
+    rng = np.random.default_rng(0)
+    logits = {name: rng.normal(size=(4000, CLASSES)) for name in TWO}
+    labels = rng.integers(0, CLASSES, 4000)
+    logits["image"][np.arange(4000), labels] += 2
+    for name in TWO:
+        logits[name] = jnp.float32(logits[name])
+    prior = np.array([0.1, 0.2, 0.3, 0.4])
+    module.fit(logits, labels, prior)
+    # scores drawn as N(2 · onehot, 1) are the log-likelihood ratios if doubled
+    assert float(module.temperatures["image"][...]) == pytest.approx(0.5, rel=0.1)
+    assert float(module.temperatures["text"][...]) > 10
+    np.testing.assert_allclose(module.log_prior[...], np.log(prior), rtol=1e-6)
+    assert {module.log_prior[...].dtype, module.temperatures["text"][...].dtype} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("names", [("image", "text", "sensor"), ("sensor", "image", "audio", "text")], ids=len)
+def test_early_channel_lays_everything_over_the_image(names):
+    module, inputs = make("early-channel:channels=2", names)
+    image = np.asarray(inputs["image"].values, np.float64)
+    layers = [image]
+    for name in sorted(set(names) - {"image"}):
+        values = np.asarray(inputs[name].values)
+        if name == "audio":
+            resized = jax.image.resize(inputs[name].values, (BATCH, 8, 8, 1), "linear")
+            layers.append(np.asarray(resized, np.float64))
+            continue
+        if name == "text":
+            words = oracles.array(module.embeddings[name].embed.embedding)[values]
+            layer = oracles.masked(np.max, words, inputs[name].mask)
+        else:
+            layer = oracles.linear(module.embeddings[name].project, values)
+        layers.append(np.tile(layer[:, None, None], (1, 8, 8, 1)))
+    joint = np.concatenate(layers, axis=-1)
+    assert joint.shape[-1] == 3 + 2 * len(set(names) & {"text", "sensor"}) + ("audio" in names)
+    features = encoded(module.encoder, inputs["image"]._replace(values=jnp.float32(joint)))
+    np.testing.assert_allclose(module(inputs).logits, oracles.head(module.head, features), atol=1e-5)
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_early_token_is_one_transformer_over_all_tokens(names):
+    module, inputs = make("early-token", names)
+    tokens, masks = [], []
+    for name in names:
+        embedding, values = module.embeddings[name], np.asarray(inputs[name].values)
+        if name == "text":
+            embedded, mask = oracles.array(embedding.embed.embedding)[values], np.asarray(inputs[name].mask)
+        else:
+            patches = oracles.patches(values, TINY.patch)
+            embedded = oracles.linear(embedding.embed, patches.reshape(BATCH, -1, patches.shape[-1]))
+            mask = np.ones(embedded.shape[:2], bool)
+        tokens.append(embedded + oracles.array(embedding.position))
+        masks.append(mask)
+    tokens, mask = np.concatenate(tokens, axis=1), np.concatenate(masks, axis=1)
+    features = oracles.masked(np.mean, oracles.transformer(module.transformer, tokens, mask), mask)
+    np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, features), atol=1e-4)
+
+
+def head_size(in_features):
+    return in_features * TINY.hidden + TINY.hidden + TINY.hidden * CLASSES + CLASSES
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_parameters_of_concat_and_tensor(names):
+    features = sum(FEATURES[name] for name in names)
+    concat, _ = make("concat", names)
+    encoders = sum(count(concat.encoders[name]) for name in names)
+    assert count(concat) == encoders + head_size(features)
+
+    width = 3
+    tensor, _ = make(f"tensor:width={width}", names)
+    projections = width * features + width * len(names)
+    assert count(tensor) == encoders + projections + head_size((width + 1) ** len(names))
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_parameters_of_late_fusion_are_those_of_the_unimodal_models(names):
+    unimodal = sum(count(make(f"{name}-only", names)[0]) for name in names)
+    for label in ("late-mean", "late-posthoc"):
+        assert count(make(label, names)[0]) == unimodal
+
+
+def test_the_joint_transformer_has_the_depth_and_heads_of_its_size():
+    module, _ = make("early-token", TWO)
+    assert len(module.transformer.blocks) == TINY.layers
+    assert module.transformer.blocks[0].attention.num_heads == HEADS
+
+
+def test_smoothed_cross_entropy():
+    rng = np.random.default_rng(0)
+    logits, labels, smoothing = rng.normal(size=(BATCH, CLASSES)), rng.integers(0, CLASSES, BATCH), 0.2
+    expected = 0.0
+    for scores, label in zip(logits, labels, strict=True):
+        q = np.full(CLASSES, smoothing / CLASSES)
+        q[label] += 1 - smoothing
+        expected -= q @ oracles.log_softmax(scores) / BATCH
+    got = smoothed_cross_entropy(jnp.float32(logits), jnp.asarray(labels), smoothing)
+    assert float(got) == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,208 @@
+"""What every registered strategy must do, for two and for three modalities. A new strategy is tested by being there.
+
+The checks of one case share its two compilations: prediction, and the gradient of the training loss.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fusion_bench.data.batches import ModalityBatch
+from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
+from fusion_bench.fusion.registry import StrategySpec, strategies
+from tests.tasks import BATCH, CLASSES, CONFIG, build, call, jit, make_inputs, make_task
+
+pytestmark = pytest.mark.usefixtures("tiny_widths")
+
+TWO, THREE = ("image", "text"), ("image", "text", "audio")
+LABELS = jnp.arange(BATCH) % CLASSES
+INEFFECTIVE = ("attention", "key", "bias")
+"""It adds the same to all scores of a query, which the softmax takes away again."""
+
+
+CASES = [
+    pytest.param((names, name), id=f"{name}-of-{len(names)}")
+    for names in (TWO, THREE)
+    for name, registration in strategies(names).items()
+    if names is TWO or registration.modality in (None, "audio")
+]
+"""Every strategy on two modalities; on three, those that are not the same module again."""
+
+
+def make(names, name, config=CONFIG):
+    spec = StrategySpec(strategies(names)[name])
+    return lambda: spec.build(Blueprint(make_task(*names), config, jax.random.key(0)))
+
+
+@dataclasses.dataclass
+class Case:
+    """A strategy with random variables, and its compiled functions with the number of times they were traced."""
+
+    name: str
+    module: Strategy
+    inputs: Mapping[str, ModalityBatch]
+    reads: tuple[str, ...]
+    predict: Callable[..., jax.Array]
+    gradient: Callable[..., Any]
+    traces: dict[str, int]
+
+    @functools.cached_property
+    def variables(self):
+        _, params, rest = nnx.split(self.module, nnx.Param, ...)
+        return params, rest
+
+    @functools.cached_property
+    def logits(self):
+        return np.asarray(self.predict(*self.variables, self.inputs))
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    names, name = request.param
+    module = build(make(names, name))
+    eval_graph, _ = nnx.split(module)
+    train_graph, _ = nnx.split(build(make(names, name), training=True))
+    traces = {"predict": 0, "gradient": 0}
+
+    def predict(params, rest, inputs):
+        traces["predict"] += 1
+        return nnx.merge(eval_graph, params, rest, copy=True)(inputs).logits
+
+    def loss(params, rest, inputs):
+        traces["gradient"] += 1
+        module = nnx.merge(train_graph, params, rest, copy=True)
+        return module.loss(module(inputs, rngs=nnx.Rngs(1)), LABELS, label_smoothing=0.1)
+
+    modality = strategies(names)[name].modality
+    return Case(
+        name=name,
+        module=module,
+        inputs=make_inputs(make_task(*names)),
+        reads=names if modality is None else (modality,),
+        predict=jit(predict),
+        gradient=jit(jax.grad(loss)),
+        traces=traces,
+    )
+
+
+def test_scores_are_finite_float32_one_row_an_example(case):
+    assert case.logits.shape == (BATCH, CLASSES)
+    assert case.logits.dtype == np.float32
+    assert np.isfinite(case.logits).all()
+
+
+def test_jit_equals_eager(case):
+    outputs = case.module(case.inputs)
+    np.testing.assert_allclose(outputs.logits, case.logits, atol=1e-5)
+    assert all(scores.shape == (BATCH, CLASSES) for scores in outputs.by_modality.values())
+
+
+def test_order_of_the_modalities_changes_nothing(case):
+    backwards = dict(reversed(case.inputs.items()))
+    np.testing.assert_allclose(case.module(backwards).logits, case.logits, atol=1e-5)
+
+
+def test_every_parameter_has_a_finite_gradient(case):
+    gradients = nnx.to_flat_state(case.gradient(*case.variables, case.inputs))
+    assert len(gradients) > 0
+    for path, gradient in gradients:
+        values = np.asarray(gradient[...])
+        assert np.isfinite(values).all(), path
+        assert (np.abs(values).max() > 1e-7) or path[-3:] == INEFFECTIVE, path
+
+
+def test_rows_are_independent_in_evaluation(case):
+    other = make_inputs_like(case, seed=7)
+    mixed = jax.tree.map(lambda old, new: old.at[-1].set(new[-1]), case.inputs, other)
+    logits = np.asarray(case.predict(*case.variables, mixed))
+    np.testing.assert_allclose(logits[:-1], case.logits[:-1], atol=1e-6)
+    assert np.abs(logits[-1] - case.logits[-1]).max() > 1e-4
+
+
+def test_reads_every_modality_and_an_only_strategy_just_one(case):
+    other = make_inputs_like(case, seed=7)
+    for name in case.inputs:
+        logits = case.predict(*case.variables, {**case.inputs, name: other[name]})
+        change = np.abs(np.asarray(logits) - case.logits).max()
+        assert change > 1e-4 if name in case.reads else change == 0, name
+
+
+def test_masked_padding_changes_nothing(case):
+    text = case.inputs["text"]
+    garbage = jnp.where(text.mask, text.values, 1 + (text.values + 3) % 5)
+    masked = {**case.inputs, "text": text._replace(values=garbage)}
+    np.testing.assert_allclose(case.predict(*case.variables, masked), case.logits, atol=1e-6)
+
+    trimmed = jax.tree.map(lambda array: array[:, :3], text)
+    short = text._replace(mask=text.mask & (jnp.arange(text.mask.shape[1]) < 3))
+    expected = case.predict(*case.variables, {**case.inputs, "text": short})
+    logits = call(case.module, {**case.inputs, "text": trimmed}).logits
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_second_call_does_not_recompile(case):
+    params, rest = case.variables
+    gradients = case.gradient(params, rest, case.inputs)
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradients)
+    module = nnx.merge(nnx.graphdef(case.module), params, rest, copy=True)
+    if isinstance(module, PosthocFusion):
+        scores = {name: member(case.inputs).logits for name, member in module.members.items()}
+        module.fit(scores, LABELS, jnp.full(CLASSES, 1 / CLASSES))
+    _, params, rest = nnx.split(module, nnx.Param, ...)
+    logits = case.predict(params, rest, make_inputs_like(case, seed=9))
+    case.gradient(params, rest, case.inputs)
+    assert np.isfinite(logits).all()
+    assert case.traces["predict"] == case.traces["gradient"] == 1
+
+
+def test_lowers_for_every_platform(case):
+    for function in (case.predict, case.gradient):
+        exported = jax.export.export(function, platforms=("cpu", "cuda", "tpu"))(*case.variables, case.inputs)
+        assert exported.platforms == ("cpu", "cuda", "tpu")
+
+
+def make_inputs_like(case, seed):
+    return make_inputs(make_task(*case.inputs), seed=seed)
+
+
+@pytest.mark.parametrize("which", CASES)
+def test_bfloat16_computes_in_it_and_keeps_float32(which):
+    """Abstract: nothing is compiled."""
+    names, name = which
+    build = make(names, name, dataclasses.replace(CONFIG, dtype="bfloat16"))
+    abstract = nnx.eval_shape(build)
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param))} == {jnp.dtype("float32")}
+    inputs = make_inputs(make_task(*names))
+    jaxpr, outputs = jax.make_jaxpr(lambda inputs: build()(inputs), return_shape=True)(inputs)
+    assert outputs.logits.dtype == jnp.float32
+    if "audio" not in inputs or name != "early-channel":  # resizes a grid with products in the data's float32
+        assert set(product_dtypes(jaxpr.jaxpr)) == {jnp.dtype("bfloat16")}
+
+
+def product_dtypes(jaxpr):
+    """Yields the dtypes of the factors of every matrix product and convolution."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield from (variable.aval.dtype for variable in equation.invars)
+        for parameter in jax.tree.leaves(equation.params):
+            inner = getattr(parameter, "jaxpr", parameter)  # a closed one has it within
+            if hasattr(inner, "eqns"):
+                yield from product_dtypes(inner)
+
+
+@pytest.mark.parametrize("name", [name for name, r in strategies(TWO).items() if r.modality is None])
+def test_a_vector_can_be_a_modality(name):
+    names = ("image", "text", "sensor")
+    inputs = make_inputs(make_task(*names))
+    alike = jax.tree.map(lambda array: jnp.broadcast_to(array[-1], array.shape), inputs)
+    logits = call(build(make(names, name)), {**alike, "sensor": inputs["sensor"]}).logits
+    assert logits.shape == (BATCH, CLASSES)
+    assert np.abs(logits[1:] - logits[0]).max(1).min() > 1e-4

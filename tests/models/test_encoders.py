@@ -1,0 +1,184 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fusion_bench.config import ModelConfig
+from fusion_bench.data.batches import ModalityBatch
+from fusion_bench.data.dataset import ModalitySpec
+from fusion_bench.models.encoders import (
+    SUMMARIES,
+    WIDTHS,
+    GridEncoder,
+    PooledTextEncoder,
+    TransformerTextEncoder,
+    VectorEncoder,
+    compute_dtype,
+    make_encoder,
+)
+from tests import oracles
+from tests.tasks import BATCH, SPECS, TINY, TOKENS, WORDS, build, call, jit, make_batch
+
+FLOAT32 = jnp.dtype("float32")
+
+
+def build_encoder(make, spec, widths=TINY):
+    return build(lambda: make(spec, widths, dtype=FLOAT32, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (9, 7, 1), (5, 12, 2), (3, 2, 1)], ids=str)
+def test_grid_encoder_pools_the_mean_of_its_tokens(shape):
+    spec = ModalitySpec("grid", shape)
+    pooled, tokens, mask = call(build_encoder(GridEncoder, spec), make_batch(spec))
+    assert pooled.shape == (BATCH, 8)
+    assert tokens.shape == (BATCH, math.ceil(shape[0] / 4) * math.ceil(shape[1] / 4), 8)
+    assert mask is None
+    np.testing.assert_allclose(pooled, tokens.mean(1), atol=1e-6)
+
+
+def test_residual_cnn_matches_its_definition():
+    module = build_encoder(GridEncoder, SPECS["image"])
+    batch = make_batch(SPECS["image"])
+    stage = module.cnn.stages[0]
+    def norm_relu(norm, x):
+        x = (x - oracles.array(norm.mean)) / np.sqrt(oracles.array(norm.var) + 1e-5)
+        return np.maximum(x * oracles.array(norm.scale) + oracles.array(norm.bias), 0)
+
+    x = oracles.patches(np.asarray(batch.values, np.float64), 4)
+    x = norm_relu(stage.activate.norm, oracles.linear(stage.stem, x))
+    kernel, padded = oracles.array(stage.blocks[0].conv.kernel), np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    convolved = sum(padded[:, p : p + 2, q : q + 2] @ kernel[p, q] for p in range(3) for q in range(3))
+    x = x + norm_relu(stage.blocks[0].activate.norm, convolved)
+    np.testing.assert_allclose(call(module, batch).pooled, x.mean((1, 2)), atol=1e-5)
+
+
+def test_batch_statistics_are_of_the_batch_in_training_and_running_in_evaluation():
+    module, batch = build_encoder(GridEncoder, SPECS["image"]), make_batch(SPECS["image"])
+    stem = oracles.linear(module.cnn.stages[0].stem, oracles.patches(np.asarray(batch.values), 4))
+    before = np.asarray(module.cnn.stages[0].activate.norm.mean[...])
+
+    for training, expected in ((False, before), (True, 0.9 * before + 0.1 * stem.mean((0, 1, 2)))):
+        module.train() if training else module.eval()
+        graph, state = nnx.split(module)
+
+        def mean_after(state, graph=graph):
+            module = nnx.merge(graph, state, copy=True)
+            module(batch)
+            return module.cnn.stages[0].activate.norm.mean[...]
+
+        np.testing.assert_allclose(jit(mean_after)(state), expected, atol=1e-5)
+
+
+def test_pooled_text_encoder_matches_its_definition():
+    module, batch = build_encoder(PooledTextEncoder, SPECS["text"]), make_batch(SPECS["text"])
+    pooled, tokens, mask = call(module, batch)
+    words = oracles.array(module.embed.embedding)[np.asarray(batch.values)]
+    words = np.maximum(oracles.linear(module.project, words), 0)
+    np.testing.assert_allclose(pooled, oracles.masked(np.max, words, batch.mask), atol=1e-5)
+    np.testing.assert_allclose(tokens, words, atol=1e-5)
+    np.testing.assert_array_equal(mask, batch.mask)
+
+
+def test_transformer_text_encoder_matches_its_definition():
+    module, batch = build_encoder(TransformerTextEncoder, SPECS["text"]), make_batch(SPECS["text"])
+    pooled, tokens, mask = call(module, batch)
+    embedding, positions = oracles.array(module.embed.embed.embedding), oracles.array(module.embed.position)
+    expected = oracles.transformer(module.transformer, embedding[np.asarray(batch.values)] + positions, batch.mask)
+    np.testing.assert_allclose(tokens, expected, atol=1e-4)
+    np.testing.assert_allclose(pooled, oracles.masked(np.mean, expected, batch.mask), atol=1e-4)
+    np.testing.assert_array_equal(mask, batch.mask)
+
+
+def test_vector_encoder_matches_its_definition():
+    module, batch = build_encoder(VectorEncoder, SPECS["sensor"]), make_batch(SPECS["sensor"])
+    hidden = np.maximum(oracles.linear(module.first, np.asarray(batch.values)), 0)
+    expected = np.maximum(oracles.linear(module.second, hidden), 0)
+    pooled, tokens, mask = call(module, batch)
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)
+    np.testing.assert_allclose(tokens[:, 0], expected, atol=1e-5)
+    assert tokens.shape == (BATCH, 1, TINY.features)
+    assert mask is None
+
+
+@pytest.mark.parametrize("make", [PooledTextEncoder, TransformerTextEncoder])
+def test_what_is_masked_changes_nothing(make):
+    module = build_encoder(make, SPECS["text"])
+    rng = np.random.default_rng(0)
+    short = jnp.asarray(rng.integers(1, WORDS, (BATCH, 2)), jnp.int32)
+    expected = call(module, ModalityBatch(short, jnp.ones((BATCH, 2), bool))).pooled
+    mask = jnp.broadcast_to(jnp.arange(TOKENS) < 2, (BATCH, TOKENS))
+    for padding in (np.zeros((BATCH, TOKENS - 2)), rng.integers(0, WORDS, (BATCH, TOKENS - 2))):
+        longer = jnp.concatenate([short, jnp.asarray(padding, jnp.int32)], axis=1)
+        np.testing.assert_allclose(call(module, ModalityBatch(longer, mask)).pooled, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", WIDTHS)
+@pytest.mark.parametrize("text_encoder", ["pooled", "transformer"])
+@pytest.mark.parametrize("name", SPECS)
+def test_every_size_encodes_every_kind(size, text_encoder, name):
+    """Shapes only: nothing is computed."""
+    config, spec = ModelConfig(encoder=size, text_encoder=text_encoder), SPECS[name]
+    if spec.kind == "grid":
+        spec = ModalitySpec("grid", (32, 32, 3))
+
+    def encode(batch):
+        encoder = make_encoder(spec, config, dtype=FLOAT32, rngs=nnx.Rngs(0))
+        encoded = encoder(batch)
+        assert encoded.pooled.shape == (BATCH, encoder.features)
+        assert encoded.tokens.shape[-1] == encoder.token_features
+        return encoded
+
+    encoded = jax.eval_shape(encode, make_batch(spec))
+    assert (encoded.mask is None) == (spec.kind != "tokens")
+
+
+@pytest.mark.parametrize(
+    ("name", "text_encoder", "kind"),
+    [
+        ("image", "pooled", GridEncoder),
+        ("text", "pooled", PooledTextEncoder),
+        ("text", "transformer", TransformerTextEncoder),
+        ("sensor", "transformer", VectorEncoder),
+    ],
+)
+def test_the_kind_and_the_configuration_choose_the_encoder(name, text_encoder, kind):
+    config = ModelConfig(encoder="tiny", text_encoder=text_encoder)
+    encoder = nnx.eval_shape(lambda: make_encoder(SPECS[name], config, dtype=FLOAT32, rngs=nnx.Rngs(0)))
+    assert type(encoder) is kind
+
+
+def test_every_size_and_text_encoder_has_a_summary():
+    assert set(SUMMARIES) == {*WIDTHS, "pooled", "transformer"}
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (9, 7, 1), (4, 4, 2)], ids=str)
+def test_resnet9_on_a_tiny_grid(shape):
+    spec = ModalitySpec("grid", shape)
+
+    def encode(batch):
+        encoder = GridEncoder(spec, WIDTHS["resnet9"], dtype=FLOAT32, rngs=nnx.Rngs(0))
+        kernels = [p.shape for p in jax.tree.leaves(nnx.state(encoder, nnx.Param)) if p.ndim == 4]
+        assert kernels.count((3, 3, 512, 512)) == 2
+        return encoder(batch)
+
+    encoded = jax.eval_shape(encode, make_batch(spec))
+    side = [math.ceil(length / 8) for length in shape[:2]]
+    assert encoded.pooled.shape == (BATCH, 512)
+    assert encoded.tokens.shape == (BATCH, math.prod(side), 512)
+
+
+def test_resnet9_pools_the_maximum(monkeypatch):
+    monkeypatch.setattr("fusion_bench.models.resnet9.WIDTHS", (2, 3, 4, 5))
+    encoder = build_encoder(GridEncoder, ModalitySpec("grid", (16, 8, 3)), WIDTHS["resnet9"])
+    pooled, tokens, _ = call(encoder, make_batch(ModalitySpec("grid", (16, 8, 3))))
+    assert np.isfinite(pooled).all()
+    assert len(np.unique(pooled)) > 1
+    np.testing.assert_array_equal(pooled, tokens.max(1))
+
+
+def test_automatic_dtype_is_float32_on_a_cpu():
+    assert compute_dtype(ModelConfig()) == jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    assert compute_dtype(ModelConfig(dtype="bfloat16")) == jnp.bfloat16

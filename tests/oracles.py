@@ -1,0 +1,71 @@
+"""Models in NumPy float64, written from the formulas: what several tests compare with."""
+
+import numpy as np
+
+
+def array(variable):
+    return np.asarray(variable[...], np.float64)
+
+
+def linear(module, x):
+    y = x @ array(module.kernel)
+    return y if module.bias is None else y + array(module.bias)
+
+
+def head(module, x):
+    return linear(module.scores, np.maximum(linear(module.hidden, x), 0))
+
+
+def softmax(x):
+    x = np.exp(x - x.max(-1, keepdims=True))
+    return x / x.sum(-1, keepdims=True)
+
+
+def log_softmax(x):
+    return np.log(softmax(x))
+
+
+def masked(reduce, x, mask):
+    """Reduces the tokens of each example where the mask is True; zero where it nowhere is."""
+    rows = zip(x, np.asarray(mask), strict=True)
+    return np.stack([reduce(tokens[keep], 0) if keep.any() else 0 * tokens[0] for tokens, keep in rows])
+
+
+def patches(x, size):
+    """[batch, rows, columns, size * size * channel]; a patch's pixels row by row, zero outside the image."""
+    batch, height, width, channel = x.shape
+    rows, columns = int(np.ceil(height / size)), int(np.ceil(width / size))
+    out = np.zeros((batch, rows, columns, size * size * channel), x.dtype)
+    for n, i, j, c in np.ndindex(x.shape):
+        out[n, i // size, j // size, ((i % size) * size + j % size) * channel + c] = x[n, i, j, c]
+    return out
+
+
+def layer_norm(module, x):
+    centred = x - x.mean(-1, keepdims=True)
+    scale = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+    return centred / scale * array(module.scale) + array(module.bias)
+
+
+def gelu(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def attention(module, x, mask):
+    """Softmax of q·k / √d over the tokens that are not masked, one example and one head at a time."""
+    q, k, v = (
+        np.einsum("ntf,fhd->nthd", x, array(part.kernel)) + array(part.bias)
+        for part in (module.query, module.key, module.value)
+    )
+    out = np.zeros_like(q)
+    for n, h in np.ndindex(q.shape[0], q.shape[2]):
+        scores = q[n, :, h] @ k[n, :, h].T / np.sqrt(q.shape[-1])
+        out[n, :, h] = softmax(np.where(np.asarray(mask[n]), scores, -1e30)) @ v[n, :, h]
+    return np.einsum("nthd,hdf->ntf", out, array(module.out.kernel)) + array(module.out.bias)
+
+
+def transformer(module, x, mask):
+    for block in module.blocks:
+        x = x + attention(block.attention, layer_norm(block.norm_attention, x), mask)
+        x = x + linear(block.contract, gelu(linear(block.expand, layer_norm(block.norm_mlp, x))))
+    return layer_norm(module.norm, x)

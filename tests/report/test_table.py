@@ -1,0 +1,379 @@
+import math
+import re
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from fusion_bench.errors import UserError
+from fusion_bench.report.render import to_latex, to_markdown, to_rich, write_tables
+from fusion_bench.report.table import COLUMNS, best_unimodal, table
+from fusion_bench.store import Run, Store, run_id
+
+T_TWO = 4.302653  # 97.5 % quantile of Student's t with two degrees of freedom, n = 3
+T_ONE = 12.706205  # with one, n = 2
+
+DATA = {
+    "name": "shapes",
+    "description": "ten shapes, drawn from seed 0",
+    "captions": "default",
+    "num_classes": 10,
+    "n_train": 4500,
+    "n_validation": 500,
+    "n_test": 1000,
+    "bits": 1.2164,
+    "interaction_bits": 0.0,
+    "text_only_ceiling": 0.4467,
+    "image_only_ceiling": 1.0,
+}
+SHARED = {
+    "data": {"source": "shapes", "captions": "default"},
+    "model": {"encoder": "tiny"},
+    "training": {"epochs": 8, "batch_size": 128},
+    "fingerprint": "0123abcd",
+    "version": "0.1.0",
+    "platform": "cpu",
+}
+
+
+def make_run(strategy, family, seed, accuracy, *, validation=0.5, shared=SHARED, target="label", **changes):
+    identity = {"strategy": strategy, "options": {}, "seed": seed, "target": target, **shared}
+    modality = strategy.partition("-")[0] if family == "unimodal" else None
+    cost = {
+        "params": 12345,
+        "compile_s": 2.0 + seed,
+        "train_examples_per_s": 1234.5,
+        "inference_examples_per_s": 98765.0,
+    }
+    fields = {
+        "id": run_id(identity),
+        "status": "complete",
+        "strategy": strategy,
+        "family": family,
+        "seed": seed,
+        "identity": identity,
+        "data": DATA,
+        "metrics": {"test_accuracy": accuracy, "validation_accuracy": validation},
+        "cost": {} if family == "reference" else cost,
+        "environment": {"device": "a processor, 2 cores", "commit": "0123456789"},
+        "baseline": "token-only" if strategy == "early-token" else "only",
+        "modality": modality,
+    }
+    return Run(**fields | changes)
+
+
+def runs_of(strategy, family, accuracies, **changes):
+    return [make_run(strategy, family, seed, accuracy, **changes) for seed, accuracy in enumerate(accuracies)]
+
+
+IMAGE = runs_of("image-only", "unimodal", [0.60, 0.62, 0.61], validation=0.62)
+TEXT = runs_of("text-only", "unimodal", [0.44, 0.45, 0.43], validation=0.44)
+CONCAT = runs_of("concat", "intermediate", [0.70, 0.72, 0.74])
+LATE = runs_of("late-posthoc", "late", [0.68, 0.70, 0.69])
+REFERENCE = runs_of("bayes-reference", "reference", [0.685, 0.70, 0.69])
+EARLY_TOKEN = runs_of("early-token", "early", [0.50, 0.52, 0.54])
+TOKEN_ONLY = [
+    *runs_of("image-token-only", "unimodal", [0.40, 0.42, 0.41], validation=0.41),
+    *runs_of("text-token-only", "unimodal", [0.43, 0.44, 0.45], validation=0.40),
+]
+FAILED = make_run(
+    "tensor", "tensor", 2, 0.0, status="failed", metrics={}, cost={}, reason="the loss is nan in epoch 3"
+)
+TENSOR = [*runs_of("tensor", "tensor", [0.69, 0.71]), FAILED]
+
+
+def written(directory, *groups):
+    store = Store(directory)
+    for run in [run for group in groups for run in group]:
+        store.write(run)
+    return store
+
+
+@pytest.fixture
+def frame_of(tmp_path):
+    return lambda *groups: table(written(tmp_path, *groups)).set_index("strategy", drop=False)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("study")
+    return table(written(directory, IMAGE, TEXT, CONCAT, LATE, REFERENCE, EARLY_TOKEN, TOKEN_ONLY, TENSOR))
+
+
+def test_rows_are_sorted_by_family_with_reference_and_ceilings_last(full):
+    assert list(full["strategy"]) == [
+        *(
+            "image-only",
+            "text-only",
+            "image-token-only",
+            "text-token-only",
+            "early-token",
+            "concat",
+            "tensor",
+        ),
+        *("late-posthoc", "bayes-reference", "ceiling: image only", "ceiling: text only"),
+    ]
+    assert tuple(full.columns) == COLUMNS
+
+
+def test_means_and_intervals_by_hand(full):
+    row = full.set_index("strategy").loc["concat"]
+    # 0.70, 0.72, 0.74: s = 0.02
+    assert row["test_accuracy_mean"] == pytest.approx(0.72)
+    assert row["test_accuracy_ci95"] == pytest.approx(T_TWO * 0.02 / math.sqrt(3), rel=1e-6)
+    # over image-only, seed by seed: 0.10, 0.10, 0.13, whose s = sqrt(0.0003)
+    assert row["gain_mean"] == pytest.approx(0.11)
+    assert row["gain_ci95"] == pytest.approx(T_TWO * math.sqrt(0.0003) / math.sqrt(3), rel=1e-6)
+    assert row["gain_over"] == "image-only"
+    # over the Bayes reference: 0.015, 0.02, 0.05
+    assert row["reference_gain_mean"] == pytest.approx(0.085 / 3)
+    assert (row["n_seeds"], row["n_failed"], row["params"]) == (3, 0, 12345)
+    assert row["compile_s"] == 3.0  # the median of 2, 3, 4
+    assert (row["train_examples_per_s"], row["inference_examples_per_s"]) == (1234.5, 98765.0)
+
+
+def test_the_best_unimodal_strategy_has_no_gain_over_itself(full):
+    row = full.set_index("strategy").loc["image-only"]
+    assert row["gain_over"] == "image-only"
+    assert math.isnan(row["gain_mean"])
+
+
+def test_the_best_unimodal_strategy_is_chosen_on_validation_not_on_test(frame_of):
+    image = runs_of("image-only", "unimodal", [0.9, 0.9], validation=0.4)
+    text = runs_of("text-only", "unimodal", [0.5, 0.5], validation=0.5)
+    frame = frame_of(image, text, runs_of("concat", "intermediate", [0.8, 0.8]))
+    assert set(frame.loc[["image-only", "text-only", "concat"], "gain_over"]) == {"text-only"}
+    assert frame.loc["concat", "gain_mean"] == pytest.approx(0.3)
+
+
+def test_the_best_unimodal_strategy_is_never_a_failed_one_nor_a_fusion():
+    failed = [make_run("image-only", "unimodal", 0, 0.0, status="failed", metrics={})]
+    assert best_unimodal([*failed, *CONCAT]) == ""
+    assert best_unimodal([*failed, *CONCAT, *TEXT]) == "text-only"
+    assert best_unimodal(TOKEN_ONLY) == ""
+    assert best_unimodal(TOKEN_ONLY, "token-only") == "image-token-only"
+
+
+def test_a_joint_transformer_is_also_compared_with_itself_on_one_modality(full):
+    rows = full.set_index("strategy")
+    row = rows.loc["early-token"]
+    assert (row["gain_over"], row["baseline"]) == ("image-only", "image-token-only")
+    assert row["gain_mean"] == pytest.approx(-0.09)
+    assert row["baseline_gain_mean"] == pytest.approx(0.11)
+    assert list(rows.index[rows["baseline"] != ""]) == ["early-token"]
+
+
+def test_failed_seeds_are_counted_and_left_out_of_means(full):
+    row = full.set_index("strategy").loc["tensor"]
+    assert (row["n_seeds"], row["n_failed"]) == (2, 1)
+    assert row["test_accuracy_mean"] == pytest.approx(0.70)
+    assert row["test_accuracy_ci95"] == pytest.approx(T_ONE * 0.01, rel=1e-6)
+    assert row["failures"] == "seed 2: the loss is nan in epoch 3"
+
+
+def test_ceilings_are_exact_and_have_no_seeds(full):
+    rows = full.set_index("strategy")
+    for modality, ceiling in [("text", 0.4467), ("image", 1.0)]:
+        row = rows.loc[f"ceiling: {modality} only"]
+        assert row["test_accuracy_mean"] == ceiling
+        assert row["n_seeds"] == 0
+        assert row[["test_accuracy_ci95", "gain_mean", "params", "compile_s"]].isna().all()
+
+
+def test_without_a_channel_there_are_no_ceilings(frame_of):
+    data = {name: DATA[name] for name in ("name", "captions", "n_train", "n_validation", "n_test")}
+    frame = frame_of(runs_of("image-only", "unimodal", [0.6, 0.7], data=data))
+    assert list(frame["strategy"]) == ["image-only"]
+    assert "bits" not in to_markdown(frame)
+
+
+def test_models_of_the_class_serve_the_reference_alone(frame_of):
+    helpers = runs_of("image-only", "unimodal", [0.9, 0.9, 0.9], validation=0.9, target="class")
+    frame = frame_of(IMAGE, helpers)
+    assert frame.loc["image-only", "n_seeds"] == 3
+    assert frame.loc["image-only", "test_accuracy_mean"] == pytest.approx(0.61)
+
+
+def test_a_strategy_of_which_every_seed_failed_keeps_its_row(frame_of):
+    frame = frame_of(IMAGE, [FAILED])
+    assert (frame.loc["tensor", "n_seeds"], frame.loc["tensor", "n_failed"]) == (0, 1)
+    assert "| tensor | tensor | – | – | – | – | – | – |" in to_markdown(frame)
+
+
+def test_an_empty_store_gives_an_empty_table(tmp_path):
+    frame = table(Store(tmp_path))
+    assert frame.empty
+    assert tuple(frame.columns) == COLUMNS
+    assert (to_markdown(frame), to_latex(frame)) == ("", "")
+
+
+# Settings
+
+
+def with_training(**changes):
+    return {**SHARED, "training": {**SHARED["training"], **changes}}
+
+
+def test_runs_of_different_settings_are_never_averaged_nor_paired(frame_of):
+    other = with_training(batch_size=64)
+    frame = frame_of(IMAGE, CONCAT, runs_of("concat", "intermediate", [0.1, 0.1], shared=other)).reset_index(
+        drop=True
+    )
+    assert frame.groupby("differs")["n_seeds"].max().to_dict() == {"batch_size 128": 3, "batch_size 64": 2}
+    small = frame[(frame["differs"] == "batch_size 64") & (frame["strategy"] == "concat")].iloc[0]
+    assert small["test_accuracy_mean"] == pytest.approx(0.1)
+    assert small["gain_over"] == ""
+    headings = re.findall("^### .*$", to_markdown(frame), re.MULTILINE)
+    assert [heading.rpartition("; ")[2] for heading in headings] == list(dict.fromkeys(frame["differs"]))
+
+
+def test_what_a_heading_says_anyway_is_not_said_twice(frame_of):
+    assert set(
+        frame_of(IMAGE, runs_of("image-only", "unimodal", [0.5], shared=with_training(epochs=2)))["differs"]
+    ) == {""}
+
+
+def test_settings_that_differ_in_their_data_alone_are_told_apart_by_its_fingerprint(frame_of):
+    other = {**SHARED, "fingerprint": "ffff"}
+    frame = frame_of(IMAGE, runs_of("image-only", "unimodal", [0.5], shared=other))
+    assert set(frame["differs"]) == {"fingerprint 0123abcd", "fingerprint ffff"}
+
+
+# Rendering
+
+GOLDEN = """\
+### shapes, default captions (1.216 bits), tiny encoders; 8 epochs on 4,500 examples, 1,000 to test
+
+| strategy | family | test accuracy, % | gain over image-only | parameters | train examples/s | test examples/s | compile s |
+| --- | --- | --: | --: | --: | --: | --: | --: |
+| image-only | unimodal | 61.00 ± 2.48 | – | 12,345 | 1,230 | 98,800 | 3.0 |
+| text-only | unimodal | 44.00 ± 2.48 | −17.00 ± 2.48 | 12,345 | 1,230 | 98,800 | 3.0 |
+| concat | intermediate | **72.00 ± 4.97** | +11.00 ± 4.30 | 12,345 | 1,230 | 98,800 | 3.0 |
+| late-posthoc | late | 69.00 ± 2.48 | +8.00 ± 0.00 | 12,345 | 1,230 | 98,800 | 3.0 |
+| bayes-reference | reference | 69.17 ± 1.90 | +8.17 ± 0.72 | – | – | – | – |
+| ceiling: image only | ceiling | 100.00 | – | – | – | – | – |
+| ceiling: text only | ceiling | 44.67 | – | – | – | – | – |
+
+- ±: 95 % interval over n = 3 seeds (Student's t), given the split and the captions.
+- Gain: over image-only, the best unimodal strategy on validation; percentage points, paired by seed.
+- The sampling error of the 1,000 test examples, the same ones in every row, comes on top: ± 2.78 to 3.08 points (95 %, binomial).
+- Bayes reference: the best that image-only's class probabilities and the exact channel allow. No strategy is shown to be above it (paired 95 % interval above zero).
+- Ceilings: exact, from the channel alone; the image's is that of a perfect image classifier.
+- Examples/s: median of a short timed pass of its own; compilation is apart.
+- Made on a processor, 2 cores, fusion_bench 0.1.0, commit 0123456789. Data: ten shapes, drawn from seed 0.
+"""  # noqa: E501  # as it is written
+
+
+def test_markdown_of_a_small_study(tmp_path):
+    assert to_markdown(table(written(tmp_path, IMAGE, TEXT, CONCAT, LATE, REFERENCE))) == GOLDEN
+
+
+def test_what_exceeds_the_reference_is_named_and_explained(frame_of):
+    above = runs_of("early-channel", "early", [0.70, 0.715, 0.705])
+    text = to_markdown(frame_of(IMAGE, CONCAT, above, REFERENCE))
+    (note,) = re.findall("^- Bayes reference.*$", text, re.MULTILINE)
+    assert "above zero: early-channel (+1.50 ± 0.00); a jointly trained model may" in note
+    assert "concat" not in note  # +2.83 ± 4.70: the interval holds zero
+
+
+def test_notes_name_the_joint_encoders_baseline_or_say_that_it_was_not_run(full, frame_of):
+    assert (
+        "its own joint encoder on one modality: +11.00 ± 4.30 points over image-token-only."
+        in to_markdown(full)
+    )
+    assert "one modality: not known, as MODALITY-token-only was not run." in to_markdown(
+        frame_of(IMAGE, EARLY_TOKEN)
+    )
+
+
+def test_notes_name_failures_and_other_numbers_of_seeds(full):
+    text = to_markdown(full)
+    assert "n = 3 seeds (Student's t), given the split and the captions; tensor: n = 2." in text
+    assert "- Failed: tensor, seed 2: the loss is nan in epoch 3." in text
+
+
+def test_one_seed_has_no_interval_and_says_so(frame_of):
+    text = to_markdown(frame_of(IMAGE[:1], CONCAT[:1], REFERENCE[:1]))
+    assert "| **70.00** | +10.00 |" in text
+    assert "One seed: there is no interval" in text
+    assert "No strategy is shown to be above it" in text
+
+
+def test_interaction_bits_are_in_the_heading_where_there_are_any(frame_of):
+    data = {**DATA, "captions": "synergy", "bits": 0.0, "interaction_bits": 3.3219}
+    text = to_markdown(frame_of(runs_of("image-only", "unimodal", [0.1, 0.1], data=data)))
+    assert text.startswith(
+        "### shapes, synergy captions (0.000 bits and 3.322 of interaction), tiny encoders;"
+    )
+
+
+def printed(frame, width, **options):
+    console = Console(width=width, **options)
+    with console.capture() as capture:
+        console.print(to_rich(frame))
+    return capture.get()
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_terminal_shows_every_cell_whole(full, width):
+    lines = printed(full, width).splitlines()
+    assert max(map(len, lines)) <= width
+    for strategy, family in zip(full["strategy"], full["family"], strict=True):
+        (line,) = (line for line in lines if line[:20].rstrip() == strategy)
+        assert (f" {family} " in line) == (width >= 100)
+    (line,) = (line for line in lines if line.startswith("concat "))
+    cells = ["72.00 ±  4.97", "+11.00 ± 4.30", "12,345", "1,230", "98,800", "3.0"]
+    assert re.search(r"\s+".join(map(re.escape, cells)) + r"\s*$", line)
+
+
+def test_the_terminal_lines_means_up_and_keeps_families_apart(full):
+    lines = printed(full, 100).splitlines()
+    rows = {name: next(line for line in lines if line.startswith(name)) for name in full["strategy"]}
+    points = {name: row.index(".") for name, row in rows.items()}
+    assert len(set(points.values())) == 1, points
+    before = lines[lines.index(rows["concat"]) - 1]
+    assert not before.strip()
+    assert lines.index(rows["text-only"]) == lines.index(rows["image-only"]) + 1
+
+
+def test_the_terminal_sets_the_best_multimodal_accuracy_in_bold(full):
+    text = printed(full, 100, force_terminal=True, color_system="standard", legacy_windows=False)
+    bold = re.findall(r"\x1b\[1m([^\x1b]*)", text)
+    assert [cell.strip() for cell in bold if "±" in cell] == ["72.00 ±  4.97"]
+
+
+def test_latex_is_escaped_and_ruled(full):
+    text = to_latex(full)
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
+    assert r"concat & intermediate & \textbf{72.00 $\pm$ 4.97} & +11.00 $\pm$ 4.30 & 12,345 &" in text
+    assert r"text-only & unimodal & 44.00 $\pm$ 2.48 & $-$17.00 $\pm$ 2.48" in text
+    assert r"fusion\_bench 0.1.0" in text
+    assert not re.search(r"(?<!\\)[%_#]", text)
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + len(full)
+    assert {line.count(" & ") for line in rows} == {7}
+
+
+# Files
+
+
+def test_tables_are_written_and_replaced(tmp_path):
+    store = written(tmp_path, IMAGE, TEXT)
+    write_tables(store, table(store))
+    frame = table(written(tmp_path, CONCAT))
+    write_tables(store, frame)
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "table.csv", "table.md"}
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") == to_markdown(frame)
+    read = pd.read_csv(tmp_path / "table.csv")
+    assert list(read.columns) == list(COLUMNS)
+    assert list(read["strategy"]) == list(frame["strategy"])
+    assert read["params"].tolist()[:3] == [12345] * 3
+    pd.testing.assert_series_equal(read["gain_mean"], frame["gain_mean"], atol=1e-6)
+
+
+def test_a_table_that_cannot_be_written_is_said_in_one_line(tmp_path):
+    store = written(tmp_path, IMAGE)
+    (tmp_path / "table.csv").mkdir()
+    with pytest.raises(UserError, match=r"table\.csv cannot be written: Is a directory"):
+        write_tables(store, table(store))
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "table.csv"}
