@@ -26,7 +26,8 @@ def run(config: BenchmarkConfig | None = None) -> "pandas.DataFrame":
 
     from fusion_bench.benchmark.progress import make_display
     from fusion_bench.benchmark.study import run_study
-    from fusion_bench.report.table import table, write_tables
+    from fusion_bench.report.render import write_tables
+    from fusion_bench.report.table import table
 
     config = config or BenchmarkConfig()
     with make_display(Console(stderr=True)) as display:

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(config: BenchmarkConfig, console: Console) -> int:
     import fusion_bench
-    from fusion_bench.report.table import to_rich
+    from fusion_bench.report.render import to_rich
 
     frame = fusion_bench.run(config)
     console.print(to_rich(frame))
@@ -95,7 +95,8 @@ def _run(config: BenchmarkConfig, console: Console) -> int:
 
 
 def _table(command: TableCommand, console: Console) -> int:
-    from fusion_bench.report.table import table, to_latex, to_markdown, to_rich
+    from fusion_bench.report.render import to_latex, to_markdown, to_rich
+    from fusion_bench.report.table import table
     from fusion_bench.store import Store
 
     if not (command.directory / "runs").is_dir():

@@ -1,4 +1,1 @@
-import pytest
-
 from tests.tasks import tiny_widths  # noqa: F401 (a fixture)
-
