@@ -99,9 +99,10 @@ def _table(command: TableCommand, console: Console) -> int:
     from fusion_bench.report.table import table
     from fusion_bench.store import Store
 
-    if not (command.directory / "runs").is_dir():
-        raise UserError(f"{command.directory} holds no runs; give the --out of a `fusion-bench run`")
-    frame = table(Store(command.directory))
+    store = Store(command.directory, read_only=True)
+    frame = table(store)
+    for folder, fault in store.damaged.items():
+        print(f"fusion-bench: left out {folder}: {fault}", file=sys.stderr)
     if command.format == "terminal":
         console.print(to_rich(frame))
     elif command.format == "csv":

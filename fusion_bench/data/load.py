@@ -50,7 +50,8 @@ def _captions(config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[C
     if caption_file.is_caption_file(config.captions):
         texts = caption_file.read_captions(Path(config.captions), len(raw.labels))
         return Captions(texts, _trained_tokenizer(texts, train)), raw.labels
-    channel = captions.make_channel(config.captions, raw.class_names)
+    prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
+    channel = captions.make_channel(config.captions, raw.class_names, prior)
     drawn = captions.sample(channel, raw.labels, config.data_seed)
     texts = captions.write_captions(channel, drawn, config.data_seed)
     text = Captions(texts, _trained_tokenizer(texts, train), channel, drawn.words, drawn.shifts)

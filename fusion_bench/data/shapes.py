@@ -21,8 +21,12 @@ SEED = 20_250
 SIZE = 32
 AUDIO_SHAPE = (16, 16, 1)
 
-DIFFICULTY = 0.7
+DIFFICULTY = 0.4
 """0: clean figures of high contrast; 1: small, faint, half hidden ones. The tables depend on it."""
+
+FAINT = 0.2
+FAINT_CONTRAST = np.float32(0.05)
+"""In this part of the images the figure is too faint to see, so that no image model is certain of all of them."""
 
 _BATCH = 500  # images drawn together, so that their temporaries stay in the processor's cache
 
@@ -154,7 +158,9 @@ def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float) -> A
     canvas += _texture(rng, count, x, y, strength=0.25 * difficulty)
     for _ in range(3):
         _paint(canvas, _clutter(rng, count, x, y, 7 * difficulty), ground, _contrast(rng, count, difficulty))
-    _paint(canvas, figure, ground, np.abs(_contrast(rng, count, difficulty)))  # lighter than the ground
+    lighter = np.abs(_contrast(rng, count, difficulty))
+    lighter[rng.random(count, dtype=np.float32) < FAINT] *= FAINT_CONTRAST
+    _paint(canvas, figure, ground, lighter)
     _paint(canvas, _bar(rng, count, x, y, 2.5 * difficulty), ground, _contrast(rng, count, difficulty))
     noise = rng.random(canvas.shape, dtype=np.float32) + rng.random(canvas.shape, dtype=np.float32) - 1
     canvas += noise * (0.5 * difficulty)

@@ -27,7 +27,7 @@ class EarlyChannel(Strategy):
     every pixel; a further grid is resized to the image's.
     """
 
-    def __init__(self, blueprint: Blueprint, *, channels: int = 16):
+    def __init__(self, blueprint: Blueprint, *, channels: int = 4):
         specs = blueprint.task.modalities
         self.base = _base_grid(specs)
         self.others = tuple(name for name in blueprint.modalities if name != self.base)

@@ -1,0 +1,152 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fusion_bench.data.batches import ModalityBatch, augment, augment_images, flip_and_shift, gather, to_device
+from fusion_bench.data.dataset import Dataset, Modality
+
+COUNT = 30
+TRAIN = np.arange(0, 20, dtype=np.int32)
+
+
+def make_dataset(**changes):
+    rng = np.random.default_rng(0)
+    values = {
+        "image": Modality("grid", rng.integers(0, 256, (COUNT, 6, 5, 3), np.uint8)),
+        "audio": Modality("grid", rng.normal(3, 2, (COUNT, 4, 2, 1)).astype(np.float32)),
+        "sensor": Modality("vector", rng.normal(-1, 5, (COUNT, 4)).astype(np.float32)),
+        "text": Modality("tokens", rng.integers(0, 9, (COUNT, 7), np.int32), 9),
+    }
+    return Dataset(
+        name="mine",
+        modalities=values | changes,
+        labels=rng.integers(0, 3, COUNT).astype(np.int32),
+        classes=rng.integers(0, 3, COUNT).astype(np.int32),
+        class_names=("a", "b", "c"),
+        splits={"train": TRAIN, "validation": TRAIN[:5] + 20, "test": TRAIN[:5] + 25},
+    )
+
+
+def standardised(values):
+    """Each channel with the mean and the deviation of its training values, one channel at a time."""
+    out = np.zeros(values.shape)
+    for channel in range(values.shape[-1]):
+        train = values[TRAIN][..., channel].astype(np.float64)
+        out[..., channel] = (values[..., channel] - train.mean()) / (train.std() or 1.0)
+    return out
+
+
+def test_gather_standardises_with_the_training_split_alone():
+    dataset = make_dataset()
+    indices = np.array([29, 3, 3, 20])
+    inputs, labels = gather(to_device(dataset), jnp.asarray(indices))
+    for name in ("image", "audio", "sensor"):
+        expected = standardised(dataset.modalities[name].values)[indices]
+        np.testing.assert_allclose(inputs[name].values, expected, atol=1e-5)
+        assert inputs[name].values.dtype == jnp.float32
+        assert inputs[name].mask is None
+    np.testing.assert_array_equal(labels, dataset.labels[indices])
+
+
+@pytest.mark.parametrize("name", ["image", "audio", "sensor"])
+def test_statistics_ignore_what_is_not_for_training(name):
+    modality = make_dataset().modalities[name]
+    values = modality.values.copy()
+    values[20:] = 200
+    changed = to_device(make_dataset(**{name: dataclasses.replace(modality, values=values)}))
+    for got, expected in zip(changed.modalities[name][1:], to_device(make_dataset()).modalities[name][1:], strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_constant_channel_stays_finite():
+    values = np.ones((COUNT, 2), np.float32)
+    values[:, 1] = np.arange(COUNT)
+    inputs, _ = gather(to_device(make_dataset(sensor=Modality("vector", values))), jnp.arange(COUNT))
+    np.testing.assert_array_equal(inputs["sensor"].values[:, 0], np.zeros(COUNT))
+    assert np.isfinite(inputs["sensor"].values).all()
+
+
+def test_tokens_stay_as_they_are_and_padding_is_masked():
+    dataset = make_dataset()
+    inputs, _ = gather(to_device(dataset), jnp.arange(4))
+    tokens = dataset.modalities["text"].values[:4]
+    np.testing.assert_array_equal(inputs["text"].values, tokens)
+    np.testing.assert_array_equal(inputs["text"].mask, tokens != 0)
+    assert inputs["text"].mask is not None
+    assert not np.asarray(inputs["text"].mask).all()
+
+
+def test_images_stay_bytes_on_the_device():
+    data = to_device(make_dataset())
+    assert data.modalities["image"].values.dtype == jnp.uint8
+    assert data.modalities["text"].values.dtype == data.labels.dtype == jnp.int32
+
+
+def test_labels_can_be_others():
+    dataset = make_dataset()
+    data = to_device(dataset, dataset.classes)
+    np.testing.assert_array_equal(data.labels, dataset.classes)
+    np.testing.assert_array_equal(gather(data, jnp.arange(9))[1], dataset.classes[:9])
+    np.testing.assert_array_equal(to_device(dataset).labels, dataset.labels)
+
+
+def loop_flip_and_shift(images, flip, down, right):
+    """Pixel by pixel: where an index leaves the image, it is mirrored at the edge pixel."""
+    batch, height, width, _ = images.shape
+
+    def mirrored(index, length):
+        index = abs(index)
+        return index if index < length else 2 * (length - 1) - index
+
+    out = np.zeros_like(images)
+    for n, i, j in np.ndindex(batch, height, width):
+        row, column = mirrored(i + down[n], height), mirrored(j + right[n], width)
+        out[n, i, j] = images[n, row, width - 1 - column if flip[n] else column]
+    return out
+
+
+def test_flips_and_shifts_mirror_at_the_edges():
+    reach = 2
+    cases = [(f, d, r) for f in (False, True) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1)]
+    flip, down, right = (np.array(column) for column in zip(*cases, strict=True))
+    images = np.random.default_rng(0).normal(size=(len(cases), 6, 5, 2)).astype(np.float32)
+    got = flip_and_shift(jnp.asarray(images), jnp.asarray(flip), jnp.asarray(down), jnp.asarray(right), reach)
+    np.testing.assert_array_equal(got, loop_flip_and_shift(images, flip, down, right))
+
+
+@pytest.mark.parametrize(("size", "reach"), [(32, 4), (16, 2), (8, 1), (4, 1)])
+def test_every_flip_and_every_shift_within_reach_is_drawn(size, reach):
+    """The drawn flip and shift are read off an image whose pixels are all different."""
+    image = np.arange(size * size, dtype=np.float32).reshape(1, size, size, 1)
+    moves = [(f, d, r) for f in (False, True) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1)]
+    flip, down, right = (np.array(column) for column in zip(*moves, strict=True))
+    possible = loop_flip_and_shift(np.repeat(image, len(moves), 0), flip, down, right)
+    images = jnp.repeat(jnp.asarray(image), 40 * len(moves), 0)
+    drawn = np.asarray(augment_images(images, jax.random.key(0)))
+    table = {shown.tobytes(): move for shown, move in zip(possible, moves, strict=True)}
+    seen = [table[shown.tobytes()] for shown in drawn]
+    counts = np.array([seen.count(move) for move in moves])
+    assert set(seen) == set(moves)
+    assert np.abs(counts - 40).max() < 40  # five deviations of a uniform draw are 32
+
+
+def test_augmentation_depends_on_the_key_alone():
+    image = ModalityBatch(jax.random.normal(jax.random.key(9), (8, 6, 5, 3)))
+    audio, text = ModalityBatch(jnp.ones((8, 4, 4, 1))), ModalityBatch(jnp.ones((8, 3), jnp.int32), jnp.ones((8, 3), bool))
+    key = jax.random.key(1)
+    full = augment({"audio": audio, "image": image, "text": text}, key)
+    np.testing.assert_array_equal(augment({"image": image}, key)["image"].values, full["image"].values)
+    np.testing.assert_array_equal(full["audio"].values, audio.values)
+    np.testing.assert_array_equal(full["text"].values, text.values)
+    assert list(full) == ["audio", "image", "text"]
+    other = augment({"image": image}, jax.random.key(2))
+    assert (other["image"].values != full["image"].values).any()
+    assert (image.values != full["image"].values).any()
+
+
+def test_without_an_image_nothing_is_augmented():
+    inputs = {"audio": ModalityBatch(jnp.ones((8, 4, 4, 1)))}
+    assert augment(inputs, jax.random.key(0)) == inputs
