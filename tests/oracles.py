@@ -25,10 +25,10 @@ def log_softmax(x):
     return np.log(softmax(x))
 
 
-def masked(reduce, x, mask):
-    """Reduces the tokens of each example where the mask is True; zero where it nowhere is."""
+def masked_mean(x, mask):
+    """Mean over the tokens of each example where the mask is True; zero where it nowhere is."""
     rows = zip(x, np.asarray(mask), strict=True)
-    return np.stack([reduce(tokens[keep], 0) if keep.any() else 0 * tokens[0] for tokens, keep in rows])
+    return np.stack([tokens[keep].mean(0) if keep.any() else 0 * tokens[0] for tokens, keep in rows])
 
 
 def patches(x, size):
@@ -45,6 +45,12 @@ def layer_norm(module, x):
     centred = x - x.mean(-1, keepdims=True)
     scale = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
     return centred / scale * array(module.scale) + array(module.bias)
+
+
+def batch_norm(module, x):
+    """Batch normalisation in evaluation: with the running mean and variance."""
+    x = (x - array(module.mean)) / np.sqrt(array(module.var) + 1e-5)
+    return x * array(module.scale) + array(module.bias)
 
 
 def gelu(x):

@@ -119,6 +119,9 @@ def flip_and_shift(
     height, width = images.shape[1:3]
     images = jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
     padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    crop = jax.vmap(lambda image, row, column: lax.dynamic_slice_in_dim(
-        lax.dynamic_slice_in_dim(image, row, height, 0), column, width, 1))
+    crop = jax.vmap(
+        lambda image, row, column: lax.dynamic_slice_in_dim(
+            lax.dynamic_slice_in_dim(image, row, height, 0), column, width, 1
+        )
+    )
     return crop(padded, down + reach, right + reach)

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fusion_bench.data.batches import ModalityBatch, augment, augment_images, flip_and_shift, gather, to_device
+from fusion_bench.data.batches import (
+    ModalityBatch,
+    augment,
+    augment_images,
+    flip_and_shift,
+    gather,
+    to_device,
+)
 from fusion_bench.data.dataset import Dataset, Modality
 
 COUNT = 30
@@ -57,7 +64,9 @@ def test_statistics_ignore_what_is_not_for_training(name):
     values = modality.values.copy()
     values[20:] = 200
     changed = to_device(make_dataset(**{name: dataclasses.replace(modality, values=values)}))
-    for got, expected in zip(changed.modalities[name][1:], to_device(make_dataset()).modalities[name][1:], strict=True):
+    for got, expected in zip(
+        changed.modalities[name][1:], to_device(make_dataset()).modalities[name][1:], strict=True
+    ):
         np.testing.assert_array_equal(got, expected)
 
 
@@ -110,7 +119,9 @@ def loop_flip_and_shift(images, flip, down, right):
 
 def test_flips_and_shifts_mirror_at_the_edges():
     reach = 2
-    cases = [(f, d, r) for f in (False, True) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1)]
+    cases = [
+        (f, d, r) for f in (False, True) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1)
+    ]
     flip, down, right = (np.array(column) for column in zip(*cases, strict=True))
     images = np.random.default_rng(0).normal(size=(len(cases), 6, 5, 2)).astype(np.float32)
     got = flip_and_shift(jnp.asarray(images), jnp.asarray(flip), jnp.asarray(down), jnp.asarray(right), reach)
@@ -121,7 +132,9 @@ def test_flips_and_shifts_mirror_at_the_edges():
 def test_every_flip_and_every_shift_within_reach_is_drawn(size, reach):
     """The drawn flip and shift are read off an image whose pixels are all different."""
     image = np.arange(size * size, dtype=np.float32).reshape(1, size, size, 1)
-    moves = [(f, d, r) for f in (False, True) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1)]
+    moves = [
+        (f, d, r) for f in (False, True) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1)
+    ]
     flip, down, right = (np.array(column) for column in zip(*moves, strict=True))
     possible = loop_flip_and_shift(np.repeat(image, len(moves), 0), flip, down, right)
     images = jnp.repeat(jnp.asarray(image), 40 * len(moves), 0)
@@ -135,7 +148,10 @@ def test_every_flip_and_every_shift_within_reach_is_drawn(size, reach):
 
 def test_augmentation_depends_on_the_key_alone():
     image = ModalityBatch(jax.random.normal(jax.random.key(9), (8, 6, 5, 3)))
-    audio, text = ModalityBatch(jnp.ones((8, 4, 4, 1))), ModalityBatch(jnp.ones((8, 3), jnp.int32), jnp.ones((8, 3), bool))
+    audio, text = (
+        ModalityBatch(jnp.ones((8, 4, 4, 1))),
+        ModalityBatch(jnp.ones((8, 3), jnp.int32), jnp.ones((8, 3), bool)),
+    )
     key = jax.random.key(1)
     full = augment({"audio": audio, "image": image, "text": text}, key)
     np.testing.assert_array_equal(augment({"image": image}, key)["image"].values, full["image"].values)

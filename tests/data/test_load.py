@@ -140,7 +140,9 @@ def test_captions_from_a_file(config, tmp_path):
 
 def test_the_tokenizer_never_sees_a_caption_that_is_not_for_training(config, tmp_path):
     train = set(load_dataset(config).splits["train"].tolist())
-    texts = [f"short word{i}" if i in train else f"a secret{i} that is a good deal longer" for i in range(COUNT)]
+    texts = [
+        f"short word{i}" if i in train else f"a secret{i} that is a good deal longer" for i in range(COUNT)
+    ]
     path = write_captions(tmp_path / "own.csv", texts)
     dataset = load_dataset(dataclasses.replace(config, captions=path))
     assert dataset.captions is not None
@@ -161,7 +163,9 @@ def test_a_text_of_the_sources_own_is_kept(tmp_path):
     assert dataset.modalities["text"].vocabulary_size == 6
 
 
-@pytest.mark.parametrize(("name", "message"), [("defalt", "did you mean default"), ("nowhere.csv", "nowhere.csv")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("defalt", "did you mean default"), ("nowhere.csv", "nowhere.csv")]
+)
 def test_captions_that_are_not_there(config, name, message):
     with pytest.raises(UserError, match=message):
         load_dataset(dataclasses.replace(config, captions=name))

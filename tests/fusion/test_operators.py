@@ -123,7 +123,9 @@ def test_late_posthoc_fits_each_temperature_and_takes_the_prior():
     assert {module.log_prior[...].dtype, module.temperatures["text"][...].dtype} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("names", [("image", "text", "sensor"), ("sensor", "image", "audio", "text")], ids=len)
+@pytest.mark.parametrize(
+    "names", [("image", "text", "sensor"), ("sensor", "image", "audio", "text")], ids=len
+)
 def test_early_channel_lays_everything_over_the_image(names):
     module, inputs = make("early-channel:channels=2", names)
     image = np.asarray(inputs["image"].values, np.float64)
@@ -136,7 +138,7 @@ def test_early_channel_lays_everything_over_the_image(names):
             continue
         if name == "text":
             words = oracles.array(module.embeddings[name].embed.embedding)[values]
-            layer = oracles.masked(np.max, words, inputs[name].mask)
+            layer = oracles.masked_mean(words, inputs[name].mask)
         else:
             layer = oracles.linear(module.embeddings[name].project, values)
         layers.append(np.tile(layer[:, None, None], (1, 8, 8, 1)))
@@ -161,7 +163,7 @@ def test_early_token_is_one_transformer_over_all_tokens(names):
         tokens.append(embedded + oracles.array(embedding.position))
         masks.append(mask)
     tokens, mask = np.concatenate(tokens, axis=1), np.concatenate(masks, axis=1)
-    features = oracles.masked(np.mean, oracles.transformer(module.transformer, tokens, mask), mask)
+    features = oracles.masked_mean(oracles.transformer(module.transformer, tokens, mask), mask)
     np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, features), atol=1e-4)
 
 

@@ -7,7 +7,14 @@ import pytest
 from fusion_bench.models.convolution import conv3x3, winograd_conv3x3, xla_conv3x3
 from tests.tasks import jit
 
-SHAPES = [(2, 8, 8, 3, 5), (3, 4, 6, 2, 4), (2, 2, 2, 1, 3), (2, 7, 5, 3, 2), (1, 1, 4, 2, 2), (2, 1, 1, 2, 3)]
+SHAPES = [
+    (2, 8, 8, 3, 5),
+    (3, 4, 6, 2, 4),
+    (2, 2, 2, 1, 3),
+    (2, 7, 5, 3, 2),
+    (1, 1, 4, 2, 2),
+    (2, 1, 1, 2, 3),
+]
 TOLERANCE = 1e-5  # of the largest entry
 
 

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,34 +26,35 @@ from tests.tasks import BATCH, SPECS, TINY, TOKENS, WORDS, build, call, jit, mak
 FLOAT32 = jnp.dtype("float32")
 
 
-def build_encoder(make, spec, widths=TINY):
+def build_encoder(make, spec, widths=TINY) -> Any:
     return build(lambda: make(spec, widths, dtype=FLOAT32, rngs=nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (9, 7, 1), (5, 12, 2), (3, 2, 1)], ids=str)
-def test_grid_encoder_pools_the_mean_of_its_tokens(shape):
+def test_grid_encoder_pools_its_tokens(shape):
     spec = ModalitySpec("grid", shape)
-    pooled, tokens, mask = call(build_encoder(GridEncoder, spec), make_batch(spec))
+    module = build_encoder(GridEncoder, spec)
+    pooled, tokens, mask = call(module, make_batch(spec))
     assert pooled.shape == (BATCH, 8)
     assert tokens.shape == (BATCH, math.ceil(shape[0] / 4) * math.ceil(shape[1] / 4), 8)
     assert mask is None
-    np.testing.assert_allclose(pooled, tokens.mean(1), atol=1e-6)
+    np.testing.assert_allclose(pooled, oracles.batch_norm(module.norm, np.asarray(tokens).mean(1)), atol=1e-5)
 
 
 def test_residual_cnn_matches_its_definition():
     module = build_encoder(GridEncoder, SPECS["image"])
     batch = make_batch(SPECS["image"])
     stage = module.cnn.stages[0]
+
     def norm_relu(norm, x):
-        x = (x - oracles.array(norm.mean)) / np.sqrt(oracles.array(norm.var) + 1e-5)
-        return np.maximum(x * oracles.array(norm.scale) + oracles.array(norm.bias), 0)
+        return np.maximum(oracles.batch_norm(norm, x), 0)
 
     x = oracles.patches(np.asarray(batch.values, np.float64), 4)
     x = norm_relu(stage.activate.norm, oracles.linear(stage.stem, x))
     kernel, padded = oracles.array(stage.blocks[0].conv.kernel), np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     convolved = sum(padded[:, p : p + 2, q : q + 2] @ kernel[p, q] for p in range(3) for q in range(3))
     x = x + norm_relu(stage.blocks[0].activate.norm, convolved)
-    np.testing.assert_allclose(call(module, batch).pooled, x.mean((1, 2)), atol=1e-5)
+    np.testing.assert_allclose(call(module, batch).tokens, x.reshape(BATCH, -1, 8), atol=1e-5)
 
 
 def test_batch_statistics_are_of_the_batch_in_training_and_running_in_evaluation():
@@ -77,7 +79,8 @@ def test_pooled_text_encoder_matches_its_definition():
     pooled, tokens, mask = call(module, batch)
     words = oracles.array(module.embed.embedding)[np.asarray(batch.values)]
     words = np.maximum(oracles.linear(module.project, words), 0)
-    np.testing.assert_allclose(pooled, oracles.masked(np.max, words, batch.mask), atol=1e-5)
+    expected = oracles.batch_norm(module.norm, oracles.masked_mean(words, batch.mask))
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)
     np.testing.assert_allclose(tokens, words, atol=1e-5)
     np.testing.assert_array_equal(mask, batch.mask)
 
@@ -86,9 +89,12 @@ def test_transformer_text_encoder_matches_its_definition():
     module, batch = build_encoder(TransformerTextEncoder, SPECS["text"]), make_batch(SPECS["text"])
     pooled, tokens, mask = call(module, batch)
     embedding, positions = oracles.array(module.embed.embed.embedding), oracles.array(module.embed.position)
-    expected = oracles.transformer(module.transformer, embedding[np.asarray(batch.values)] + positions, batch.mask)
+    expected = oracles.transformer(
+        module.transformer, embedding[np.asarray(batch.values)] + positions, batch.mask
+    )
     np.testing.assert_allclose(tokens, expected, atol=1e-4)
-    np.testing.assert_allclose(pooled, oracles.masked(np.mean, expected, batch.mask), atol=1e-4)
+    expected = oracles.batch_norm(module.norm, oracles.masked_mean(expected, batch.mask))
+    np.testing.assert_allclose(pooled, expected, atol=1e-4)
     np.testing.assert_array_equal(mask, batch.mask)
 
 
@@ -97,10 +103,30 @@ def test_vector_encoder_matches_its_definition():
     hidden = np.maximum(oracles.linear(module.first, np.asarray(batch.values)), 0)
     expected = np.maximum(oracles.linear(module.second, hidden), 0)
     pooled, tokens, mask = call(module, batch)
-    np.testing.assert_allclose(pooled, expected, atol=1e-5)
+    np.testing.assert_allclose(pooled, oracles.batch_norm(module.norm, expected), atol=1e-5)
     np.testing.assert_allclose(tokens[:, 0], expected, atol=1e-5)
     assert tokens.shape == (BATCH, 1, TINY.features)
     assert mask is None
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (GridEncoder, "image"),
+        (PooledTextEncoder, "text"),
+        (TransformerTextEncoder, "text"),
+        (VectorEncoder, "sensor"),
+    ],
+)
+def test_pooled_features_are_normalised_over_the_batch_in_training(make, name):
+    module = build(lambda: make(SPECS[name], TINY, dtype=FLOAT32, rngs=nnx.Rngs(0)), training=True)
+    module.norm.scale.set_value(jnp.ones_like(module.norm.scale[...]))
+    module.norm.bias.set_value(jnp.zeros_like(module.norm.bias[...]))
+    pooled = np.asarray(call(module, make_batch(SPECS[name], batch=64)).pooled)
+    np.testing.assert_allclose(pooled.mean(0), 0, atol=1e-5)
+    deviations = pooled.std(0)  # less than 1 where few examples excite a rectified unit
+    assert (deviations < 1 + 1e-3).all()
+    assert (np.abs(deviations - 1) < 1e-3).sum() >= 4
 
 
 @pytest.mark.parametrize("make", [PooledTextEncoder, TransformerTextEncoder])
@@ -176,7 +202,7 @@ def test_resnet9_pools_the_maximum(monkeypatch):
     pooled, tokens, _ = call(encoder, make_batch(ModalitySpec("grid", (16, 8, 3))))
     assert np.isfinite(pooled).all()
     assert len(np.unique(pooled)) > 1
-    np.testing.assert_array_equal(pooled, tokens.max(1))
+    np.testing.assert_allclose(pooled, oracles.batch_norm(encoder.norm, np.asarray(tokens).max(1)), atol=1e-5)
 
 
 def test_automatic_dtype_is_float32_on_a_cpu():

@@ -1,10 +1,12 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from fusion_bench.models.layers import Head, masked_max, masked_mean, space_to_depth
+from fusion_bench.models.layers import Head, masked_mean, space_to_depth
 from fusion_bench.models.tokens import TokenEmbedding
 from fusion_bench.models.transformer import Transformer
 from tests import oracles
@@ -19,20 +21,17 @@ def test_space_to_depth_lays_patches_row_by_row(height, width, size):
     np.testing.assert_array_equal(space_to_depth(jnp.asarray(x), size), oracles.patches(x, size))
 
 
-@pytest.mark.parametrize(("ours", "reduce"), [(masked_mean, np.mean), (masked_max, np.max)])
-def test_padding_is_left_out(ours, reduce):
-    rng = np.random.default_rng(0)
-    tokens = rng.normal(size=(4, 5, 3)) - 2
+def test_masked_mean_leaves_padding_out():
+    tokens = np.random.default_rng(0).normal(size=(4, 5, 3))
     mask = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]], bool)
-    got = jit(ours)(jnp.float32(tokens), jnp.asarray(mask))
-    np.testing.assert_allclose(got, oracles.masked(reduce, tokens, mask), atol=1e-6)
-    np.testing.assert_allclose(jit(ours)(jnp.float32(tokens), None), reduce(tokens, 1), atol=1e-6)
+    got = jit(masked_mean)(jnp.float32(tokens), jnp.asarray(mask))
+    np.testing.assert_allclose(got, oracles.masked_mean(tokens, mask), atol=1e-6)
+    np.testing.assert_allclose(jit(masked_mean)(jnp.float32(tokens), None), tokens.mean(1), atol=1e-6)
 
 
-@pytest.mark.parametrize("ours", [masked_mean, masked_max])
-def test_padding_has_no_gradient(ours):
+def test_padding_has_no_gradient():
     tokens, mask = jnp.ones((2, 3, 1)), jnp.array([[True, True, False], [False, False, False]])
-    gradient = jit(jax.grad(lambda tokens: ours(tokens, mask).sum()))(tokens)
+    gradient = jit(jax.grad(lambda tokens: masked_mean(tokens, mask).sum()))(tokens)
     np.testing.assert_array_equal(gradient[:, :, 0], [[0.5, 0.5, 0], [0, 0, 0]])
 
 
@@ -56,7 +55,7 @@ def test_transformer_is_pre_norm_attention_and_mlp():
 @pytest.mark.parametrize("name", SPECS)
 def test_token_embedding_adds_positions(name):
     spec = SPECS[name]
-    module = build(lambda: TokenEmbedding(spec, 8, patch=4, dtype=FLOAT32, rngs=nnx.Rngs(0)))
+    module: Any = build(lambda: TokenEmbedding(spec, 8, patch=4, dtype=FLOAT32, rngs=nnx.Rngs(0)))
     batch = make_batch(spec)
     values = np.asarray(batch.values)
     if spec.kind == "tokens":

@@ -38,7 +38,9 @@ class Fake:
         )
 
     def init(self, seed):
-        return TrainState(Variables({"steps": jnp.zeros(())}, {"seed": jnp.asarray(seed)}), None, jnp.int32(0))
+        return TrainState(
+            Variables({"steps": jnp.zeros(())}, {"seed": jnp.asarray(seed)}), None, jnp.int32(0)
+        )
 
     def train(self, state, data, indices, seed, steps):
         self.now += TRAIN_SECONDS
@@ -49,7 +51,9 @@ class Fake:
         loss = np.mean([self.losses[i] for i in range(first, first + steps)]) if len(self.losses) else 1.0
         params = {"steps": state.variables.params["steps"] + steps}
         state.variables.params["steps"].delete()  # it is donated
-        return TrainState(Variables(params, state.variables.rest), None, state.step + steps), jnp.float32(loss)
+        return TrainState(Variables(params, state.variables.rest), None, state.step + steps), jnp.float32(
+            loss
+        )
 
     def predict(self, variables, data, indices):
         """Scores of which as many validation examples as asked for have the right class first."""
@@ -128,5 +132,7 @@ def test_training_and_host_time_are_told_apart(run):
         fake.now += REPORT_SECONDS
 
     trained = run(fake, epochs=3, report=report)
-    assert trained.train_seconds == pytest.approx(12 * (TRAIN_SECONDS + REPORT_SECONDS))  # no validation in it
+    assert trained.train_seconds == pytest.approx(
+        12 * (TRAIN_SECONDS + REPORT_SECONDS)
+    )  # no validation in it
     assert trained.host_seconds == pytest.approx(12 * REPORT_SECONDS)

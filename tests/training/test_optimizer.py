@@ -46,7 +46,12 @@ def test_only_matrices_and_kernels_decay():
     """Without a gradient, AdamW is p ← p - learning_rate · decay · p."""
     config = TrainingConfig(learning_rate=PEAK, schedule="cosine", weight_decay=0.5)
     optimizer = make_optimizer(config, 10)
-    params = {"bias": jnp.ones(3), "scalar": jnp.ones(()), "matrix": jnp.ones((3, 2)), "kernel": jnp.ones((3, 3, 1, 2))}
+    params = {
+        "bias": jnp.ones(3),
+        "scalar": jnp.ones(()),
+        "matrix": jnp.ones((3, 2)),
+        "kernel": jnp.ones((3, 3, 1, 2)),
+    }
     zeros = {name: jnp.zeros_like(p) for name, p in params.items()}
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     after = optax.apply_updates(params, updates)

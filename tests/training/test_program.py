@@ -154,7 +154,9 @@ def test_a_built_module_predicts_as_its_program(concat, trained):
     predictor = compile_predictor(module, concat.data)
     indices = np.resize(DATASET.splits["test"], PREDICT_BATCH)
     expected = concat.program.predict(trained.variables, concat.data, indices)
-    np.testing.assert_allclose(predictor.predict(predictor.variables, concat.data, indices), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        predictor.predict(predictor.variables, concat.data, indices), expected, atol=1e-6
+    )
     assert predictor.params == concat.program.params
     assert predictor.inference_flops == pytest.approx(concat.program.inference_flops, rel=0.01)
 

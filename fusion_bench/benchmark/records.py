@@ -1,0 +1,138 @@
+"""What a study stores of each run: its identity, the facts of its data, its metrics."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from flax import nnx
+
+from fusion_bench.benchmark.environment import describe_environment, package_version
+from fusion_bench.config import BenchmarkConfig
+from fusion_bench.data.dataset import Dataset
+from fusion_bench.evaluation.metrics import accuracy, cross_entropy
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.store import Run, Store, run_id
+from fusion_bench.training.program import Variables
+
+Target = Literal["label", "class"]
+REFERENCE = "bayes-reference"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run to be made: a strategy (None for the Bayes reference), a seed, and what is learned.
+
+    The target is "label", the study's own, or "class", which differs where the caption channel shifts.
+    """
+
+    spec: StrategySpec | None
+    seed: int
+    target: Target = "label"
+
+    @property
+    def label(self) -> str:
+        return REFERENCE if self.spec is None else self.spec.label
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Makes the records of one study's runs."""
+
+    config: BenchmarkConfig
+    dataset: Dataset
+
+    def identity(self, job: Job) -> dict[str, Any]:
+        """Returns everything that can change the job's result."""
+        data = dataclasses.asdict(self.config.data)
+        del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them.
+        return {
+            "strategy": job.label,
+            "options": {} if job.spec is None else job.spec.resolved_options,
+            "seed": job.seed,
+            "target": job.target,
+            "data": data,
+            "model": dataclasses.asdict(self.config.model),
+            "training": dataclasses.asdict(self.config.training),
+            "fingerprint": self.dataset.fingerprint,
+            "version": package_version(),
+            "platform": jax.default_backend(),
+        }
+
+    def find(self, store: Store, job: Job) -> Run | None:
+        """Returns the job's complete run, if there is one."""
+        run = store.get(run_id(self.identity(job)))
+        return run if run is not None and run.status == "complete" else None
+
+    def complete(self, job: Job, metrics: Mapping[str, float], cost: Mapping[str, float]) -> Run:
+        """Returns the record of a run that went well."""
+        return self._run(job, status="complete", metrics=dict(metrics), cost=dict(cost))
+
+    def failed(self, job: Job, reason: str) -> Run:
+        """Returns the record of a run that did not."""
+        return self._run(job, status="failed", metrics={}, cost={}, reason=reason)
+
+    def _run(self, job: Job, **outcome: Any) -> Run:
+        identity = self.identity(job)
+        registration = None if job.spec is None else job.spec.registration
+        return Run(
+            id=run_id(identity),
+            strategy=job.label,
+            family="reference" if registration is None else registration.family,
+            seed=job.seed,
+            identity=identity,
+            data=self._data_facts(),
+            environment=describe_environment(),
+            baseline="only" if registration is None else registration.baseline,
+            modality=None if registration is None else registration.modality,
+            **outcome,
+        )
+
+    def _data_facts(self) -> dict[str, Any]:
+        dataset = self.dataset
+        facts: dict[str, Any] = {
+            "name": dataset.name,
+            "description": dataset.description,
+            "captions": self.config.data.captions,
+            "modalities": list(dataset.modalities),
+            "num_classes": dataset.num_classes,
+            **{f"n_{split}": len(indices) for split, indices in dataset.splits.items()},
+        }
+        if dataset.captions is not None and dataset.captions.channel is not None:
+            channel = dataset.captions.channel
+            facts |= {
+                "bits": channel.bits,
+                "interaction_bits": channel.interaction_bits,
+                "text_only_ceiling": channel.text_only_ceiling,
+                "image_only_ceiling": channel.image_only_ceiling,
+            }
+        return facts
+
+
+def metrics_of(predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns accuracy and cross-entropy, in nats, on validation and test."""
+    found = {}
+    for split in ("validation", "test"):
+        logits, labels = predictions[f"{split}_logits"], predictions[f"{split}_labels"]
+        found |= {f"{split}_accuracy": accuracy(logits, labels), f"{split}_loss": cross_entropy(logits, labels)}
+    return found
+
+
+def checkpoint_of(variables: Variables) -> dict[str, Any]:
+    """Returns variables as nested dictionaries of arrays, as checkpoints hold them."""
+    return {"params": nnx.to_pure_dict(variables.params), "rest": nnx.to_pure_dict(variables.rest)}
+
+
+def variables_of(module: nnx.Module) -> Variables:
+    """Returns a module's present variables."""
+    return Variables(nnx.state(module, nnx.Param), nnx.state(module, nnx.Not(nnx.Param)))
+
+
+def restore(store: Store, run: Run, module: nnx.Module) -> None:
+    """Puts a stored run's variables into a module of the same strategy."""
+    variables = variables_of(module)
+    stored = store.restore(run.id, checkpoint_of(variables))
+    nnx.replace_by_pure_dict(variables.params, stored["params"])
+    nnx.replace_by_pure_dict(variables.rest, stored["rest"])
+    nnx.update(module, *variables)
