@@ -145,7 +145,7 @@ def pytorch_trainer(network: Any, variant: str, job: PyTorchJob) -> Callable[[An
     """Returns a function that trains on batches and tells how long it took, and the mean loss."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    training, labels = job.config.training, torch.from_numpy(job.labels)
+    training, labels = job.config.training, torch.from_numpy(job.labels).long()
     groups = [
         {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": training.weight_decay},
         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
@@ -255,7 +255,7 @@ def main(config: Config) -> int:
     ours = Ours(config, data)
     image = data.modalities["image"]
     schedule = make_schedule(config.training, ours.program.steps_per_epoch * config.training.epochs)
-    rates = [float(rate) for rate in np.asarray(schedule(jnp.arange(config.steps * (1 + config.repetitions))))]
+    rates = jax.vmap(schedule)(jnp.arange(config.steps * (1 + config.repetitions))).tolist()
     job = PyTorchJob(
         config, list(pytorch_parameters(ours.module())), images, labels,
         np.asarray(image.mean), np.asarray(image.deviation), rates,
@@ -264,6 +264,7 @@ def main(config: Config) -> int:
     connection, theirs = context.Pipe()
     process = context.Process(target=pytorch_process, args=(theirs, job), daemon=True)
     process.start()
+    theirs.close()  # so that a failure there ends the waiting here
     variants, pytorch_params = connection.recv()
 
     def pytorch(request: str, batches: np.ndarray) -> Any:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fusion_bench.config import BenchmarkConfig, DataConfig, Option
 from fusion_bench.errors import UserError
@@ -34,11 +35,13 @@ class CaptionsCommand:
     """Number of samples to print."""
     data: Annotated[str, Option(metavar="shapes|cifar10|FILE.npz")] = "shapes"
     """Whose classes the captions are about."""
-    data_dir: Annotated[Path | None, Option(metavar="DIR")] = None
+    data_dir: Annotated[
+        Path | None, Option(metavar="DIR", help_behavior_hint="(default: $TFDS_DATA_DIR, else TFDS's own)")
+    ] = None
     """For --export: a prepared TFDS directory."""
     data_seed: int = 0
     """Seeds the captions."""
-    export: Annotated[Path | None, Option(metavar="FILE")] = None
+    export: Annotated[Path | None, Option(metavar="FILE", help_behavior_hint="(optional)")] = None
     """Write the captions of all examples as CSV or Parquet: id, split, caption, y, k, t."""
 
 
@@ -46,7 +49,7 @@ class CaptionsCommand:
 class ListCommand:
     """List strategies, datasets, caption channels and encoders."""
 
-    json: bool = False
+    json: Annotated[bool, Option(help_behavior_hint="")] = False
     """Print JSON, for scripts."""
 
 
@@ -90,8 +93,9 @@ def _run(config: BenchmarkConfig, console: Console) -> int:
 
     frame = fusion_bench.run(config)
     console.print(to_rich(frame))
-    console.print(f"written to {config.out}/table.csv and table.md", style="dim", highlight=False)
-    return 1 if frame["n_failed"].sum() else 0
+    written = f"written to {config.out}/table.csv and table.md"
+    console.print(written, style="dim", highlight=False, markup=False, soft_wrap=True)
+    return int((frame["n_failed"] > 0).any())
 
 
 def _table(command: TableCommand, console: Console) -> int:
@@ -117,15 +121,16 @@ def _captions(command: CaptionsCommand, console: Console) -> int:
 
     if command.num < 1:
         raise UserError(f"-n is {command.num}; it must be at least 1")
+    if command.data_seed < 0:
+        raise UserError(f"--data-seed is {command.data_seed}; it must be at least 0")
     if command.export is not None:
         return _export_captions(command, command.export, console)
     shown = preview(command.name, _class_names(command.data), command.num, command.data_seed)
     channel = shown.channel
     samples = Table("caption", "class y", "word w", "shift k", "target t", box=None, pad_edge=False)
     for example in shown.examples:
-        samples.add_row(
-            example.caption, example.class_name, example.word, str(example.shift), example.target_name
-        )
+        cells = example.caption, example.class_name, example.word, str(example.shift), example.target_name
+        samples.add_row(*map(Text, cells))
     figures = Table(box=None, show_header=False, pad_edge=False)
     figures.add_row("bits about the target", f"{channel.bits:.3f}")
     figures.add_row("interaction bits, given the class", f"{channel.interaction_bits:.3f}")
@@ -153,7 +158,8 @@ def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> 
         targets=dataset.labels,
         shifts=dataset.captions.shifts,
     )
-    console.print(f"{len(dataset.captions.texts):,} captions written to {path}", highlight=False)
+    written = f"{len(dataset.captions.texts):,} captions written to {path}"
+    console.print(written, highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -171,12 +177,28 @@ def _list(command: ListCommand, console: Console) -> int:
         print(json.dumps(catalogue, indent=2, ensure_ascii=False))
         return 0
     for title, entries in catalogue.items():
-        listing = Table(*entries[0], title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        fields = [field for field in entries[0] if field in _LISTED]
+        listing = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for field in fields:
+            listing.add_column(_LISTED[field], no_wrap=field != "summary")
         for entry in entries:
-            listing.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in entry.values()))
+            cells = (entry[field] for field in fields)
+            listing.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else cell) for cell in cells))
         console.print(listing)
         console.print()
     return 0
+
+
+_LISTED = {
+    "name": "name",
+    "family": "family",
+    "bits": "bits",
+    "interaction_bits": "interaction\nbits",
+    "text_only_ceiling": "text-only\nceiling",
+    "image_only_ceiling": "image-only\nceiling",
+    "summary": "summary",
+}
+"""What the terminal's listing shows of each entry, and the heading; the rest is for scripts."""
 
 
 def list_catalogue() -> dict[str, list[dict[str, Any]]]:

@@ -2,11 +2,17 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 Option = tyro.conf.arg
+
+
+def _option(metavar: str, default: str) -> Any:
+    """An option whose default is None, which its help calls by what it means."""
+    return Option(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
 
 EncoderSize = Literal["tiny", "small", "resnet9"]
 TextEncoderKind = Literal["pooled", "transformer"]
@@ -18,22 +24,24 @@ class DataConfig:
 
     source: Annotated[str, Option(name="data", metavar="shapes|cifar10|FILE.npz")] = "shapes"
     """Where images and labels come from."""
-    data_dir: Annotated[Path | None, Option(metavar="DIR")] = None
-    """A prepared TFDS directory, or where to prepare one (default: $TFDS_DATA_DIR, else TFDS's own)."""
+    data_dir: Annotated[Path | None, _option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
+    """A prepared TFDS directory, or where to prepare one."""
     captions: Annotated[str, Option(metavar="NAME|FILE")] = "default"
     """A caption channel, or a CSV or Parquet file with the columns id and caption."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
-    train_size: Annotated[int | None, Option(metavar="N")] = None
+    train_size: Annotated[int | None, _option("N", "all")] = None
     """Keep only N examples for training and validation together, in the classes' proportions."""
-    test_size: Annotated[int | None, Option(metavar="N")] = None
+    test_size: Annotated[int | None, _option("N", "all")] = None
     """Keep only N test examples, in the classes' proportions."""
     validation_fraction: float = 0.1
     """The part of the training data that is held out, where the data bring no validation split."""
     data_seed: int = 0
     """Seeds the split and the captions; runs that share it are paired."""
-    cache_dir: Annotated[Path | None, Option(metavar="DIR")] = None
-    """Where decoded images are kept (default: $FUSION_BENCH_CACHE_DIR, else the user's cache directory)."""
+    cache_dir: Annotated[
+        Path | None, _option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")
+    ] = None
+    """Where decoded images are kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +60,7 @@ class ModelConfig:
 class TrainingConfig:
     """The budget and the optimiser, the same for every strategy."""
 
-    epochs: int = 5
+    epochs: int = 4
     batch_size: int = 64
     learning_rate: float = 0.003
     """Peak of the schedule."""
@@ -61,7 +69,7 @@ class TrainingConfig:
     weight_decay: float = 0.05
     """AdamW's, on matrices and kernels only."""
     label_smoothing: float = 0.1
-    augment: bool = True
+    augment: Annotated[bool, Option(help="Do not flip and translate images.", help_behavior_hint="")] = True
     """Flip and translate images at random."""
     select: Literal["best", "last"] = "best"
     """Test the epoch with the best validation accuracy, or the last one."""

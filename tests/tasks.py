@@ -18,7 +18,8 @@ BATCH, CLASSES, TOKENS, WORDS = 6, 4, 5, 7
 TINY = Widths((StageSpec(4, 8, 1),), features=6, hidden=8, tokens=8, layers=1, patch=4)
 CONFIG = ModelConfig(encoder="tiny", dtype="float32")
 
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+jit = functools.partial(jax.jit, compiler_options=QUICK)
 """As jax.jit; compiles in half the time what runs once."""
 
 SPECS = {

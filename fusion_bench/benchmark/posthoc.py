@@ -36,7 +36,9 @@ def join_members(
         restore(store, run, module.members[name])
         scores[name] = store.predictions(run.id)
     train_labels = dataset.labels[dataset.splits["train"]]
-    prior = np.bincount(train_labels, minlength=dataset.num_classes) / len(train_labels)
+    # A class that is in no training example counts once: log 0 would decide every example for it.
+    counts = np.maximum(np.bincount(train_labels, minlength=dataset.num_classes), 1)
+    prior = counts / counts.sum()
     validation = {name: stored["validation_logits"] for name, stored in scores.items()}
     module.fit(validation, dataset.labels[dataset.splits["validation"]], prior)
     predictions = {}
@@ -47,7 +49,7 @@ def join_members(
     return module, predictions
 
 
-def posthoc_cost(predictor: Predictor, members: Iterable[Run]) -> dict[str, float]:
+def posthoc_cost(predictor: Predictor, members: Iterable[Run]) -> dict[str, int | float]:
     """Returns what a post-hoc strategy costs: its members, trained and compiled one after another, and the join."""
     members = list(members)
     return {

@@ -2,7 +2,7 @@
 
 import time
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -14,6 +14,7 @@ PLAIN_INTERVAL = 15.0
 """Seconds between plain lines within one run."""
 
 
+@runtime_checkable
 class Display(Protocol):
     """Told of a study's events, in order."""
 
@@ -64,6 +65,7 @@ class PlainDisplay:
         self._console = console
         self._started = self._spoke = time.monotonic()
         self._total = self._done = self._epochs = 0
+        self._strategy = ""
 
     def __enter__(self) -> "PlainDisplay":
         return self
@@ -72,15 +74,16 @@ class PlainDisplay:
         pass
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._spoke = time.monotonic()
 
     def begin(self, runs: int, epochs: int) -> None:
         self._total, self._epochs = runs, epochs
-        self._print(f"training {runs} runs of {epochs} epochs")
+        if runs:
+            self._print(f"runs to train: {runs}, epochs of each: {epochs}")
 
     def compiling(self, strategy: str) -> None:
-        pass
+        self._strategy = strategy
 
     def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
         if time.monotonic() - self._spoke > PLAIN_INTERVAL:
@@ -90,9 +93,8 @@ class PlainDisplay:
             )
 
     def finished(self, run: Run) -> None:
-        if run.cost.get("train_seconds") is not None or run.status == "failed":
-            self._done += 1
-        self._print(f"[{self._done}/{self._total}] ".replace("[", r"\[") + describe(run) + self._left(0.0))
+        self._done += run.strategy == self._strategy  # what is joined afterwards is not trained
+        self._print(f"[{self._done}/{self._total}] {describe(run)}{self._left(0.0)}")
 
     def kept(self, runs: int) -> None:
         self._print(f"{runs} runs are complete already")
@@ -110,10 +112,10 @@ class LiveDisplay:
 
     def __init__(self, console: Console):
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=20),
             TaskProgressColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
@@ -121,6 +123,7 @@ class LiveDisplay:
         )
         self._task = self._progress.add_task("study", total=None, state="loading data")
         self._epochs = self._done = 0
+        self._strategy = ""
 
     def __enter__(self) -> "LiveDisplay":
         self._progress.start()
@@ -134,6 +137,7 @@ class LiveDisplay:
         self._progress.update(self._task, total=runs * epochs)
 
     def compiling(self, strategy: str) -> None:
+        self._strategy = strategy
         self._progress.update(self._task, description=strategy, state="compiling")
 
     def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
@@ -145,10 +149,9 @@ class LiveDisplay:
         )
 
     def finished(self, run: Run) -> None:
-        if run.cost.get("train_seconds") is not None or run.status == "failed":
-            self._done += 1
+        self._done += run.strategy == self._strategy
         self._progress.update(self._task, completed=self._done * self._epochs)
-        self._progress.console.print(describe(run), highlight=False, soft_wrap=True)
+        self._progress.console.print(describe(run), highlight=False, markup=False, soft_wrap=True)
 
     def kept(self, runs: int) -> None:
         self._progress.console.print(f"{runs} runs are complete already", highlight=False)

@@ -65,7 +65,7 @@ class Records:
         run = store.get(run_id(self.identity(job)))
         return run if run is not None and run.status == "complete" else None
 
-    def complete(self, job: Job, metrics: Mapping[str, float], cost: Mapping[str, float]) -> Run:
+    def complete(self, job: Job, metrics: Mapping[str, int | float], cost: Mapping[str, int | float]) -> Run:
         """Returns the record of a run that went well."""
         return self._run(job, status="complete", metrics=dict(metrics), cost=dict(cost))
 

@@ -1,6 +1,7 @@
 """A study: strategies × seeds on one dataset, each run trained once, measured, and stored."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,10 +50,14 @@ def check(config: BenchmarkConfig) -> None:
     for name, value in counts.items():
         if value < 1:
             raise UserError(f"--{name} is {value}; it must be at least 1")
-    if not training.learning_rate > 0:
-        raise UserError(f"--learning-rate is {training.learning_rate}; it must be above 0")
+    if not 0 < training.learning_rate < math.inf:
+        raise UserError(f"--learning-rate is {training.learning_rate}; it must be finite and above 0")
+    if not 0 <= training.weight_decay < math.inf:
+        raise UserError(f"--weight-decay is {training.weight_decay}; it must be finite and at least 0")
     if not 0 <= training.label_smoothing < 1:
         raise UserError(f"--label-smoothing is {training.label_smoothing}; it must be at least 0 and below 1")
+    if config.data.data_seed < 0:
+        raise UserError(f"--data-seed is {config.data.data_seed}; it must be at least 0")
 
 
 def with_members(specs: tuple[StrategySpec, ...], dataset: Dataset) -> tuple[StrategySpec, ...]:
@@ -165,7 +170,7 @@ class Study:
 
     def _join(self, spec: StrategySpec, data: DeviceData) -> None:
         """Joins the unimodal runs of each seed after the fact."""
-        cost: dict[str, float] = {}
+        cost: dict[str, int | float] = {}
         for job in self._missing([Job(spec, seed) for seed in range(self.config.seeds)]):
             names = [f"{name}-only" for name in self.dataset.modalities]
             specs = parse_strategies(",".join(names), self.dataset.task)
@@ -194,6 +199,7 @@ class Study:
         for job in self._missing([Job(None, seed) for seed in range(self.config.seeds)]):
             image = self.records.find(self.store, Job(image_spec, job.seed, "class" if self._shifts else "label"))
             if image is None:
+                self._write(self.records.failed(job, "the image model that it uses has failed"))
                 continue
             stored = self.store.predictions(image.id)
             held_out = stored["validation_logits"], stored["validation_labels"]

@@ -11,7 +11,7 @@ from fusion_bench.data.batches import DeviceData
 from fusion_bench.training.program import PREDICT_BATCH, Program, Variables
 
 REPETITIONS = 5
-SECONDS = 0.15
+SECONDS = 0.1
 """Least length of one repetition."""
 
 

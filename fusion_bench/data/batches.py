@@ -1,4 +1,4 @@
-"""The dataset on the device, and a batch of it: gathered, augmented and normalised inside the compiled program."""
+"""The dataset on the device, and a batch of it: gathered, augmented, normalised in the compiled program."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -40,7 +40,7 @@ class DeviceModality(NamedTuple):
 
 
 class DeviceData(NamedTuple):
-    """A dataset in device memory: uint8 grids, int32 tokens. Passed to compiled programs, never closed over."""
+    """A dataset in device memory: uint8 grids, int32 tokens. Passed to compiled programs, not closed over."""
 
     modalities: Mapping[str, DeviceModality]
     labels: Int[Array, " example"]
@@ -96,13 +96,13 @@ def augment(inputs: Inputs, key: Key[Array, ""]) -> Inputs:
 def augment_images(
     images: Float[Array, "batch height width channel"], key: Key[Array, ""]
 ) -> Float[Array, "batch height width channel"]:
-    """Flips half of the images left to right and moves each by up to an eighth of its size, mirrored at the edges."""
+    """Flips half of the images left to right and moves each by up to an eighth of its size."""
     batch, height = images.shape[:2]
     reach = max(1, MAX_SHIFT * height // 32)
     key_flip, key_shift = jax.random.split(key)
     flip = jax.random.bernoulli(key_flip, shape=(batch,))
-    shift = jax.random.randint(key_shift, (2, batch), -reach, reach + 1)
-    return flip_and_shift(images, flip, *shift, reach)
+    down, right = jax.random.randint(key_shift, (2, batch), -reach, reach + 1)
+    return flip_and_shift(images, flip, down, right, reach)
 
 
 def flip_and_shift(
@@ -112,9 +112,9 @@ def flip_and_shift(
     right: Int[Array, " batch"],
     reach: int,
 ) -> Float[Array, "batch height width channel"]:
-    """Flips each image left to right where `flip` is True, then moves the view on it by `down` and `right` pixels.
+    """Flips each image left to right where `flip` is True, then moves the view on it by `down` and `right`.
 
-    What lies outside an image is its mirror image, without the edge itself. No shift exceeds `reach`.
+    In pixels, `reach` at most. What lies outside an image is its mirror image, without the edge itself.
     """
     height, width = images.shape[1:3]
     images = jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)

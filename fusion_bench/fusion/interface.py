@@ -71,9 +71,16 @@ class Blueprint:
             in_features, self.widths.hidden, self.task.num_classes, dtype=self.dtype, rngs=self.rngs(f"head/{name}")
         )
 
-    def linear(self, in_features: int, out_features: int, name: str) -> nnx.Linear:
-        """Returns a linear map with bias, initialised by its name."""
-        return nnx.Linear(in_features, out_features, dtype=self.dtype, rngs=self.rngs(name))
+    def projections(self, in_features: Mapping[str, int], out_features: int, name: str) -> Mapping[str, nnx.Linear]:
+        """Returns a linear map with bias from each modality's feature to one width."""
+        return nnx.Dict(
+            {
+                modality: nnx.Linear(
+                    width, out_features, dtype=self.dtype, rngs=self.rngs(f"{name}/{modality}")
+                )
+                for modality, width in in_features.items()
+            }
+        )
 
 
 class Strategy(nnx.Module):

@@ -41,7 +41,7 @@ class Widths:
 
 
 WIDTHS: Mapping[EncoderSize, Widths] = {
-    "tiny": Widths((StageSpec(4, 32, 1), StageSpec(2, 64, 1)), 64, 64, 48, 2, 8),
+    "tiny": Widths((StageSpec(4, 32, 1), StageSpec(2, 64, 1)), 64, 64, 48, 1, 8),
     "small": Widths((StageSpec(2, 32, 1), StageSpec(2, 64, 1), StageSpec(2, 128, 1)), 64, 128, 64, 2, 4),
     "resnet9": Widths((), 128, 256, 192, 6, 4),
 }

@@ -37,8 +37,8 @@ class TokenEmbedding(nnx.Module):
     ) -> tuple[Inexact[Array, "batch token feature"], Bool[Array, "batch token"]]:
         values = batch.values
         if self.kind == "grid":
-            patches = space_to_depth(values, self.patch)
-            tokens = self.embed(patches).reshape(values.shape[0], -1, self.embed.out_features)
+            tokens = self.embed(space_to_depth(values, self.patch))
+            tokens = tokens.reshape(tokens.shape[0], -1, tokens.shape[-1])
         elif self.kind == "vector":
             tokens = self.embed(values)[:, None]
         else:

@@ -2,13 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData
+from fusion_bench.data.dataset import Split
 from fusion_bench.training.program import Program, Variables
 
 CHUNKS_PER_EPOCH = 4
@@ -60,7 +61,7 @@ class Trained:
 def train(
     program: Program,
     data: DeviceData,
-    splits: dict[str, np.ndarray],
+    splits: Mapping[Split, np.ndarray],
     seed: int,
     config: TrainingConfig,
     report: Callable[[Progress], None] = lambda progress: None,
@@ -105,7 +106,11 @@ def train(
         logits = program.predictions(state.variables, data, validation)
         accuracy = float((logits.argmax(1) == labels).mean())
         is_best = not curve or accuracy >= max(entry.validation_accuracy for entry in curve)
-        curve.append(EpochMetrics(epoch, float(np.average(losses, weights=lengths)), _cross_entropy(logits, labels), accuracy))
+        curve.append(
+            EpochMetrics(
+                epoch, float(np.average(losses, weights=lengths)), _cross_entropy(logits, labels), accuracy
+            )
+        )
         if is_best or config.select == "last":
             best, selected = jax.tree.map(lambda leaf: leaf.copy(), state.variables), epoch
     return Trained(best, selected, tuple(curve), train_seconds, train_seconds - device_seconds)

@@ -26,7 +26,8 @@ from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training.optimizer import make_optimizer
 
 PREDICT_BATCH = 500
-_RUNS_ONCE = {"xla_backend_optimization_level": 0}  # A program that runs once a seed should compile quickly.
+# A program that runs once a seed should compile quickly.
+_RUNS_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
 class Variables(NamedTuple):
@@ -144,7 +145,7 @@ def compile_program(
         return TrainState(Variables(params, rest), optimizer.init(params), jnp.zeros((), jnp.int32))
 
     def loss_fn(params, rest, inputs: Inputs, labels, key_dropout):
-        module = nnx.merge(train_graph, params, rest, copy=True)
+        module: Any = nnx.merge(train_graph, params, rest, copy=True)
         outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
         loss = module.loss(outputs, labels, label_smoothing=training.label_smoothing)
         return loss, nnx.state(module, nnx.Not(nnx.Param))

@@ -14,6 +14,7 @@ from fusion_bench.data.batches import (
     to_device,
 )
 from fusion_bench.data.dataset import Dataset, Modality
+from tests.tasks import jit
 
 COUNT = 30
 TRAIN = np.arange(0, 20, dtype=np.int32)
@@ -124,11 +125,11 @@ def test_flips_and_shifts_mirror_at_the_edges():
     ]
     flip, down, right = (np.array(column) for column in zip(*cases, strict=True))
     images = np.random.default_rng(0).normal(size=(len(cases), 6, 5, 2)).astype(np.float32)
-    got = flip_and_shift(jnp.asarray(images), jnp.asarray(flip), jnp.asarray(down), jnp.asarray(right), reach)
+    got = jit(flip_and_shift, static_argnums=4)(images, flip, down, right, reach)
     np.testing.assert_array_equal(got, loop_flip_and_shift(images, flip, down, right))
 
 
-@pytest.mark.parametrize(("size", "reach"), [(32, 4), (16, 2), (8, 1), (4, 1)])
+@pytest.mark.parametrize(("size", "reach"), [(32, 4), (16, 2), (4, 1)])
 def test_every_flip_and_every_shift_within_reach_is_drawn(size, reach):
     """The drawn flip and shift are read off an image whose pixels are all different."""
     image = np.arange(size * size, dtype=np.float32).reshape(1, size, size, 1)
@@ -137,8 +138,8 @@ def test_every_flip_and_every_shift_within_reach_is_drawn(size, reach):
     ]
     flip, down, right = (np.array(column) for column in zip(*moves, strict=True))
     possible = loop_flip_and_shift(np.repeat(image, len(moves), 0), flip, down, right)
-    images = jnp.repeat(jnp.asarray(image), 40 * len(moves), 0)
-    drawn = np.asarray(augment_images(images, jax.random.key(0)))
+    images = jnp.asarray(np.repeat(image, 40 * len(moves), 0))
+    drawn = np.asarray(jit(augment_images)(images, jax.random.key(0)))
     table = {shown.tobytes(): move for shown, move in zip(possible, moves, strict=True)}
     seen = [table[shown.tobytes()] for shown in drawn]
     counts = np.array([seen.count(move) for move in moves])
@@ -153,12 +154,13 @@ def test_augmentation_depends_on_the_key_alone():
         ModalityBatch(jnp.ones((8, 3), jnp.int32), jnp.ones((8, 3), bool)),
     )
     key = jax.random.key(1)
-    full = augment({"audio": audio, "image": image, "text": text}, key)
-    np.testing.assert_array_equal(augment({"image": image}, key)["image"].values, full["image"].values)
+    full = jit(augment)({"audio": audio, "image": image, "text": text}, key)
+    alone = jit(augment)
+    np.testing.assert_array_equal(alone({"image": image}, key)["image"].values, full["image"].values)
     np.testing.assert_array_equal(full["audio"].values, audio.values)
     np.testing.assert_array_equal(full["text"].values, text.values)
     assert list(full) == ["audio", "image", "text"]
-    other = augment({"image": image}, jax.random.key(2))
+    other = alone({"image": image}, jax.random.key(2))
     assert (other["image"].values != full["image"].values).any()
     assert (image.values != full["image"].values).any()
 

@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,11 @@ SPLIT = np.where(np.arange(COUNT) < 90, "train", "test")
 
 def save(path, **changes):
     rng = np.random.default_rng(1)
-    arrays = {"image": rng.integers(0, 256, (COUNT, 4, 4, 3), np.uint8), "label": LABELS, "split": SPLIT}
+    arrays: dict[str, Any] = {
+        "image": rng.integers(0, 256, (COUNT, 4, 4, 3), np.uint8),
+        "label": LABELS,
+        "split": SPLIT,
+    }
     np.savez(path, **(arrays | changes))
     return str(path)
 

@@ -101,7 +101,7 @@ def test_late_posthoc_is_a_product_of_calibrated_experts_over_the_prior(names):
 def test_late_posthoc_starts_from_a_uniform_prior_and_no_temperature():
     task = make_task(*TWO)
     (spec,) = parse_strategies("late-posthoc", task)
-    module = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
+    module: Any = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
     np.testing.assert_allclose(module.log_prior[...], np.full(CLASSES, -np.log(CLASSES)), rtol=1e-6)
     assert all(float(temperature[...]) == 1 for temperature in module.temperatures.values())
 

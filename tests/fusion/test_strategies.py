@@ -1,4 +1,4 @@
-"""What every registered strategy must do, for two and for three modalities. A new strategy is tested by being there.
+"""What every registered strategy must do, on two and on three modalities; a new one is tested by being there.
 
 The checks of one case share its two compilations: prediction, and the gradient of the training loss.
 """
@@ -44,7 +44,7 @@ def make(names, name, config=CONFIG):
 
 @dataclasses.dataclass
 class Case:
-    """A strategy with random variables, and its compiled functions with the number of times they were traced."""
+    """A strategy with random variables; its compiled functions, and how often they were traced."""
 
     name: str
     module: Strategy
@@ -99,18 +99,20 @@ def test_scores_are_finite_float32_one_row_an_example(case):
     assert np.isfinite(case.logits).all()
 
 
-def test_jit_equals_eager_on_the_module_as_it_was_built(case):
-    module = make(tuple(case.inputs), case.name)()
-    module.eval()
-    nnx.update(module, nnx.state(case.module))
-    outputs = module(case.inputs)
+def test_jit_equals_eager(case):
+    outputs = case.module(case.inputs)
     np.testing.assert_allclose(outputs.logits, case.logits, atol=1e-5)
     assert all(scores.shape == (BATCH, CLASSES) for scores in outputs.by_modality.values())
 
 
 def test_order_of_the_modalities_changes_nothing(case):
     backwards = dict(reversed(case.inputs.items()))
-    np.testing.assert_allclose(case.module(backwards).logits, case.logits, atol=1e-5)
+    module = case.module
+    if len(case.reads) == 2:  # as it is built, before a split and merge sorts what it holds by name
+        module = make(tuple(backwards), case.name)()
+        module.eval()
+        nnx.update(module, nnx.state(case.module))
+    np.testing.assert_allclose(module(backwards).logits, case.logits, atol=1e-5)
 
 
 def test_every_parameter_has_a_finite_gradient(case):
@@ -144,6 +146,8 @@ def test_masked_padding_changes_nothing(case):
     masked = {**case.inputs, "text": text._replace(values=garbage)}
     np.testing.assert_allclose(case.predict(*case.variables, masked), case.logits, atol=1e-6)
 
+    if "text" not in case.reads:
+        return
     trimmed = jax.tree.map(lambda array: array[:, :3], text)
     short = text._replace(mask=text.mask & (jnp.arange(text.mask.shape[1]) < 3))
     expected = case.predict(*case.variables, {**case.inputs, "text": short})

@@ -1,6 +1,7 @@
-"""The loop that drives a program, on programs that compute nothing: what it asks for, keeps, times and reports."""
+"""The loop that drives a program, on one that computes nothing: what it asks for, keeps, times, reports."""
 
 import types
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,18 +9,22 @@ import pytest
 
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData
+from fusion_bench.data.dataset import Split
 from fusion_bench.training import loop
 from fusion_bench.training.loop import TrainingDiverged, train
 from fusion_bench.training.program import Program, TrainState, Variables
 
 LABELS = np.arange(10) % 2
 DATA = DeviceData({}, jnp.asarray(LABELS, jnp.int32))
-SPLITS = {"train": np.arange(5, dtype=np.int32), "validation": np.arange(5, 10, dtype=np.int32)}
+SPLITS: dict[Split, np.ndarray] = {
+    "train": np.arange(5, dtype=np.int32),
+    "validation": np.arange(5, 10, dtype=np.int32),
+}
 TRAIN_SECONDS, PREDICT_SECONDS, REPORT_SECONDS = 8.0, 100.0, 1.0
 
 
 class Fake:
-    """A program whose only variable counts its steps, whose losses and accuracies are given, and its clock."""
+    """A program whose only variable counts its steps, with given losses and accuracies, and a clock."""
 
     def __init__(self, steps_per_epoch, losses=(), right=()):
         self.losses, self.right, self.steps_per_epoch = losses, right, steps_per_epoch
@@ -66,7 +71,7 @@ class Fake:
 
 @pytest.fixture
 def run(monkeypatch):
-    def run(fake, epochs, seed=3, select="best", report=lambda progress: None):
+    def run(fake, epochs, seed=3, select: Any = "best", report=lambda progress: None):
         monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: fake.now))
         config = TrainingConfig(epochs=epochs, select=select)
         return train(fake.program, DATA, SPLITS, seed, config, report)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -42,10 +44,15 @@ def test_the_shortest_budgets_have_a_schedule(schedule, steps):
     assert learning_rates.min() > 0
 
 
+def updated(config, params, gradients) -> Any:
+    optimizer = make_optimizer(config, 10)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    return optax.apply_updates(params, updates)
+
+
 def test_only_matrices_and_kernels_decay():
     """Without a gradient, AdamW is p ← p - learning_rate · decay · p."""
     config = TrainingConfig(learning_rate=PEAK, schedule="cosine", weight_decay=0.5)
-    optimizer = make_optimizer(config, 10)
     params = {
         "bias": jnp.ones(3),
         "scalar": jnp.ones(()),
@@ -53,15 +60,12 @@ def test_only_matrices_and_kernels_decay():
         "kernel": jnp.ones((3, 3, 1, 2)),
     }
     zeros = {name: jnp.zeros_like(p) for name, p in params.items()}
-    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
-    after = optax.apply_updates(params, updates)
+    after = updated(config, params, zeros)
     for name, expected in {"bias": 1, "scalar": 1, "matrix": 1 - PEAK / 2, "kernel": 1 - PEAK / 2}.items():
         np.testing.assert_allclose(after[name], np.full(params[name].shape, expected), rtol=1e-6)
 
 
 def test_the_first_update_is_a_step_of_the_learning_rate_against_the_gradient():
     config = TrainingConfig(learning_rate=PEAK, schedule="cosine", weight_decay=0.0)
-    optimizer = make_optimizer(config, 10)
-    params = {"bias": jnp.zeros(2)}
-    updates, _ = optimizer.update({"bias": jnp.array([3.0, -0.2])}, optimizer.init(params), params)
-    np.testing.assert_allclose(updates["bias"], [-PEAK, PEAK], rtol=1e-4)
+    after = updated(config, {"bias": jnp.zeros(2)}, {"bias": jnp.array([3.0, -0.2])})
+    np.testing.assert_allclose(after["bias"], [-PEAK, PEAK], rtol=1e-4)

@@ -1,6 +1,7 @@
 """The compiled program on a tiny dataset, and what runs of one seed must share."""
 
 import dataclasses
+import functools
 import logging
 
 import jax
@@ -182,8 +183,9 @@ def test_costs(concat, image_only):
 
 
 def test_fewer_examples_than_a_batch():
-    (spec,) = parse_strategies("text-only", DATASET.task)
-    few = dataclasses.replace(DATASET, splits={**DATASET.splits, "train": DATASET.splits["train"][:7]})
+    dataset = dataset_with(sensor=np.zeros((200, 3), np.float32))
+    few = dataclasses.replace(dataset, splits={**DATASET.splits, "train": DATASET.splits["train"][:7]})
+    (spec,) = parse_strategies("sensor-only", few.task)
     program = compile_strategy(spec, few)
     assert (program.batch_size, program.steps_per_epoch) == (7, 1)
     assert len(train(program, to_device(few), few.splits, 0, TRAINING).curve) == TRAINING.epochs
@@ -237,7 +239,7 @@ class Probe(Strategy):
         self.dropout = Seen(jnp.zeros((STEPS, 2), jnp.uint32))
         self.scores = nnx.Param(jnp.zeros(CLASSES))
         if width:
-            self.extra = blueprint.linear(CLASSES, width, "extra")
+            self.extra = nnx.Linear(CLASSES, width, rngs=blueprint.rngs("extra"))
 
     def __call__(self, inputs, *, rngs=None):
         count = len(inputs["image"].values)
@@ -255,11 +257,16 @@ IDS = Modality("tokens", np.arange(1, 201, dtype=np.int32)[:, None], 201)
 NUMBERED: Dataset = dataclasses.replace(DATASET, modalities={**DATASET.modalities, "id": IDS})
 
 
-def probe(seed, width=0, *, augmented=True):
-    """Returns what a run of two epochs saw."""
+@functools.cache
+def compile_probe(width, augmented):
     training = dataclasses.replace(TRAINING, epochs=2, augment=augmented, select="last")
     spec = StrategySpec(Registration("probe", "late", "none", Probe), {"width": width})
-    program = compile_strategy(spec, NUMBERED, training)
+    return compile_strategy(spec, NUMBERED, training), training
+
+
+def probe(seed, width=0, *, augmented=True):
+    """Returns what a run of two epochs saw."""
+    program, training = compile_probe(width, augmented)
     rest = train(program, to_device(NUMBERED), NUMBERED.splits, seed, training).variables.rest
     assert int(rest["step"][...]) == STEPS
     return {name: np.asarray(rest[name][...]) for name in ("ids", "images", "dropout")}
@@ -297,7 +304,8 @@ def test_images_are_augmented_anew_in_every_step(seen):
     for step in (0, 1, STEPS // 2, STEPS - 1):
         inputs, _ = gather(data, jnp.asarray(seen["ids"][step] - 1))
         key = jax.random.fold_in(run_key(0, "augment"), step)
-        np.testing.assert_allclose(seen["images"][step], augment(inputs, key)["image"].values, atol=1e-6)
+        augmented = jit(augment)(inputs, key)["image"].values
+        np.testing.assert_allclose(seen["images"][step], augmented, atol=1e-6)
         assert np.abs(seen["images"][step] - inputs["image"].values).max() > 0.1
         keys.add(tuple(seen["dropout"][step].tolist()))
     assert len(keys) == 4

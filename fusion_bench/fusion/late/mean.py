@@ -1,5 +1,6 @@
 """Late fusion, trained jointly: the mean of the modalities' scores."""
 
+import jax.numpy as jnp
 from flax import nnx
 
 from fusion_bench.data.batches import Inputs
@@ -22,4 +23,4 @@ class LateMean(Strategy):
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
         logits = {name: member(inputs).logits for name, member in self.members.items()}
-        return Outputs(sum(logits.values()) / len(logits), logits)
+        return Outputs(jnp.stack(list(logits.values())).mean(0), logits)

@@ -3,7 +3,6 @@
 import functools
 
 import jax.numpy as jnp
-from flax import nnx
 
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
@@ -19,9 +18,7 @@ class Tensor(FeatureFusion):
 
     def __init__(self, blueprint: Blueprint, *, width: int = 16):
         super().__init__(blueprint)
-        self.projections = nnx.Dict(
-            {name: blueprint.linear(h, width, f"tensor/{name}") for name, h in self.feature_widths.items()}
-        )
+        self.projections = blueprint.projections(self.feature_widths, width, "tensor")
         self.head = blueprint.head((width + 1) ** len(self.encoders))
 
     def join(self, features):

@@ -1,0 +1,119 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion_bench.benchmark.records import Job, Records, metrics_of
+from fusion_bench.config import BenchmarkConfig, DataConfig, ModelConfig, TrainingConfig
+from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.store import run_id
+from tests.tasks import make_dataset
+
+BASE = BenchmarkConfig()
+DATASET = make_dataset()
+JOB = Job(parse_strategies("tensor", DATASET.task)[0], 0)
+
+OTHER = {
+    "data": DataConfig("cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c")),
+    "model": ModelConfig("small", "transformer", "bfloat16"),
+    "training": TrainingConfig(6, 32, 0.001, "cosine", 0.1, 0.0, False, "last"),
+}
+NO_RESULT = {("data", "data_dir"), ("data", "cache_dir")}
+FIELDS = [(part, field.name) for part in OTHER for field in dataclasses.fields(getattr(BASE, part))]
+
+
+def identifier(config=BASE, dataset=DATASET, job=JOB):
+    return run_id(Records(config, dataset).identity(job))
+
+
+@pytest.mark.parametrize(("part", "field"), FIELDS, ids=lambda value: value)
+def test_what_changes_the_result_changes_the_run(part, field):
+    here, there = getattr(BASE, part), getattr(OTHER[part], field)
+    assert getattr(here, field) != there
+    changed = dataclasses.replace(BASE, **{part: dataclasses.replace(here, **{field: there})})
+    assert (identifier(changed) == identifier()) == ((part, field) in NO_RESULT)
+
+
+def test_the_rest_of_a_study_does_not():
+    assert {field.name for field in dataclasses.fields(BASE)} == {*OTHER, "strategies", "seeds", "out"}
+    assert (
+        identifier(dataclasses.replace(BASE, out=Path("elsewhere"), seeds=9, strategies="concat"))
+        == identifier()
+    )
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(parse_strategies("concat", DATASET.task)[0], 0),
+        Job(parse_strategies("tensor:width=3", DATASET.task)[0], 0),
+        Job(JOB.spec, 1),
+        Job(JOB.spec, 0, "class"),
+        Job(None, 0),
+    ],
+    ids=lambda job: f"{job.label}-{job.seed}-{job.target}",
+)
+def test_strategy_option_seed_and_target_do(job):
+    assert identifier(job=job) != identifier()
+
+
+def test_the_bytes_of_the_data_do():
+    labels = DATASET.labels.copy()
+    labels[0] = (labels[0] + 1) % DATASET.num_classes
+    assert identifier(dataset=dataclasses.replace(DATASET, labels=labels)) != identifier()
+    assert identifier(dataset=dataclasses.replace(DATASET, labels=DATASET.labels.copy())) == identifier()
+
+
+def test_an_option_at_its_default_is_the_same_run():
+    (spec,) = parse_strategies("tensor", DATASET.task)
+    ((name, value),) = spec.resolved_options.items()
+    (spelt_out,) = parse_strategies(f"tensor:{name}={value}", DATASET.task)
+    assert identifier(job=Job(spelt_out, 0)) == identifier()
+
+
+def test_records():
+    records = Records(BASE, DATASET)
+    good = records.complete(JOB, {"test_accuracy": 0.5}, {"params": 3})
+    bad = records.failed(JOB, "the loss is nan")
+    assert (good.status, good.metrics, good.cost, good.reason) == (
+        "complete",
+        {"test_accuracy": 0.5},
+        {"params": 3},
+        "",
+    )
+    assert (bad.status, bad.metrics, bad.cost, bad.reason) == ("failed", {}, {}, "the loss is nan")
+    assert good.id == bad.id == identifier()
+    assert (good.strategy, good.family, good.seed, good.modality) == ("tensor", "tensor", 0, None)
+    assert good.data["n_train"] == 130
+    assert "bits" not in good.data
+    json.dumps(dataclasses.asdict(good), allow_nan=False)
+
+
+def test_records_of_other_kinds():
+    records = Records(BASE, DATASET)
+    unimodal, token, token_only = (
+        records.complete(Job(parse_strategies(name, DATASET.task)[0], 0), {}, {})
+        for name in ("text-only", "early-token", "image-token-only")
+    )
+    assert (unimodal.modality, unimodal.baseline) == ("text", "only")
+    assert (token.modality, token.baseline) == (None, "token-only")
+    assert token_only.modality == "image"
+    reference = records.complete(Job(None, 2), {}, {})
+    assert (reference.strategy, reference.family, reference.seed) == ("bayes-reference", "reference", 2)
+
+
+def test_metrics():
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
+    held_out = {"validation_logits": logits, "validation_labels": np.array([0, 0])}
+    test = {"test_logits": logits, "test_labels": np.array([0, 1])}
+    found = metrics_of({**held_out, **test})
+    assert found == pytest.approx(
+        {
+            "validation_accuracy": 0.5,
+            "validation_loss": -(np.log(0.5) + np.log(0.1)) / 2,
+            "test_accuracy": 1.0,
+            "test_loss": -(np.log(0.5) + np.log(0.8)) / 2,
+        }
+    )

@@ -1,0 +1,71 @@
+import types
+
+import jax.numpy as jnp
+import pytest
+
+from fusion_bench.benchmark import throughput
+from fusion_bench.benchmark.throughput import REPETITIONS, SECONDS, inference_rate, train_rate
+from fusion_bench.data.batches import to_device
+from fusion_bench.training.program import PREDICT_BATCH, Program, TrainState, Variables
+from tests.tasks import make_dataset
+
+STEP = 0.003
+"""Seconds."""
+DATASET = make_dataset()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Replaces the clock by one that stands still unless the test moves it."""
+    clock = types.SimpleNamespace(now=0.0)
+    clock.perf_counter = lambda: clock.now
+    monkeypatch.setattr(throughput, "time", clock)
+    return clock
+
+
+def rates_of(kind, median, low, high):
+    names = (f"{kind}_examples_per_s", f"{kind}_examples_per_s_low", f"{kind}_examples_per_s_high")
+    return pytest.approx(dict(zip(names, (median, low, high), strict=True)))
+
+
+def test_train_rate(clock):
+    calls = []
+
+    def train(state, data, indices, seed, steps):
+        assert int(state.step) == 0, "the steps must end within the epoch in which they begin"
+        calls.append(int(steps))
+        clock.now += STEP * int(steps) * (1 if len(calls) > 2 else 5)
+        return state._replace(step=state.step + steps), jnp.zeros(())
+
+    program = Program(
+        init=lambda seed: TrainState(Variables({}, {}), {}, jnp.zeros((), jnp.int32)),
+        train=train,
+        predict=lambda *arguments: jnp.zeros(()),
+        graph=None,
+        steps_per_epoch=4,
+        batch_size=32,
+        params=0,
+        compile_seconds=0.0,
+        train_flops=0.0,
+        inference_flops=0.0,
+    )
+    rates = train_rate(program, to_device(DATASET), DATASET.splits["train"])
+    assert dict(rates) == rates_of("train", *[32 / STEP] * 3)
+    assert calls == [1, 1, *[4] * REPETITIONS]  # what was left of SECONDS is more than an epoch
+
+
+def test_inference_rate(clock):
+    shapes, slow = [], iter([1.0, 1.0, 3.0, 1.0, 2.0, 1.0, 1.0])
+    count = int(SECONDS / STEP)
+
+    def predict(variables, data, batch):
+        if len(shapes) < 2 or (len(shapes) - 2) % count == 0:
+            predict.factor = next(slow)
+        shapes.append(batch.shape)
+        clock.now += STEP * predict.factor
+        return jnp.zeros(())
+
+    rates = inference_rate(predict, Variables({}, {}), to_device(DATASET), DATASET.splits["test"])
+    fast = PREDICT_BATCH / STEP
+    assert dict(rates) == rates_of("inference", fast, fast / 3, fast)
+    assert shapes == [(PREDICT_BATCH,)] * (2 + REPETITIONS * count)

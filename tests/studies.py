@@ -1,0 +1,129 @@
+"""A study small enough for tests: an .npz of 8×8 images, the tiniest widths, one epoch."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fusion_bench
+from fusion_bench.benchmark import progress, study, throughput
+from fusion_bench.config import BenchmarkConfig, DataConfig, TrainingConfig
+from fusion_bench.data.shapes import CLASS_NAMES
+from fusion_bench.models.encoders import WIDTHS
+from fusion_bench.store import Run, Store
+from tests.tasks import TINY
+
+STRATEGIES = "image-only,text-only,concat,late-posthoc"
+TRAINED = ["image-only", "text-only", "concat"]
+TRAINING = ("--epochs", "1", "--batch-size", "16", "--learning-rate", "0.01")
+
+
+def make_quick(patch: pytest.MonkeyPatch) -> None:
+    """Makes the size "tiny" still smaller, the timed passes short, and the display as quiet as it can be."""
+    patch.setitem(WIDTHS, "tiny", TINY)
+    patch.setattr(throughput, "SECONDS", 0.001)
+    patch.setattr(throughput, "REPETITIONS", 3)
+    patch.setattr(progress, "PLAIN_INTERVAL", float("inf"))
+
+
+def write_source(path: Path, count: int = 300) -> Path:
+    """Writes images of ten classes, whose brightness and colour tell the class more often than not."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(count) % len(CLASS_NAMES)
+    seen = np.where(rng.random(count) < 0.8, labels, rng.integers(0, len(CLASS_NAMES), count))
+    colours = rng.integers(0, 200, (len(CLASS_NAMES), 3))
+    images = colours[seen][:, None, None] + rng.integers(0, 50, (count, 8, 8, 3))
+    split = np.where(np.arange(count) < 0.8 * count, "train", "test")
+    np.savez(
+        path, image=images.astype(np.uint8), label=labels, split=split, class_names=np.array(CLASS_NAMES)
+    )
+    return path
+
+
+def make_config(
+    source: Path, out: Path, *, strategies=STRATEGIES, seeds=1, captions="default"
+) -> BenchmarkConfig:
+    return BenchmarkConfig(
+        data=DataConfig(str(source), captions=captions, validation_fraction=0.2),
+        training=TrainingConfig(epochs=1, batch_size=16, learning_rate=0.01),
+        strategies=strategies,
+        seeds=seeds,
+        out=out,
+    )
+
+
+class Recorder:
+    """A display that remembers what it is told."""
+
+    def __init__(self):
+        self.events: list[tuple[Any, ...]] = []
+        self.runs: list[Run] = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        pass
+
+    def begin(self, runs, epochs):
+        self.events.append(("begin", runs, epochs))
+
+    def kept(self, runs):
+        self.events.append(("kept", runs))
+
+    def compiling(self, strategy):
+        pass
+
+    def training(self, strategy, seed, progress):
+        pass
+
+    def finished(self, run):
+        self.runs.append(run)
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What a study left.
+
+    Attributes:
+      config: as it was run.
+      frame: what `fusion_bench.run` returned.
+      events: what its display was told before the runs.
+      runs: what was stored, in order.
+      compiled: the strategies that were compiled for training.
+    """
+
+    config: BenchmarkConfig
+    frame: pd.DataFrame
+    events: list[tuple[Any, ...]]
+    runs: list[Run]
+    compiled: list[str]
+
+    @property
+    def store(self) -> Store:
+        return Store(self.config.out, read_only=True)
+
+    def stored(self, strategy: str, *, seed: int = 0, target: str = "label") -> Run:
+        """Returns the only such run."""
+        wanted = strategy, seed, target
+        (run,) = [r for r in self.store.runs() if (r.strategy, r.seed, r.identity["target"]) == wanted]
+        return run
+
+
+def run_recorded(config: BenchmarkConfig) -> Done:
+    """Runs a study and notes what it did."""
+    recorder, compiled = Recorder(), []
+
+    def compile_program(spec, *arguments, original=study.compile_program):
+        compiled.append(spec.label)
+        return original(spec, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        patch.setattr(progress, "make_display", lambda console: recorder)
+        patch.setattr(study, "compile_program", compile_program)
+        frame = fusion_bench.run(config)
+    return Done(config, frame, recorder.events, recorder.runs, compiled)
