@@ -91,7 +91,9 @@ def pytorch_process(connection: Connection, job: PyTorchJob) -> None:
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(THREADS)
-    networks = {variant: pytorch_network(job) for variant in ("eager", *(["compile"] if can_compile() else []))}
+    networks = {
+        variant: pytorch_network(job) for variant in ("eager", *(["compile"] if can_compile() else []))
+    }
     connection.send((list(networks), sum(p.numel() for p in networks["eager"].parameters())))
     trainers = {variant: pytorch_trainer(network, variant, job) for variant, network in networks.items()}
     normalise = pytorch_normaliser(job)
@@ -296,7 +298,9 @@ def main(config: Config) -> int:
 def report(console: Console, config: Config, turns: dict[str, np.ndarray]) -> None:
     """Prints examples per second and the ratio turn by turn, without the first turn; each side's loss from there."""
     speeds = {n: config.steps * config.batch_size / seconds[1:, 0] for n, seconds in turns.items()}
-    table = Table("", "examples/s", "lowest to highest", "fusion_bench / it", "lowest to highest", "loss of turn 1")
+    table = Table(
+        "", "examples/s", "lowest to highest", "fusion_bench / it", "lowest to highest", "loss of turn 1"
+    )
     ratios = {name: speeds["fusion_bench"] / speed for name, speed in speeds.items()}
     for name, speed in speeds.items():
         ratio = ratios[name]

@@ -54,7 +54,9 @@ class ListCommand:
 
 
 Command = (
-    Annotated[BenchmarkConfig, tyro.conf.subcommand("run", description="Train, measure and tabulate a study.")]
+    Annotated[
+        BenchmarkConfig, tyro.conf.subcommand("run", description="Train, measure and tabulate a study.")
+    ]
     | Annotated[TableCommand, tyro.conf.subcommand("table")]
     | Annotated[CaptionsCommand, tyro.conf.subcommand("captions")]
     | Annotated[ListCommand, tyro.conf.subcommand("list")]
@@ -82,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"fusion-bench: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("fusion-bench: interrupted; the same command goes on from the last complete run", file=sys.stderr)
+        print(
+            "fusion-bench: interrupted; the same command goes on from the last complete run", file=sys.stderr
+        )
         status = 130
     sys.exit(status)
 
@@ -95,7 +99,7 @@ def _run(config: BenchmarkConfig, console: Console) -> int:
     console.print(to_rich(frame))
     written = f"written to {config.out}/table.csv and table.md"
     console.print(written, style="dim", highlight=False, markup=False, soft_wrap=True)
-    return int((frame["n_failed"] > 0).any())
+    return 1 if frame["n_failed"].to_numpy().any() else 0
 
 
 def _table(command: TableCommand, console: Console) -> int:

@@ -15,7 +15,12 @@ from fusion_bench.training.program import Predictor, run_key
 
 
 def join_members(
-    spec: StrategySpec, seed: int, members: Mapping[str, Run], store: Store, dataset: Dataset, config: ModelConfig
+    spec: StrategySpec,
+    seed: int,
+    members: Mapping[str, Run],
+    store: Store,
+    dataset: Dataset,
+    config: ModelConfig,
 ) -> tuple[PosthocFusion, dict[str, np.ndarray]]:
     """Returns the fitted module and its predictions, as a run stores them.
 

@@ -115,7 +115,10 @@ def metrics_of(predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
     found = {}
     for split in ("validation", "test"):
         logits, labels = predictions[f"{split}_logits"], predictions[f"{split}_labels"]
-        found |= {f"{split}_accuracy": accuracy(logits, labels), f"{split}_loss": cross_entropy(logits, labels)}
+        found |= {
+            f"{split}_accuracy": accuracy(logits, labels),
+            f"{split}_loss": cross_entropy(logits, labels),
+        }
     return found
 
 

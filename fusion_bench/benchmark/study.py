@@ -37,7 +37,9 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
     store = Store(config.out)
     dataset = load_dataset(config.data)
     if len(dataset.modalities) < 2:
-        raise UserError(f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two")
+        raise UserError(
+            f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
+        )
     specs = with_members(parse_strategies(config.strategies, dataset.task), dataset)
     Study(config, dataset, store, display).run(specs)
     return store
@@ -65,7 +67,9 @@ def with_members(specs: tuple[StrategySpec, ...], dataset: Dataset) -> tuple[Str
     posthoc = tuple(spec for spec in specs if spec.registration.is_posthoc)
     trained = tuple(spec for spec in specs if not spec.registration.is_posthoc)
     asked = {spec.label for spec in trained}
-    missing = [f"{name}-only" for name in dataset.modalities if f"{name}-only" not in asked] if posthoc else []
+    missing = (
+        [f"{name}-only" for name in dataset.modalities if f"{name}-only" not in asked] if posthoc else []
+    )
     members = parse_strategies(",".join(missing), dataset.task) if missing else ()
     return members + trained + posthoc
 
@@ -126,7 +130,9 @@ class Study:
         program = compile_program(spec, self.dataset.task, config.model, config.training, data, num_train)
         rates: dict[str, float] = {}
         for job in jobs:
-            labelled = data if job.target == "label" else data._replace(labels=jnp.asarray(self.dataset.classes))
+            labelled = (
+                data if job.target == "label" else data._replace(labels=jnp.asarray(self.dataset.classes))
+            )
 
             def report(progress, seed=job.seed):
                 self.display.training(spec.label, seed, progress)
@@ -175,15 +181,21 @@ class Study:
             names = [f"{name}-only" for name in self.dataset.modalities]
             specs = parse_strategies(",".join(names), self.dataset.task)
             runs = [self.records.find(self.store, Job(member, job.seed)) for member in specs]
-            members = {name: run for name, run in zip(self.dataset.modalities, runs, strict=True) if run is not None}
+            members = {
+                name: run for name, run in zip(self.dataset.modalities, runs, strict=True) if run is not None
+            }
             if len(members) < len(names):
                 self._write(self.records.failed(job, "a unimodal run that it joins has failed"))
                 continue
-            module, predictions = join_members(spec, job.seed, members, self.store, self.dataset, self.config.model)
+            module, predictions = join_members(
+                spec, job.seed, members, self.store, self.dataset, self.config.model
+            )
             if not cost:
                 predictor = compile_predictor(module, data)
                 cost |= posthoc_cost(predictor, members.values())
-                cost |= inference_rate(predictor.predict, predictor.variables, data, self.dataset.splits["test"])
+                cost |= inference_rate(
+                    predictor.predict, predictor.variables, data, self.dataset.splits["test"]
+                )
             self._write(
                 self.records.complete(job, metrics_of(predictions), cost),
                 predictions=predictions,
@@ -197,7 +209,9 @@ class Study:
             return
         (image_spec,) = parse_strategies(IMAGE_MODEL, self.dataset.task)
         for job in self._missing([Job(None, seed) for seed in range(self.config.seeds)]):
-            image = self.records.find(self.store, Job(image_spec, job.seed, "class" if self._shifts else "label"))
+            image = self.records.find(
+                self.store, Job(image_spec, job.seed, "class" if self._shifts else "label")
+            )
             if image is None:
                 self._write(self.records.failed(job, "the image model that it uses has failed"))
                 continue
@@ -206,7 +220,9 @@ class Study:
             predictions = {}
             for split in ("validation", "test"):
                 indices = self.dataset.splits[split]
-                predictions[f"{split}_logits"] = bayes_logits(captions, indices, stored[f"{split}_logits"], *held_out)
+                predictions[f"{split}_logits"] = bayes_logits(
+                    captions, indices, stored[f"{split}_logits"], *held_out
+                )
                 predictions[f"{split}_labels"] = self.dataset.labels[indices]
             self._write(self.records.complete(job, metrics_of(predictions), {}), predictions=predictions)
 

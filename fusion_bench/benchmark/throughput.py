@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -30,7 +30,9 @@ def train_rate(program: Program, data: DeviceData, indices: np.ndarray) -> dict[
     return _rates("train", steps, program.batch_size, program.steps_per_epoch)
 
 
-def inference_rate(predict: Callable, variables: Variables, data: DeviceData, indices: np.ndarray) -> dict[str, float]:
+def inference_rate(
+    predict: Callable, variables: Variables, data: DeviceData, indices: np.ndarray
+) -> dict[str, float]:
     """Returns predicted examples per second, in batches of `PREDICT_BATCH`: median, lowest and highest."""
     batch = jax.device_put(np.resize(indices, PREDICT_BATCH))
 
@@ -42,7 +44,7 @@ def inference_rate(predict: Callable, variables: Variables, data: DeviceData, in
     return _rates("inference", steps, PREDICT_BATCH, 1000)
 
 
-def _rates(kind: str, steps: Callable[[int], None], batch: int, most: int) -> Mapping[str, float]:
+def _rates(kind: str, steps: Callable[[int], None], batch: int, most: int) -> dict[str, float]:
     steps(1)  # warm-up
     start = time.perf_counter()
     steps(1)

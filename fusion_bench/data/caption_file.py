@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fusion_bench import errors
+from fusion_bench.data.dataset import Split
 
 if TYPE_CHECKING:
     import pandas
@@ -68,7 +69,7 @@ def export_captions(
     path: Path,
     texts: Sequence[str],
     *,
-    splits: Mapping[str, Int[np.ndarray, " index"]],
+    splits: Mapping[Split, Int[np.ndarray, " index"]],
     classes: Int[np.ndarray, " example"],
     targets: Int[np.ndarray, " example"],
     shifts: Int[np.ndarray, " example"] | None = None,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, Inexact, Int, Key
@@ -68,10 +69,16 @@ class Blueprint:
     def head(self, in_features: int, name: str = "joint") -> Head:
         """Returns a head over features of this width."""
         return Head(
-            in_features, self.widths.hidden, self.task.num_classes, dtype=self.dtype, rngs=self.rngs(f"head/{name}")
+            in_features,
+            self.widths.hidden,
+            self.task.num_classes,
+            dtype=self.dtype,
+            rngs=self.rngs(f"head/{name}"),
         )
 
-    def projections(self, in_features: Mapping[str, int], out_features: int, name: str) -> Mapping[str, nnx.Linear]:
+    def projections(
+        self, in_features: Mapping[str, int], out_features: int, name: str
+    ) -> Mapping[str, nnx.Linear]:
         """Returns a linear map with bias from each modality's feature to one width."""
         return nnx.Dict(
             {
@@ -138,7 +145,10 @@ class PosthocFusion(Strategy):
 
     @abstractmethod
     def fit(
-        self, logits: Mapping[str, Array], labels: Int[Array, " example"], prior: Float[Array, " class"]
+        self,
+        logits: Mapping[str, Float[np.ndarray, "example class"]],
+        labels: Int[np.ndarray, " example"],
+        prior: Float[np.ndarray, " class"],
     ) -> None:
         """Fits the join.
 

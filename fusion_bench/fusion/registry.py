@@ -155,7 +155,9 @@ def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
         name, *settings = item.split(":")
         if name in ("canonical", "all"):
             if settings:
-                raise UserError(f"{name} stands for several strategies and takes no option, got {settings[0]!r}")
+                raise UserError(
+                    f"{name} stands for several strategies and takes no option, got {settings[0]!r}"
+                )
             group = [StrategySpec(r) for r in known.values() if r.canonical or name == "all"]
         elif name in known:
             group = [StrategySpec(known[name], dict(_parse_option(known[name], s) for s in settings))]

@@ -54,7 +54,11 @@ class Stage(nnx.Module):
     def __init__(self, in_features: int, spec: StageSpec, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.patch = spec.patch
         self.stem = nnx.Linear(
-            spec.patch**2 * in_features, spec.width, use_bias=False, dtype=dtype, rngs=rngs,
+            spec.patch**2 * in_features,
+            spec.width,
+            use_bias=False,
+            dtype=dtype,
+            rngs=rngs,
             kernel_init=nnx.initializers.he_normal(),
         )
         self.activate = NormRelu(spec.width, dtype=dtype, rngs=rngs)
@@ -72,12 +76,13 @@ class Stage(nnx.Module):
 class CNN(nnx.Module):
     """Stages in a row; the pooled feature is the mean of the last map."""
 
-    def __init__(
-        self, in_features: int, stages: tuple[StageSpec, ...], *, dtype: jnp.dtype, rngs: nnx.Rngs
-    ):
+    def __init__(self, in_features: int, stages: tuple[StageSpec, ...], *, dtype: jnp.dtype, rngs: nnx.Rngs):
         widths = [in_features, *(stage.width for stage in stages)]
         self.stages = nnx.List(
-            [Stage(width, stage, dtype=dtype, rngs=rngs) for width, stage in zip(widths, stages, strict=False)]
+            [
+                Stage(width, stage, dtype=dtype, rngs=rngs)
+                for width, stage in zip(widths, stages, strict=False)
+            ]
         )
         self.features = widths[-1]
 

@@ -106,11 +106,13 @@ def train(
         logits = program.predictions(state.variables, data, validation)
         accuracy = float((logits.argmax(1) == labels).mean())
         is_best = not curve or accuracy >= max(entry.validation_accuracy for entry in curve)
-        curve.append(
-            EpochMetrics(
-                epoch, float(np.average(losses, weights=lengths)), _cross_entropy(logits, labels), accuracy
+        validation_loss = _cross_entropy(logits, labels)
+        if not np.isfinite(validation_loss):
+            raise TrainingDiverged(
+                f"the validation loss is {validation_loss} after epoch {epoch}, with seed {seed}"
             )
-        )
+        train_loss = float(np.average(losses, weights=lengths))
+        curve.append(EpochMetrics(epoch, train_loss, validation_loss, accuracy))
         if is_best or config.select == "last":
             best, selected = jax.tree.map(lambda leaf: leaf.copy(), state.variables), epoch
     return Trained(best, selected, tuple(curve), train_seconds, train_seconds - device_seconds)

@@ -117,7 +117,12 @@ def compile_predictor(module: nnx.Module, data: DeviceData) -> Predictor:
 
 
 def compile_program(
-    spec: StrategySpec, task: Task, model: ModelConfig, training: TrainingConfig, data: DeviceData, num_train: int
+    spec: StrategySpec,
+    task: Task,
+    model: ModelConfig,
+    training: TrainingConfig,
+    data: DeviceData,
+    num_train: int,
 ) -> Program:
     """Compiles a strategy for a task, a budget and the shapes of a dataset.
 

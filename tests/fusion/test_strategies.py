@@ -161,8 +161,8 @@ def test_second_call_does_not_recompile(case):
     params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradients)
     module = nnx.merge(nnx.graphdef(case.module), params, rest, copy=True)
     if isinstance(module, PosthocFusion):
-        scores = {name: member(case.inputs).logits for name, member in module.members.items()}
-        module.fit(scores, LABELS, jnp.full(CLASSES, 1 / CLASSES))
+        scores = {name: np.asarray(member(case.inputs).logits) for name, member in module.members.items()}
+        module.fit(scores, np.asarray(LABELS), np.full(CLASSES, 1 / CLASSES))
     _, params, rest = nnx.split(module, nnx.Param, ...)
     logits = case.predict(params, rest, make_inputs_like(case, seed=9))
     case.gradient(params, rest, case.inputs)

@@ -41,7 +41,9 @@ class EarlyChannel(Strategy):
             }
         )
         height, width, depth = specs[self.base].shape
-        depth += sum(specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in self.others)
+        depth += sum(
+            specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in self.others
+        )
         self.encoder = GridEncoder(
             ModalitySpec("grid", (height, width, depth)),
             blueprint.widths,

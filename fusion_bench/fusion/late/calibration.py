@@ -8,9 +8,7 @@ from scipy.special import log_softmax
 _LOG_BOUNDS = (np.log(0.05), np.log(20.0))
 
 
-def fit_temperature(
-    logits: Float[np.ndarray, "example class"], labels: Int[np.ndarray, " example"]
-) -> float:
+def fit_temperature(logits: Float[np.ndarray, "example class"], labels: Int[np.ndarray, " example"]) -> float:
     """Returns the T that minimises the mean of -log softmax(logits / T)[label], within 0.05 … 20.
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599. Fit it on validation data.

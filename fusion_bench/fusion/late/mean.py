@@ -9,9 +9,7 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.fusion.unimodal.only import Unimodal
 
 
-@register(
-    "late-mean", family="late", reference="sum rule: Kittler et al., TPAMI 20(3), 1998", canonical=True
-)
+@register("late-mean", family="late", reference="sum rule: Kittler et al., TPAMI 20(3), 1998", canonical=True)
 class LateMean(Strategy):
     """Mean of the modalities' logits, trained jointly: logits = Σ_m head_m(h_m) / M.
 

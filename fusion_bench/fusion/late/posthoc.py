@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from fusion_bench.fusion.interface import Blueprint, PosthocFusion
@@ -36,7 +35,7 @@ class LatePosthoc(PosthocFusion):
 
     def fit(self, logits, labels, prior):
         for name, scores in logits.items():
-            temperature = fit_temperature(np.asarray(scores), np.asarray(labels))
+            temperature = fit_temperature(scores, labels)
             self.temperatures[name].set_value(jnp.asarray(temperature, jnp.float32))
         self.log_prior.set_value(jnp.log(jnp.asarray(prior, jnp.float32)))
 
