@@ -127,18 +127,20 @@ FIGURES: Mapping[str, Callable[[Array, Array], Array]] = {
 # --- images
 
 
-def draw_images(labels: Array, rng: np.random.Generator, difficulty: float = DIFFICULTY) -> Array:
+def draw_images(
+    labels: Array, rng: np.random.Generator, difficulty: float = DIFFICULTY, faint: float = FAINT
+) -> Array:
     """Returns one image for each label, uint8 [example, 32, 32, 3].
 
-    Nuisances: colours, contrast, place, size, rotation, squeeze, a textured background, clutter behind the
+    Nuisances: colours, contrast, place, size, tilt, squeeze, a textured background, clutter behind the
     figure, a bar before it, pixel noise.
     """
     starts = range(0, len(labels), _BATCH)
-    batches = [_draw_batch(labels[start : start + _BATCH], rng, difficulty) for start in starts]
+    batches = [_draw_batch(labels[start : start + _BATCH], rng, difficulty, faint) for start in starts]
     return np.concatenate(batches) if batches else np.empty((0, SIZE, SIZE, 3), np.uint8)
 
 
-def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float) -> Array:
+def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float, faint: float) -> Array:
     count = len(labels)
     axis = np.arange(SIZE, dtype=np.float32) - np.float32((SIZE - 1) / 2)
     x, y = axis[None, None, :], axis[None, :, None]
@@ -159,7 +161,7 @@ def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float) -> A
     for _ in range(3):
         _paint(canvas, _clutter(rng, count, x, y, 7 * difficulty), ground, _contrast(rng, count, difficulty))
     lighter = np.abs(_contrast(rng, count, difficulty))
-    lighter[rng.random(count, dtype=np.float32) < FAINT] *= FAINT_CONTRAST
+    lighter[rng.random(count, dtype=np.float32) < faint] *= FAINT_CONTRAST
     _paint(canvas, figure, ground, lighter)
     _paint(canvas, _bar(rng, count, x, y, 2.5 * difficulty), ground, _contrast(rng, count, difficulty))
     noise = rng.random(canvas.shape, dtype=np.float32) + rng.random(canvas.shape, dtype=np.float32) - 1

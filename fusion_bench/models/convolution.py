@@ -25,7 +25,6 @@ Kernel = Inexact[Array, "3 3 channel feature"]
 _B = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _A = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
-INPUT_TRANSFORM, KERNEL_TRANSFORM, OUTPUT_TRANSFORM = (np.kron(m, m) for m in (_B, _G, _A))
 
 
 class Conv3x3(nnx.Module):
@@ -59,10 +58,8 @@ def _any_size_winograd(x: Images, kernel: Kernel) -> OutputImages:
 @jax.custom_vjp
 def winograd_conv3x3(x: Images, kernel: Kernel) -> OutputImages:
     """`conv3x3` for even height and width, as matrix products."""
-    tiles = jnp.matmul(_input_tiles(x), _transform(KERNEL_TRANSFORM, kernel.reshape(9, *kernel.shape[2:])))
-    height, width = x.shape[1] // 2, x.shape[2] // 2
-    pixels = _transform(OUTPUT_TRANSFORM, tiles)
-    return einops.rearrange(pixels, "(p q) (b h w) f -> b (h p) (w q) f", p=2, q=2, h=height, w=width)
+    tiles = jnp.matmul(_input_tiles(x), _transform_kernel(_G, kernel).reshape(16, *kernel.shape[2:]))
+    return _output_images(tiles, x.shape[:3])
 
 
 def _forward(x: Images, kernel: Kernel):
@@ -72,9 +69,8 @@ def _forward(x: Images, kernel: Kernel):
 def _backward(residuals: tuple[Images, Kernel], dy: OutputImages) -> tuple[Images, Kernel]:
     x, kernel = residuals
     dx = winograd_conv3x3(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
-    pixels = einops.rearrange(dy, "b (h p) (w q) f -> (p q) (b h w) f", p=2, q=2)
-    products = jnp.einsum("tnc,tnf->tcf", _input_tiles(x), _transform(OUTPUT_TRANSFORM.T, pixels))
-    return dx, _transform(KERNEL_TRANSFORM.T, products).reshape(kernel.shape)
+    products = jnp.einsum("tnc,tnf->tcf", _input_tiles(x), _output_tiles(dy))
+    return dx, _transform_kernel(_G.T, products.reshape(4, 4, *products.shape[1:]))
 
 
 winograd_conv3x3.defvjp(_forward, _backward)
@@ -84,11 +80,39 @@ def _input_tiles(x: Images) -> Inexact[Array, "16 tile channel"]:
     """Bᵀ d B for every 4×4 tile d of the zero-padded input; neighbouring tiles overlap by two."""
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    tiles = [padded[:, i : i + height - 1 : 2, j : j + width - 1 : 2] for i in range(4) for j in range(4)]
-    return _transform(INPUT_TRANSFORM, jnp.stack(tiles).reshape(16, -1, x.shape[-1]))
+    rows = _combine(_B, [padded[:, i : i + height - 1 : 2] for i in range(4)])
+    tiles = _combine(_B, [rows[:, :, :, j : j + width - 1 : 2] for j in range(4)], axis=1)
+    return tiles.reshape(16, -1, x.shape[-1])
 
 
-def _transform(matrix: np.ndarray, x: Inexact[Array, "i n m"]) -> Inexact[Array, "o n m"]:
-    """Applies a matrix along the first axis."""
-    y = jnp.asarray(matrix, x.dtype) @ x.reshape(x.shape[0], -1)
-    return y.reshape(-1, *x.shape[1:])
+def _output_images(tiles: Inexact[Array, "16 tile feature"], shape: tuple[int, ...]) -> OutputImages:
+    """Aᵀ m A for the products m of every tile, laid side by side; `shape` is batch, height, width."""
+    batch, height, width = shape
+    tiles = tiles.reshape(4, 4, batch, height // 2, width // 2, -1)
+    columns = _combine(_A, [tiles[:, j] for j in range(4)], axis=4)
+    return _combine(_A, list(columns), axis=2).reshape(*shape, -1)
+
+
+def _output_tiles(dy: OutputImages) -> Inexact[Array, "16 tile feature"]:
+    """A dy Aᵀ for every 2×2 tile: the transpose of `_output_images`."""
+    batch, height, width, feature = dy.shape
+    dy = dy.reshape(batch, height // 2, 2, width // 2, 2, feature)
+    rows = _combine(_A.T, [dy[:, :, i] for i in range(2)])
+    return _combine(_A.T, [rows[:, :, :, :, j] for j in range(2)], axis=1).reshape(16, -1, feature)
+
+
+def _combine(matrix: np.ndarray, parts: list[Array], axis: int = 0) -> Array:
+    """Stacks Σ_i matrix[o, i] · parts[i] for every o; entries are 0, 1 and -1, so these are additions.
+
+    The barrier keeps XLA from redoing the sums of one axis for every sum of the other.
+    """
+    sums = [
+        sum(sign * part for sign, part in zip(row.tolist(), parts, strict=True) if sign) for row in matrix
+    ]
+    return lax.optimization_barrier(jnp.stack(sums, axis))
+
+
+def _transform_kernel(matrix: np.ndarray, kernel: Inexact[Array, "i j c f"]) -> Inexact[Array, "o p c f"]:
+    """Applies a matrix to rows and columns."""
+    both = jnp.asarray(np.kron(matrix, matrix), kernel.dtype)
+    return (both @ kernel.reshape(both.shape[1], -1)).reshape(*[len(matrix)] * 2, *kernel.shape[2:])

@@ -112,8 +112,6 @@ def test_late_posthoc_fits_each_temperature_and_takes_the_prior():
     logits = {name: rng.normal(size=(4000, CLASSES)) for name in TWO}
     labels = rng.integers(0, CLASSES, 4000)
     logits["image"][np.arange(4000), labels] += 2
-    for name in TWO:
-        logits[name] = jnp.float32(logits[name])
     prior = np.array([0.1, 0.2, 0.3, 0.4])
     module.fit(logits, labels, prior)
     # scores drawn as N(2 · onehot, 1) are the log-likelihood ratios if doubled

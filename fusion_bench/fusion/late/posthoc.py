@@ -1,5 +1,7 @@
 """Late fusion after the fact: models trained one modality at a time, calibrated, then multiplied."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -31,7 +33,7 @@ class LatePosthoc(PosthocFusion):
         self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
         self.temperatures = nnx.Dict({name: Fitted(jnp.ones(())) for name in blueprint.modalities})
         num_classes = blueprint.task.num_classes
-        self.log_prior = Fitted(jnp.full((num_classes,), -np.log(num_classes), jnp.float32))
+        self.log_prior = Fitted(jnp.full((num_classes,), -math.log(num_classes), jnp.float32))
 
     def fit(self, logits, labels, prior):
         for name, scores in logits.items():
