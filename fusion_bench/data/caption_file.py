@@ -6,13 +6,12 @@ rule training examples first, then test), and `caption` is the text. Other colum
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int
 
 from fusion_bench import errors
-from fusion_bench.data.dataset import Split
 
 if TYPE_CHECKING:
     import pandas
@@ -69,7 +68,7 @@ def export_captions(
     path: Path,
     texts: Sequence[str],
     *,
-    splits: Mapping[Split, Int[np.ndarray, " index"]],
+    splits: Mapping[Any, Int[np.ndarray, " index"]],
     classes: Int[np.ndarray, " example"],
     targets: Int[np.ndarray, " example"],
     shifts: Int[np.ndarray, " example"] | None = None,

@@ -10,7 +10,6 @@ rows and columns together are one small matrix each (a Kronecker product), and b
 the same three. Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 """
 
-import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
