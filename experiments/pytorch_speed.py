@@ -8,7 +8,7 @@ channels last, and under torch.compile. Batch, optimiser, schedule, label smooth
 same, augmentation is off, images are uint8 in memory, each side has two threads. PyTorch lives in a process of its
 own, and the two take turns, so that a ratio compares neighbours in time. That the networks are one is checked first.
 
-FOUND_NOTE
+Found: nothing that is fit to print yet; the machine was never idle while this was written.
 """
 
 import dataclasses
