@@ -37,7 +37,7 @@ from fusion_bench.data.dataset import ModalitySpec, Task
 from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.training.optimizer import make_schedule
-from fusion_bench.training.program import Program, compile_program, run_key
+from fusion_bench.training.program import Program, compile_program, epoch_order
 
 THREADS = 2
 EXAMPLES = 2560  # in one repetition: about two seconds of `small`
@@ -192,7 +192,7 @@ class Ours:
         model = ModelConfig(encoder=config.encoder, dtype="float32")
         self.program: Program = compile_program(spec, task, model, config.training, data, config.num_train)
         self.steps, self.data = config.steps, data
-        self.indices, self.seed = jnp.arange(config.num_train, dtype=jnp.int32), jnp.int32(0)
+        self.indices, self.seed = np.arange(config.num_train, dtype=np.int32), jnp.int32(0)
         self.state = self.program.init(self.seed)
 
     def module(self) -> Any:
@@ -204,15 +204,14 @@ class Ours:
     def next_batches(self) -> np.ndarray:
         """Returns the indices [step, batch] of the next turn's batches."""
         epoch, first = divmod(int(self.state.step), self.program.steps_per_epoch)
-        key = jax.random.fold_in(run_key(0, "order"), epoch)
-        batches = np.asarray(jax.random.permutation(key, self.indices)).reshape(-1, self.program.batch_size)
-        return batches[first : first + self.steps]
+        self.order = epoch_order(self.indices, seed=0, epoch=epoch + 1)
+        return self.order.reshape(-1, self.program.batch_size)[first : first + self.steps]
 
     def train(self) -> tuple[float, float]:
         """Takes the next turn; returns its seconds and its mean loss."""
         start = time.perf_counter()
         self.state, loss = jax.block_until_ready(
-            self.program.train(self.state, self.data, self.indices, self.seed, jnp.int32(self.steps))
+            self.program.train(self.state, self.data, self.order, self.seed, jnp.int32(self.steps))
         )
         return time.perf_counter() - start, float(loss)
 

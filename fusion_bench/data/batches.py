@@ -99,10 +99,10 @@ def augment_images(
     """Flips half of the images left to right and moves each by up to an eighth of its size."""
     batch, height = images.shape[:2]
     reach = max(1, MAX_SHIFT * height // 32)
-    key_flip, key_shift = jax.random.split(key)
-    flip = jax.random.bernoulli(key_flip, shape=(batch,))
-    down, right = jax.random.randint(key_shift, (2, batch), -reach, reach + 1)
-    return flip_and_shift(images, flip, down, right, reach)
+    side = 2 * reach + 1
+    move = jax.random.bits(key, (batch,)) % (2 * side**2)  # one draw an image: far cheaper than three
+    flip, down, right = jnp.unravel_index(move.astype(jnp.int32), (2, side, side))
+    return flip_and_shift(images, flip == 1, down - reach, right - reach, reach)
 
 
 def flip_and_shift(

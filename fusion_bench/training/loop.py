@@ -10,7 +10,7 @@ import numpy as np
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Split
-from fusion_bench.training.program import Program, Variables
+from fusion_bench.training.program import Program, Variables, epoch_order
 
 CHUNKS_PER_EPOCH = 4
 
@@ -79,7 +79,6 @@ def train(
     Raises:
       TrainingDiverged: the loss became infinite or NaN.
     """
-    indices = jax.device_put(splits["train"])
     validation = splits["validation"]
     labels = np.asarray(data.labels)[validation]
     state = program.init(np.int32(seed))
@@ -90,10 +89,11 @@ def train(
     for epoch in range(1, config.epochs + 1):
         losses, lengths = [], []
         start = time.perf_counter()
+        order = jax.device_put(epoch_order(splits["train"], seed, epoch))
         for first in range(0, program.steps_per_epoch, chunk):
             steps = min(chunk, program.steps_per_epoch - first)
             dispatched = time.perf_counter()
-            state, loss = program.train(state, data, indices, np.int32(seed), np.int32(steps))
+            state, loss = program.train(state, data, order, np.int32(seed), np.int32(steps))
             losses.append(float(loss))
             lengths.append(steps)
             elapsed = time.perf_counter() - dispatched

@@ -15,12 +15,10 @@ def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTr
       config: names the schedule, its peak and the decay.
       total_steps: length of the schedule, in updates.
     """
-    schedule = make_schedule(config, total_steps)
-    return optax.adamw(
-        schedule,
-        b2=0.99,
-        weight_decay=config.weight_decay,
-        mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+    return optax.chain(
+        optax.flatten(optax.scale_by_adam(b2=0.99)),  # one long vector compiles faster than many small tensors
+        optax.add_decayed_weights(config.weight_decay, lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree)),
+        optax.scale_by_learning_rate(make_schedule(config, total_steps)),
     )
 
 

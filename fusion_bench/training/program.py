@@ -46,8 +46,13 @@ class TrainState(NamedTuple):
 
 
 def run_key(seed: int | Int[Array, ""], purpose: str) -> Key[Array, ""]:
-    """Returns the key of a seed for one purpose: "init", "order", "augment" or "dropout"."""
+    """Returns the key of a seed for one purpose: "init", "augment" or "dropout"."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+
+
+def epoch_order(indices: Int[np.ndarray, " example"], seed: int, epoch: int) -> Int[np.ndarray, " example"]:
+    """Returns the training indices in the order in which an epoch, counted from 1, sees them."""
+    return np.random.default_rng((seed, epoch)).permutation(indices)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +61,8 @@ class Program:
 
     Attributes:
       init: key → TrainState.
-      train: (state, data, indices of the training split, seed, steps) → state, mean loss. `state` is donated.
-        The steps must end within the epoch in which they begin.
+      train: (state, data, the epoch's order of training indices, seed, steps) → state, mean loss. `state` is
+        donated. The steps must end within the epoch in which they begin.
       predict: (variables, data, indices [PREDICT_BATCH]) → logits.
       graph: the module in evaluation mode, to be merged with Variables.
       steps_per_epoch: updates; a last incomplete batch is left out, another one in each epoch.
@@ -168,13 +173,11 @@ def compile_program(
         params = optax.apply_updates(params, updates)
         return TrainState(Variables(params, rest), optimizer_state, step + 1), loss
 
-    def train(state: TrainState, data: DeviceData, indices: Array, seed: Array, steps: Array):
-        epoch, first = jnp.divmod(state.step, steps_per_epoch)
-        order = jax.random.permutation(jax.random.fold_in(run_key(seed, "order"), epoch), indices)
-
-        def body(i, carry):
+    def train(state: TrainState, data: DeviceData, order: Array, seed: Array, steps: Array):
+        def body(_, carry):
             state, total = carry
-            batch = lax.dynamic_slice_in_dim(order, (first + i) * batch_size, batch_size)
+            first = state.step % steps_per_epoch * batch_size
+            batch = lax.dynamic_slice_in_dim(order, first, batch_size)
             state, loss = update(state, data, batch, seed)
             return state, total + loss
 
