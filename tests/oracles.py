@@ -50,7 +50,7 @@ def layer_norm(module, x):
 def batch_norm(module, x):
     """Batch normalisation in evaluation: with the running mean and variance."""
     x = (x - array(module.mean)) / np.sqrt(array(module.var) + 1e-5)
-    return x * array(module.scale) + array(module.bias)
+    return x if module.scale is None else x * array(module.scale) + array(module.bias)
 
 
 def gelu(x):

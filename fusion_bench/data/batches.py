@@ -61,12 +61,19 @@ def to_device(dataset: Dataset, labels: np.ndarray | None = None) -> DeviceData:
 def _to_device(modality: Modality, train: np.ndarray) -> DeviceModality:
     if modality.kind == "tokens":
         return DeviceModality(jnp.asarray(modality.values), jnp.zeros(0), jnp.ones(0))
-    examples = modality.values[train].reshape(-1, modality.values.shape[-1])
-    mean, deviation = examples.mean(0, dtype=np.float64), examples.std(0, dtype=np.float64)
-    deviation = np.where(deviation > 0, deviation, 1.0)
-    return DeviceModality(
-        jnp.asarray(modality.values), jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32)
+    values = jnp.asarray(modality.values)
+    mean = _moment(values, train, 0.0, 1)
+    variance = _moment(values, train, mean, 2)
+    deviation = np.sqrt(np.where(variance > 0, variance, 1.0))
+    return DeviceModality(values, jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32))
+
+
+def _moment(values: Array, examples: np.ndarray, centre: np.ndarray | float, power: int) -> np.ndarray:
+    """Returns the mean of (value - centre)^power by channel: over pixels on the device, over examples in float64."""
+    by_example = jax.jit(
+        lambda v, c: ((v.astype(jnp.float32) - c) ** power).mean(tuple(range(1, v.ndim - 1)))
     )
+    return np.asarray(by_example(values, centre))[examples].mean(0, dtype=np.float64)
 
 
 def gather(data: DeviceData, indices: Int[Array, " batch"]) -> tuple[Inputs, Int[Array, " batch"]]:

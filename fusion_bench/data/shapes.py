@@ -156,7 +156,9 @@ def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float, fain
     figure = _cover(distance * (size * squeeze))
 
     ground = _uniform(rng, (count, 3), 0.05, 0.5)
-    canvas = np.broadcast_to(ground[:, None, None, :], (count, SIZE, SIZE, 3)).copy()
+    canvas = np.broadcast_to(
+        ground[:, :, None, None], (count, 3, SIZE, SIZE)
+    ).copy()  # whole rows add up fast
     canvas += _texture(rng, count, x, y, strength=0.25 * difficulty)
     for _ in range(3):
         _paint(canvas, _clutter(rng, count, x, y, 7 * difficulty), ground, _contrast(rng, count, difficulty))
@@ -164,9 +166,9 @@ def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float, fain
     lighter[rng.random(count, dtype=np.float32) < faint] *= FAINT_CONTRAST
     _paint(canvas, figure, ground, lighter)
     _paint(canvas, _bar(rng, count, x, y, 2.5 * difficulty), ground, _contrast(rng, count, difficulty))
-    noise = rng.random(canvas.shape, dtype=np.float32) + rng.random(canvas.shape, dtype=np.float32) - 1
-    canvas += noise * (0.5 * difficulty)
-    return (np.clip(canvas, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    images = canvas.transpose(0, 2, 3, 1)
+    noise = rng.random(images.shape, dtype=np.float32) + rng.random(images.shape, dtype=np.float32) - 1
+    return (np.clip(images + noise * (0.5 * difficulty), 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
 
 
 def _uniform(
@@ -209,16 +211,16 @@ def _contrast(rng: np.random.Generator, count: int, difficulty: float) -> Array:
 
 
 def _paint(canvas: Array, cover: Array, ground: Array, change: Array) -> None:
-    colour = np.clip(ground + change, 0, 1)[:, None, None, :]
-    canvas += cover[..., None] * (colour - canvas)
+    colour = np.clip(ground + change, 0, 1)[:, :, None, None]
+    canvas += cover[:, None] * (colour - canvas)
 
 
 def _texture(rng: np.random.Generator, count: int, x: Array, y: Array, strength: float) -> Array:
-    """Returns stripes, a triangle wave of random direction, period and colour, [example, 32, 32, 3]."""
+    """Returns stripes, a triangle wave of random direction, period and colour, [example, 3, 32, 32]."""
     u, _ = _frame(rng, count, x, y, reach=SIZE / 2)
     phase = u / _uniform(rng, count, 3, 12)
     wave = np.abs(phase - np.floor(phase) - np.float32(0.5)) * 4 - 1
-    return wave[..., None] * _uniform(rng, (count, 1, 1, 3), -strength, strength)
+    return wave[:, None] * _uniform(rng, (count, 3, 1, 1), -strength, strength)
 
 
 def _clutter(rng: np.random.Generator, count: int, x: Array, y: Array, size: float) -> Array:

@@ -42,14 +42,14 @@ class Widths:
 
 WIDTHS: Mapping[EncoderSize, Widths] = {
     "tiny": Widths((StageSpec(4, 32, 1), StageSpec(2, 64, 1)), 64, 64, 48, 1, 8),
-    "small": Widths((StageSpec(2, 32, 1), StageSpec(2, 64, 1), StageSpec(2, 128, 1)), 64, 128, 64, 2, 4),
+    "small": Widths((StageSpec(4, 96, 1), StageSpec(2, 192, 1)), 64, 128, 64, 2, 4),
     "resnet9": Widths((), 128, 256, 192, 6, 4),
 }
 HEADS = 4
 
 SUMMARIES: Mapping[str, str] = {
     "tiny": "grid: residual CNN, 4×4 stem, 8×8×32 and 4×4×64; for a quick table",
-    "small": "grid: residual CNN, 2×2 stem, 16×16×32, 8×8×64 and 4×4×128; for studies on a CPU",
+    "small": "grid: residual CNN, 4×4 stem, 8×8×96 and 4×4×192; for studies on a CPU",
     "resnet9": "grid: ResNet-9, 64 to 512 channels; for accelerators",
     "pooled": "text: each word through one hidden layer, mean over the words",
     "transformer": "text: a small transformer over the words",

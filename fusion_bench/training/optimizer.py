@@ -16,7 +16,9 @@ def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTr
       total_steps: length of the schedule, in updates.
     """
     return optax.chain(
-        optax.flatten(optax.scale_by_adam(b2=0.99)),  # one long vector compiles faster than many small tensors
+        optax.flatten(
+            optax.scale_by_adam(b2=0.99)
+        ),  # one long vector compiles faster than many small tensors
         optax.add_decayed_weights(config.weight_decay, lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree)),
         optax.scale_by_learning_rate(make_schedule(config, total_steps)),
     )

@@ -138,7 +138,8 @@ def test_early_channel_lays_everything_over_the_image(names):
             words = oracles.array(module.embeddings[name].embed.embedding)[values]
             layer = oracles.masked_mean(words, inputs[name].mask)
         else:
-            layer = oracles.linear(module.embeddings[name].project, values)
+            layer = oracles.linear(module.embeddings[name].embed, values)
+        layer = 0.1 * oracles.batch_norm(module.embeddings[name].norm, layer)
         layers.append(np.tile(layer[:, None, None], (1, 8, 8, 1)))
     joint = np.concatenate(layers, axis=-1)
     assert joint.shape[-1] == 3 + 2 * len(set(names) & {"text", "sensor"}) + ("audio" in names)

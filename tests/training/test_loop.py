@@ -12,7 +12,7 @@ from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Split
 from fusion_bench.training import loop
 from fusion_bench.training.loop import TrainingDiverged, train
-from fusion_bench.training.program import Program, TrainState, Variables
+from fusion_bench.training.program import Program, TrainState, Variables, epoch_order
 
 LABELS = np.arange(10) % 2
 DATA = DeviceData({}, jnp.asarray(LABELS, jnp.int32))
@@ -47,11 +47,12 @@ class Fake:
             Variables({"steps": jnp.zeros(())}, {"seed": jnp.asarray(seed)}), None, jnp.int32(0)
         )
 
-    def train(self, state, data, indices, seed, steps):
+    def train(self, state, data, order, seed, steps):
         self.now += TRAIN_SECONDS
-        np.testing.assert_array_equal(indices, SPLITS["train"])
         assert seed == state.variables.rest["seed"]
         first = int(state.step)
+        epoch = 1 + first // self.steps_per_epoch
+        np.testing.assert_array_equal(order, epoch_order(SPLITS["train"], int(seed), epoch))
         self.calls.append(int(steps))
         loss = np.mean([self.losses[i] for i in range(first, first + steps)]) if len(self.losses) else 1.0
         params = {"steps": state.variables.params["steps"] + steps}

@@ -13,6 +13,14 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.models.encoders import GridEncoder, WordEmbedding
 from fusion_bench.models.layers import masked_mean
 
+LOUDNESS = 0.1
+"""Deviation of a channel that repeats one number at every pixel; the image's own channels have 1.
+
+Such a channel moves every activation of the first layer together, and a loud one drowns the image. On `shapes`
+(tiny, 4 epochs, 16 channels, two seeds), image-only 81 %, a deviation of 1 gave 35 and 53 %, 0.3 gave 81 and 82 %,
+0.1 gave 82 and 84 %, 0.03 gave 83 and 83 %.
+"""
+
 
 @register(
     "early-channel",
@@ -23,17 +31,17 @@ from fusion_bench.models.layers import masked_mean
 class EarlyChannel(Strategy):
     """One CNN over the image with each other modality laid over it as channels.
 
-    A text becomes the mean of its word embeddings and a vector a linear map of itself, either one repeated at
-    every pixel; a further grid is resized to the image's.
+    A text becomes the mean of its word embeddings and a vector a linear map of itself, normalised and quiet, and
+    is repeated at every pixel; a further grid is resized to the image's.
     """
 
-    def __init__(self, blueprint: Blueprint, *, channels: int = 4):
+    def __init__(self, blueprint: Blueprint, *, channels: int = 16):
         specs = blueprint.task.modalities
         self.base = _base_grid(specs)
         self.others = tuple(name for name in blueprint.modalities if name != self.base)
         self.embeddings = nnx.Dict(
             {
-                name: make_channels(
+                name: OverlaidChannels(
                     specs[name], channels, dtype=blueprint.dtype, rngs=blueprint.rngs(f"channels/{name}")
                 )
                 for name in self.others
@@ -65,32 +73,22 @@ class EarlyChannel(Strategy):
         return Outputs(self.head(self.encoder(ModalityBatch(joint)).pooled))
 
 
-class TextChannels(nnx.Module):
-    """Mean of the word embeddings."""
+class OverlaidChannels(nnx.Module):
+    """A text or a vector as channels: the mean of its word embeddings or a linear map, normalised to `LOUDNESS`."""
 
     def __init__(self, spec: ModalitySpec, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.embed = WordEmbedding(spec, channels, dtype=dtype, rngs=rngs)
+        if spec.kind == "tokens":
+            self.embed = WordEmbedding(spec, channels, dtype=dtype, rngs=rngs)
+        else:
+            self.embed = nnx.Linear(spec.shape[0], channels, dtype=dtype, rngs=rngs)
+        self.is_text = spec.kind == "tokens"
+        self.norm = nnx.BatchNorm(
+            channels, momentum=0.9, use_scale=False, use_bias=False, dtype=dtype, rngs=rngs
+        )
 
     def __call__(self, batch: ModalityBatch) -> Inexact[Array, "batch channel"]:
-        return masked_mean(self.embed(batch.values), batch.mask)
-
-
-class VectorChannels(nnx.Module):
-    """A linear map of the vector."""
-
-    def __init__(self, spec: ModalitySpec, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.project = nnx.Linear(spec.shape[0], channels, dtype=dtype, rngs=rngs)
-
-    def __call__(self, batch: ModalityBatch) -> Inexact[Array, "batch channel"]:
-        return self.project(batch.values)
-
-
-def make_channels(
-    spec: ModalitySpec, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
-) -> TextChannels | VectorChannels:
-    """Returns the module that turns a text or a vector into channels."""
-    make = TextChannels if spec.kind == "tokens" else VectorChannels
-    return make(spec, channels, dtype=dtype, rngs=rngs)
+        values = self.embed(batch.values)
+        return LOUDNESS * self.norm(masked_mean(values, batch.mask) if self.is_text else values)
 
 
 def lay_over(
