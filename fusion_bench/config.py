@@ -66,7 +66,7 @@ class TrainingConfig:
     """Peak of the schedule."""
     schedule: Literal["one-cycle", "cosine"] = "one-cycle"
     """one-cycle rises for a quarter of the steps, then falls along a cosine; cosine only falls."""
-    weight_decay: float = 0.05
+    weight_decay: float = 0.2
     """AdamW's, on matrices and kernels only."""
     label_smoothing: float = 0.1
     augment: Annotated[bool, Option(help="Do not flip and translate images.", help_behavior_hint="")] = True

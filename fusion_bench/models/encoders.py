@@ -141,11 +141,11 @@ Encoder = GridEncoder | PooledTextEncoder | TransformerTextEncoder | VectorEncod
 
 
 class WordEmbedding(nnx.Embed):
-    """A table of word vectors; their scale is that of the features of the other encoders."""
+    """A table of word vectors. They start small, so that a word that says nothing adds little noise to a mean."""
 
     def __init__(self, spec: ModalitySpec, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         assert spec.vocabulary_size is not None
-        initializer = nnx.initializers.normal(1.0)
+        initializer = nnx.initializers.normal(0.1)
         super().__init__(spec.vocabulary_size, features, embedding_init=initializer, dtype=dtype, rngs=rngs)
 
 

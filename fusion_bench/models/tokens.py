@@ -23,7 +23,7 @@ class TokenEmbedding(nnx.Module):
             self.embed = nnx.Embed(
                 spec.vocabulary_size,
                 features,
-                embedding_init=nnx.initializers.normal(0.5),
+                embedding_init=nnx.initializers.normal(0.02),
                 dtype=dtype,
                 rngs=rngs,
             )
