@@ -77,17 +77,26 @@ class Blueprint:
         )
 
     def projections(
-        self, in_features: Mapping[str, int], out_features: int, name: str
+        self, in_features: Mapping[str, int], out_features: int, name: str, *, variance: float = 1.0
     ) -> Mapping[str, nnx.Linear]:
-        """Returns a linear map with bias from each modality's feature to one width."""
+        """Returns a linear map with bias from each modality's feature to one width.
+
+        Args:
+          in_features: width of each modality's feature.
+          out_features: width of every result.
+          name: of the part; with the modality's name it decides the initial values.
+          variance: of a result's entries at the start, for features of variance 1.
+        """
+        initializer = nnx.initializers.variance_scaling(variance, "fan_in", "truncated_normal")
         return nnx.Dict(
             {
                 modality: nnx.Linear(
-                    width, out_features, dtype=self.dtype, rngs=self.rngs(f"{name}/{modality}")
+                    width, out_features, kernel_init=initializer, dtype=self.dtype,
+                    rngs=self.rngs(f"{name}/{modality}"),
                 )
                 for modality, width in in_features.items()
             }
-        )
+        )  # fmt: skip
 
 
 class Strategy(nnx.Module):

@@ -13,12 +13,13 @@ class Tensor(FeatureFusion):
     """Outer product of features with a 1 appended: vec([1; z_1] ⊗ … ⊗ [1; z_M]), z_m = W_m h_m + b_m.
 
     The 1 keeps every product of fewer modalities: the features alone, pairs, and so on. The joint feature has
-    (width + 1)^M entries.
+    (width + 1)^M entries. Each z_m starts with the length of its 1, on average: longer, the many products would
+    drown the features for most of a short training.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 16):
         super().__init__(blueprint)
-        self.projections = blueprint.projections(self.feature_widths, width, "tensor")
+        self.projections = blueprint.projections(self.feature_widths, width, "tensor", variance=1 / width)
         self.head = blueprint.head((width + 1) ** len(self.encoders))
 
     def join(self, features):
