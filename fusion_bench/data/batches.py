@@ -61,19 +61,25 @@ def to_device(dataset: Dataset, labels: np.ndarray | None = None) -> DeviceData:
 def _to_device(modality: Modality, train: np.ndarray) -> DeviceModality:
     if modality.kind == "tokens":
         return DeviceModality(jnp.asarray(modality.values), jnp.zeros(0), jnp.ones(0))
-    values = jnp.asarray(modality.values)
-    mean = _moment(values, train, 0.0, 1)
-    variance = _moment(values, train, mean, 2)
+    mean = _mean_power(modality.values, train, np.zeros(modality.values.shape[-1]), 1)
+    variance = _mean_power(modality.values, train, mean, 2)
     deviation = np.sqrt(np.where(variance > 0, variance, 1.0))
-    return DeviceModality(values, jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32))
-
-
-def _moment(values: Array, examples: np.ndarray, centre: np.ndarray | float, power: int) -> np.ndarray:
-    """Returns the mean of (value - centre)^power by channel: over pixels on the device, over examples in float64."""
-    by_example = jax.jit(
-        lambda v, c: ((v.astype(jnp.float32) - c) ** power).mean(tuple(range(1, v.ndim - 1)))
+    return DeviceModality(
+        jnp.asarray(modality.values), jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32)
     )
-    return np.asarray(by_example(values, centre))[examples].mean(0, dtype=np.float64)
+
+
+def _mean_power(values: np.ndarray, examples: np.ndarray, centre: np.ndarray, power: int) -> np.ndarray:
+    """Returns the mean of (value - centre)^power by channel, over the examples and their pixels.
+
+    NumPy's own mean and deviation over a short last axis would take five seconds on CIFAR-10, this half a second.
+    """
+    centres = np.broadcast_to(centre, values.shape[1:]).astype(np.float32).ravel()
+    total = np.zeros(centres.shape)
+    for start in range(0, len(examples), 1000):  # small enough to stay in cache and to add up in float32
+        block = values[examples[start : start + 1000]].reshape(-1, centres.size)
+        total += ((block - centres) ** power).sum(0)
+    return (total / len(examples)).reshape(-1, values.shape[-1]).mean(0)
 
 
 def gather(data: DeviceData, indices: Int[Array, " batch"]) -> tuple[Inputs, Int[Array, " batch"]]:

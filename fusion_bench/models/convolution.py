@@ -6,8 +6,8 @@ products are neither, and Winograd's F(2×2, 3×3) turns a convolution into sixt
     y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A        for each 4×4 tile d of the input, giving 2×2 outputs
 
 with ⊙ a matrix product over channels: 2.25 times fewer multiplications than the sum itself. The transforms of
-rows and columns together are one small matrix each (a Kronecker product), and both gradients are built of
-the same three. Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
+images are sums and differences of slices, and both gradients are built of the same three transforms.
+Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 """
 
 import jax
