@@ -8,6 +8,8 @@ from fusion_bench.errors import UserError
 if TYPE_CHECKING:
     import pandas
 
+    from fusion_bench.store import Store
+
 __all__ = ["BenchmarkConfig", "DataConfig", "ModelConfig", "TrainingConfig", "UserError", "run"]
 
 
@@ -22,6 +24,11 @@ def run(config: BenchmarkConfig | None = None) -> "pandas.DataFrame":
     Raises:
       UserError: the configuration, the data or the output directory are not as they should be.
     """
+    return run_and_tabulate(config or BenchmarkConfig())[1]
+
+
+def run_and_tabulate(config: BenchmarkConfig) -> "tuple[Store, pandas.DataFrame]":
+    """As `run`; returns the store too, which knows what has failed."""
     from rich.console import Console
 
     from fusion_bench.benchmark.progress import make_display
@@ -29,9 +36,8 @@ def run(config: BenchmarkConfig | None = None) -> "pandas.DataFrame":
     from fusion_bench.report.render import write_tables
     from fusion_bench.report.table import table
 
-    config = config or BenchmarkConfig()
     with make_display(Console(stderr=True)) as display:
         store = run_study(config, display)
     frame = table(store)
     write_tables(store, frame)
-    return frame
+    return store, frame

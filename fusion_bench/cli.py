@@ -95,11 +95,11 @@ def _run(config: BenchmarkConfig, console: Console) -> int:
     import fusion_bench
     from fusion_bench.report.render import to_rich
 
-    frame = fusion_bench.run(config)
+    store, frame = fusion_bench.run_and_tabulate(config)
     console.print(to_rich(frame))
     written = f"written to {config.out}/table.csv and table.md"
     console.print(written, style="dim", highlight=False, markup=False, soft_wrap=True)
-    return 1 if frame["n_failed"].to_numpy().any() else 0
+    return 1 if store.failed else 0
 
 
 def _table(command: TableCommand, console: Console) -> int:

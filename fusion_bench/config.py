@@ -61,7 +61,9 @@ class TrainingConfig:
     """The budget and the optimiser, the same for every strategy."""
 
     epochs: int = 4
+    """Passes over the training examples."""
     batch_size: int = 64
+    """Examples in one update."""
     learning_rate: float = 0.003
     """Peak of the schedule."""
     schedule: Literal["one-cycle", "cosine"] = "one-cycle"
@@ -69,6 +71,7 @@ class TrainingConfig:
     weight_decay: float = 0.2
     """AdamW's, on matrices and kernels only."""
     label_smoothing: float = 0.1
+    """The part of each target that is spread over all classes."""
     augment: Annotated[bool, Option(help="Do not flip and translate images.", help_behavior_hint="")] = True
     """Flip and translate images at random."""
     select: Literal["best", "last"] = "best"

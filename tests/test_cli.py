@@ -231,11 +231,11 @@ def test_failed_runs_are_tried_again(broken, call, source, tmp_path, monkeypatch
     assert status == 0
     assert {outcome for outcome, _ in outcomes(out).values()} == {"complete"}
     lines = progress.splitlines()
-    assert lines[:2] == ["3 runs are complete already", "runs to train: 1, epochs of each: 1"]
+    assert lines[:2] == ["runs complete already: 3", "runs to train: 1, epochs of each: 1"]
     assert [line.partition(":")[0] for line in lines[2:]] == [
         "[1/1] image-only, seed 0",
-        "[1/1] late-posthoc, seed 0",
-        "[1/1] bayes-reference, seed 0",
+        "late-posthoc, seed 0",
+        "bayes-reference, seed 0",
     ]
     assert "late-posthoc" in printed
     assert f"written to {out}/table.csv" in printed
@@ -250,6 +250,32 @@ def test_a_learning_rate_that_diverges(call, source, tmp_path, monkeypatch):
     assert status == 1
     assert "[1/1] text-only, seed 0: failed, the loss is" in progress
     assert outcomes(tmp_path)["text-only", 0][1].endswith("in epoch 1, with seed 0")
+
+    status, printed, _ = call(*run_arguments(source, tmp_path, strategies="text-only", seeds=1))
+    assert status == 0  # what failed here before was another study's
+    assert "Failed: text-only, seed 0" in " ".join(printed.split())
+
+
+def test_a_strategy_that_cannot_join_the_data_is_recorded_and_the_others_go_on(call, tmp_path, monkeypatch):
+    make_quick(monkeypatch)
+    rng = np.random.default_rng(0)
+    label = np.arange(300) % 10
+    split = np.where(np.arange(300) < 200, "train", "test")
+    np.savez(
+        tmp_path / "x.npz", sensor=rng.normal(size=(300, 3)).astype(np.float32), label=label, split=split
+    )
+    arguments = run_arguments(tmp_path / "x.npz", tmp_path, strategies="early-channel,concat", seeds=1)
+    status, _, _ = call(*arguments)
+    assert status == 1
+    reason = "early-channel lays modalities over a grid; these data have none"
+    assert outcomes(tmp_path) == {("early-channel", 0): ("failed", reason), ("concat", 0): ("complete", "")}
+
+
+def test_captions_are_not_laid_over_a_text(refuse, tmp_path):
+    text, label = np.ones((300, 4), np.int32), np.arange(300) % 10
+    np.savez(tmp_path / "own.npz", image=np.zeros((300, 8, 8, 3), np.uint8), text=text, label=label)
+    line = refuse("--data", tmp_path / "own.npz", "--captions", "synergy")
+    assert "brings a text of its own; --captions synergy cannot replace it" in line
 
 
 @pytest.mark.parametrize("form", ["terminal", "md", "csv", "latex"])

@@ -424,14 +424,18 @@ def test_a_dangling_link_is_refused_at_once(tmp_path):
 
 
 def test_a_directory_without_permission_is_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK and Path(path) == tmp_path))
+    def refuse(dir):
+        assert dir == tmp_path
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(UserError, match=f"{re.escape(str(tmp_path))} is not writable"):
         Store(tmp_path / "study")
 
 
 def test_runs_can_be_read_without_permission_to_write(store, monkeypatch):
     store.write(make_run())
-    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    monkeypatch.setattr("tempfile.TemporaryFile", None)
     assert Store(store.directory, read_only=True).runs() == [make_run()]
 
 

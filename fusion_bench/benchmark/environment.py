@@ -1,11 +1,15 @@
 """Where a number was made: versions, device, commit, command."""
 
+import datetime
+import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -22,12 +26,51 @@ def package_version() -> str:
         return "not installed"
 
 
+@functools.cache
+def code_digest() -> str:
+    """Digest of the code that all runs depend on; with `operator_digest`, part of what identifies a run.
+
+    That is the package without what only shows results, and without the operators: a new one leaves the runs of
+    the others as they are.
+    """
+    root = Path(__file__).parents[1]
+    face = {root / "cli.py", root / "benchmark" / "progress.py", *(root / "report").rglob("*.py")}
+    return _digest(set(root.rglob("*.py")) - face - set((root / "fusion").glob("*/*.py")))
+
+
+@functools.cache
+def operator_digest(operator: type) -> str:
+    """Digest of the code of one operator: its file, and every other operator's from which that takes a name."""
+    return _digest(_operator_files(operator.__module__))
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _operator_files(module: str) -> set[Path]:
+    found, waiting = {}, [module]
+    while waiting:
+        name = waiting.pop()
+        found[name] = Path(str(sys.modules[name].__file__))
+        taken = {str(getattr(value, "__module__", "")) for value in vars(sys.modules[name]).values()}
+        operators = {
+            other for other in taken if other.startswith("fusion_bench.fusion.") and other.count(".") > 2
+        }
+        waiting += operators - set(found)
+    return set(found.values())
+
+
 def describe_environment() -> dict[str, object]:
     """Returns what is stored with every run, as JSON."""
     device = jax.devices()[0]
     return {
         "version": package_version(),
         "commit": _commit(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in _RECORDED},
@@ -39,7 +82,10 @@ def describe_environment() -> dict[str, object]:
 
 
 def _commit() -> str:
-    """Commit of the checkout that this package lies in, with a "+" where it was changed; empty outside one."""
+    """Commit of the checkout that this package lies in, with a "+" where it was changed; empty outside one.
+
+    A package that is installed into another project's checkout has no commit of its own.
+    """
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -47,8 +93,9 @@ def _commit() -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        commit = git("rev-parse", "--short=10", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", str(here))
+        tracked = git("ls-files", "--error-unmatch", str(Path(__file__)))
+        commit = git("rev-parse", "--short=10", "HEAD") if tracked else ""
+        changed = git("status", "--porcelain", "--", str(here.parent))
     except OSError:  # no git on this machine
         return ""
     return commit + "+" if commit and changed else commit

@@ -1,5 +1,6 @@
 """Post-hoc strategies: unimodal runs of one seed, joined from what was stored of them."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import jax.numpy as jnp
@@ -61,6 +62,6 @@ def posthoc_cost(predictor: Predictor, members: Iterable[Run]) -> dict[str, int 
         "params": predictor.params,
         "compile_s": predictor.compile_seconds + sum(run.cost["compile_s"] for run in members),
         "train_examples_per_s": 1 / sum(1 / run.cost["train_examples_per_s"] for run in members),
-        "train_flops": sum(run.cost["train_flops"] for run in members),
+        "train_flops": sum(math.nan if (f := run.cost["train_flops"]) is None else f for run in members),
         "inference_flops": predictor.inference_flops,
     }

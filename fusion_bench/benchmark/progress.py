@@ -94,10 +94,11 @@ class PlainDisplay:
 
     def finished(self, run: Run) -> None:
         self._done += run.strategy == self._strategy  # what is joined afterwards is not trained
-        self._print(f"[{self._done}/{self._total}] {describe(run)}{self._left(0.0)}")
+        counter = f"[{self._done}/{self._total}] " if run.strategy == self._strategy else ""
+        self._print(f"{counter}{describe(run)}{self._left(0.0)}")
 
     def kept(self, runs: int) -> None:
-        self._print(f"{runs} runs are complete already")
+        self._print(f"runs complete already: {runs}")
 
     def _left(self, part: float) -> str:
         done = self._done + part
@@ -154,7 +155,7 @@ class LiveDisplay:
         self._progress.console.print(describe(run), highlight=False, markup=False, soft_wrap=True)
 
     def kept(self, runs: int) -> None:
-        self._progress.console.print(f"{runs} runs are complete already", highlight=False)
+        self._progress.console.print(f"runs complete already: {runs}", highlight=False)
 
 
 def describe_progress(progress: TrainingProgress, epochs: int) -> str:

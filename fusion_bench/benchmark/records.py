@@ -2,17 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 from flax import nnx
 
-from fusion_bench.benchmark.environment import describe_environment, package_version
+from fusion_bench.benchmark.environment import code_digest, operator_digest, package_version
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.evaluation.metrics import accuracy, cross_entropy
 from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.fusion.unimodal.only import Unimodal
 from fusion_bench.store import Run, Store, run_id
 from fusion_bench.training.program import Variables
 
@@ -38,15 +40,23 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Makes the records of one study's runs."""
+    """Makes the records of one study's runs.
+
+    Attributes:
+      config: of the study.
+      dataset: of the study.
+      environment: as it was when the study began, when the code was loaded.
+    """
 
     config: BenchmarkConfig
     dataset: Dataset
+    environment: Mapping[str, Any]
 
     def identity(self, job: Job) -> dict[str, Any]:
         """Returns everything that can change the job's result."""
         data = dataclasses.asdict(self.config.data)
-        del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them.
+        del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them,
+        data |= {name: Path(data[name]).name for name in ("source", "captions")}  # and in any file.
         return {
             "strategy": job.label,
             "options": {} if job.spec is None else job.spec.resolved_options,
@@ -57,6 +67,8 @@ class Records:
             "training": dataclasses.asdict(self.config.training),
             "fingerprint": self.dataset.fingerprint,
             "version": package_version(),
+            "code": code_digest(),
+            "operator": operator_digest(Unimodal if job.spec is None else job.spec.registration.make),
             "platform": jax.default_backend(),
         }
 
@@ -83,7 +95,7 @@ class Records:
             seed=job.seed,
             identity=identity,
             data=self._data_facts(),
-            environment=describe_environment(),
+            environment=dict(self.environment),
             baseline="only" if registration is None else registration.baseline,
             modality=None if registration is None else registration.modality,
             **outcome,
@@ -94,7 +106,7 @@ class Records:
         facts: dict[str, Any] = {
             "name": dataset.name,
             "description": dataset.description,
-            "captions": self.config.data.captions,
+            "captions": "its own" if dataset.captions is None else Path(self.config.data.captions).name,
             "modalities": list(dataset.modalities),
             "num_classes": dataset.num_classes,
             **{f"n_{split}": len(indices) for split, indices in dataset.splits.items()},

@@ -5,9 +5,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fusion_bench.benchmark.environment import describe_environment
 from fusion_bench.benchmark.posthoc import join_members, posthoc_cost
 from fusion_bench.benchmark.progress import Display
 from fusion_bench.benchmark.records import Job, Records, checkpoint_of, metrics_of, variables_of
@@ -41,7 +43,8 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
             f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
         )
     specs = with_members(parse_strategies(config.strategies, dataset.task), dataset)
-    Study(config, dataset, store, display).run(specs)
+    records = Records(config, dataset, describe_environment())
+    Study(config, dataset, store, display, records).run(specs)
     return store
 
 
@@ -82,10 +85,7 @@ class Study:
     dataset: Dataset
     store: Store
     display: Display
-
-    @property
-    def records(self) -> Records:
-        return Records(self.config, self.dataset)
+    records: Records
 
     def run(self, specs: tuple[StrategySpec, ...]) -> None:
         """Trains, joins and stores every run that is not complete yet."""
@@ -127,7 +127,12 @@ class Study:
         config, splits = self.config, self.dataset.splits
         self.display.compiling(spec.label)
         num_train = len(splits["train"])
-        program = compile_program(spec, self.dataset.task, config.model, config.training, data, num_train)
+        try:
+            program = compile_program(spec, self.dataset.task, config.model, config.training, data, num_train)
+        except UserError as error:  # it cannot join these data; others can
+            for job in jobs:
+                self._write(self.records.failed(job, str(error)))
+            return
         rates: dict[str, float] = {}
         for job in jobs:
             labelled = (
@@ -141,6 +146,11 @@ class Study:
                 trained = train(program, labelled, splits, job.seed, config.training, report)
             except TrainingDiverged as error:
                 self._write(self.records.failed(job, str(error)))
+                continue
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                self._write(self.records.failed(job, "the device has too little memory for it"))
                 continue
             if not rates:
                 rates |= train_rate(program, data, splits["train"])

@@ -12,7 +12,7 @@ from fusion_bench.training.program import PREDICT_BATCH, Program, Variables
 
 REPETITIONS = 5
 SECONDS = 0.1
-"""Least length of one repetition."""
+"""Length that a repetition aims at; an epoch is the longest."""
 
 
 def train_rate(program: Program, data: DeviceData, indices: np.ndarray) -> dict[str, float]:

@@ -7,6 +7,7 @@ import numpy as np
 from fusion_bench.config import DataConfig
 from fusion_bench.data import caption_file, captions, sources, splits, tokenizer
 from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
+from fusion_bench.errors import UserError
 
 TEXT = "text"
 """The name of the modality that captions become."""
@@ -16,10 +17,11 @@ def load_dataset(config: DataConfig) -> Dataset:
     """Loads images, cuts the splits, lays captions over them and turns these into tokens.
 
     Determined by `config` and the files it names alone. A source that brings a modality `text` of its own
-    keeps it, and `config.captions` is not used.
+    keeps it.
 
     Raises:
-      UserError: the source, its files, the split sizes or the captions are not as they should be.
+      UserError: the source, its files, the split sizes or the captions are not as they should be, or captions are
+        asked for where there is a text already.
     """
     raw = sources.load_raw(config)
     indices = splits.split(
@@ -30,6 +32,10 @@ def load_dataset(config: DataConfig) -> Dataset:
         seed=config.data_seed,
     )
     modalities, labels, text = dict(raw.modalities), raw.labels, None
+    if TEXT in raw.modalities and config.captions != DataConfig.captions:
+        raise UserError(
+            f"{raw.name} brings a text of its own; --captions {config.captions} cannot replace it"
+        )
     if TEXT not in raw.modalities:
         text, labels = _captions(config, raw, indices["train"])
         modalities[TEXT] = _tokens(text, indices["train"])
@@ -48,7 +54,7 @@ def load_dataset(config: DataConfig) -> Dataset:
 def _captions(config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[Captions, np.ndarray]:
     """Returns the captions and the target of each example."""
     if caption_file.is_caption_file(config.captions):
-        texts = caption_file.read_captions(Path(config.captions), len(raw.labels))
+        texts = caption_file.read_captions(Path(config.captions).expanduser(), len(raw.labels))
         return Captions(texts, _trained_tokenizer(texts, train)), raw.labels
     prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
     channel = captions.make_channel(config.captions, raw.class_names, prior)

@@ -160,13 +160,23 @@ def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
                 )
             group = [StrategySpec(r) for r in known.values() if r.canonical or name == "all"]
         elif name in known:
-            group = [StrategySpec(known[name], dict(_parse_option(known[name], s) for s in settings))]
+            group = [StrategySpec(known[name], _parse_options(known[name], settings))]
         else:
             raise unknown_name("strategy", name, [*known, "canonical", "all"])
         chosen.update({spec.label: spec for spec in group})
     if not chosen:
         raise UserError("no strategy is named; choose from " + ", ".join([*known, "canonical", "all"]))
     return tuple(chosen.values())
+
+
+def _parse_options(registration: Registration, settings: Iterable[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for setting in settings:
+        name, value = _parse_option(registration, setting)
+        if name in options:
+            raise UserError(f"option {name} of {registration.name} is given twice")
+        options[name] = value
+    return options
 
 
 def _parse_option(registration: Registration, setting: str) -> tuple[str, Any]:

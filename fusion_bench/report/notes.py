@@ -33,7 +33,8 @@ def _with_interval(text: str, mean: float, half_width: float) -> str:
 def heading(block: pd.DataFrame) -> str:
     """Returns what a block of the table is of, one line."""
     first = _rows(block)[0]
-    captions = f"{first['captions']} captions"
+    own = first["captions"] == "its own"
+    captions = "its own text" if own else f"{first['captions']} captions"
     if not pd.isna(first["bits"]):
         interaction = first["interaction_bits"]
         more = f" and {interaction:.3f} of interaction" if interaction > 0 else ""
@@ -80,7 +81,7 @@ def _interval(block: pd.DataFrame) -> str:
 def _gain(block: pd.DataFrame) -> str:
     best = best_of(block)
     if not best:
-        return "No gain is given: no unimodal strategy was run."
+        return "No gain is given: no unimodal run is complete."
     return f"Gain: over {best}, the best unimodal strategy on validation; percentage points, paired by seed."
 
 
@@ -109,11 +110,13 @@ def _reference(block: pd.DataFrame) -> str:
         for row in _rows(block, block["family"].isin(MULTIMODAL) & (lower_end > 0))
     )
     meaning = "Bayes reference: the best that image-only's class probabilities and the exact channel allow."
+    if all(block["n_seeds"] < 2):
+        return meaning
     if not names:
         return f"{meaning} No strategy is shown to be above it (paired 95 % interval above zero)."
     return (
         f"{meaning} Above it, with a paired 95 % interval above zero: {names}; a jointly trained model may "
-        "learn a better image encoder than the image-only run that the reference uses."
+        "learn a better image encoder than the image-only run that the reference uses, or read a third modality."
     )
 
 

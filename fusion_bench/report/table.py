@@ -47,10 +47,13 @@ def table(store: Store) -> pd.DataFrame:
     The family "reference" is the Bayes reference; "ceiling" rows are exact and have no seeds. Models that are
     trained on the class instead of the label only serve the reference, and have no row.
     """
-    blocks: dict[str, list[Run]] = {}
+    latest: dict[str, dict[tuple[str, int], Run]] = {}
     for run in store.runs():
         if run.identity.get("target", "label") == "label":
-            blocks.setdefault(_digest(setting(run)), []).append(run)
+            # An operator whose code has changed is trained anew; what its old code gave is left out.
+            block, key = latest.setdefault(_digest(setting(run)), {}), (run.strategy, run.seed)
+            block[key] = max(block.get(key, run), run, key=lambda run: run.environment.get("started", ""))
+    blocks = {digest: list(block.values()) for digest, block in latest.items()}
     settings = {digest: _flat(setting(runs[0])) for digest, runs in blocks.items()}
     varied = _varied(settings.values())
     rows = []
@@ -146,6 +149,7 @@ def _ceiling_rows(run: Run) -> list[dict[str, Any]]:
         }
         for modality in ("text", "image")
         if (ceiling := run.data.get(f"{modality}_only_ceiling")) is not None
+        and modality in run.data.get("modalities", ())
     ]
 
 

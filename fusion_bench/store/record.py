@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 FILE = "run.json"
-_NOT_SETTING = ("strategy", "options", "seed", "target")
+_NOT_SETTING = ("strategy", "options", "operator", "seed", "target")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def run_id(identity: Mapping[str, Any]) -> str:
 
 
 def setting(run: Run) -> dict[str, Any]:
-    """Returns what the runs of one table share: their identity without strategy, options, seed and target."""
+    """Returns what the runs of one table share: the identity without strategy, options, operator, seed, target."""
     return {key: value for key, value in run.identity.items() if key not in _NOT_SETTING}
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ class Store:
       directory: as given; runs are in its folder `runs`.
       damaged: folders that were met and could not be read, by name, with what is wrong. A run whose folder is
         damaged counts as absent, and writing it replaces the folder.
+      failed: the runs that were written as failed since the directory was opened.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False):
@@ -46,6 +48,7 @@ class Store:
         """
         self.directory = directory
         self.damaged: dict[str, str] = {}
+        self.failed: list[Run] = []
         self._runs = directory / "runs"
         if not read_only:
             _check_writable(self._runs)
@@ -122,6 +125,8 @@ class Store:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         self.damaged.pop(run.id, None)
+        if run.status == "failed":
+            self.failed.append(run)
         return final
 
     def predictions(self, identifier: str) -> dict[str, np.ndarray]:
@@ -208,8 +213,11 @@ def _check_writable(folder: Path) -> None:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
         raise UserError(f"results cannot be written to {folder}: {existing} is not a directory")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"results cannot be written to {folder}: {existing} is not writable")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError:
+        raise UserError(f"results cannot be written to {folder}: {existing} is not writable") from None
 
 
 def _owner(process: int) -> str:

@@ -48,7 +48,7 @@ class Trained:
       epoch: the selected one, counted from 1.
       curve: one entry an epoch.
       train_seconds: from the first step to the end of the last, validation left out.
-      host_seconds: the part of it in which the device waited for the host.
+      host_seconds: the part of it between chunks, in which the device waited for the host.
     """
 
     variables: Variables

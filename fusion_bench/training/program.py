@@ -1,6 +1,6 @@
 """One strategy as three compiled functions: initialise, train for some steps, predict.
 
-They are pure functions over trees; the dataset, the seed's key and the number of steps are arguments, so one
+They are pure functions over trees; the dataset, the seed and the number of steps are arguments, so one
 compilation serves every seed, every epoch and every length of chunk.
 """
 
@@ -26,12 +26,8 @@ from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training.optimizer import make_optimizer
 
 PREDICT_BATCH = 500
-# jax 0.10 can emit a CPU's fused loops in two ways: the older one compiles in about half the time, and runs as fast.
-_COMPILER_OPTIONS: dict[str, Any] = (
-    {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else {}
-)
 # A program that runs once a seed should compile quickly.
-_RUNS_ONCE = _COMPILER_OPTIONS | {"xla_backend_optimization_level": 0}
+_RUNS_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
 class Variables(NamedTuple):
@@ -64,12 +60,13 @@ class Program:
     """The compiled functions of one strategy.
 
     Attributes:
-      init: key → TrainState.
+      init: seed → TrainState.
       train: (state, data, the epoch's order of training indices, seed, steps) → state, mean loss. `state` is
         donated. The steps must end within the epoch in which they begin.
       predict: (variables, data, indices [PREDICT_BATCH]) → logits.
       graph: the module in evaluation mode, to be merged with Variables.
       steps_per_epoch: updates; a last incomplete batch is left out, another one in each epoch.
+      batch_size: examples in an update.
       params: number of trained parameters.
       compile_seconds: of all three together.
       train_flops: floating-point operations per training example, forward and backward.
@@ -191,10 +188,10 @@ def compile_program(
 
     start = time.perf_counter()
     index, seed = jax.ShapeDtypeStruct((num_train,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
-    init_compiled = jax.jit(init).lower(seed).compile(_RUNS_ONCE)
+    init_compiled = jax.jit(init).lower(seed).compile(_compiler_options() | _RUNS_ONCE)
     state = jax.eval_shape(init, seed)
     train_lowered = jax.jit(train, donate_argnums=0).lower(state, data, index, seed, seed)
-    train_compiled = train_lowered.compile(_COMPILER_OPTIONS)
+    train_compiled = train_lowered.compile(_compiler_options())
     predict_compiled = _compile_predict(eval_graph, state.variables, data)
     compile_seconds = time.perf_counter() - start
     return Program(
@@ -212,13 +209,19 @@ def compile_program(
     )
 
 
+def _compiler_options() -> dict[str, Any]:
+    """Jax 0.10 can emit a CPU's fused loops in two ways; the older compiles in about half the time and runs as fast."""
+    quicker = jax.default_backend() == "cpu" and jax.__version_info__ < (0, 11)
+    return {"xla_cpu_use_fusion_emitters": False} if quicker else {}
+
+
 def _compile_predict(graph: Any, variables: Variables, data: DeviceData) -> Callable[..., Array]:
     def predict(variables: Variables, data: DeviceData, indices: Array) -> Array:
         inputs, _ = gather(data, indices)
         return nnx.merge(graph, *variables)(inputs).logits
 
     batch = jax.ShapeDtypeStruct((PREDICT_BATCH,), jnp.int32)
-    return jax.jit(predict).lower(variables, data, batch).compile(_COMPILER_OPTIONS)
+    return jax.jit(predict).lower(variables, data, batch).compile(_compiler_options())
 
 
 def _count(params: Any) -> int:

@@ -74,15 +74,15 @@ def test_plain_display_prints_a_line_a_run(clock):
         display.finished(make_run("late-posthoc", trained=False))
         display.finished(make_run("late-posthoc", seed=1, reason="a unimodal run that it joins has failed"))
     assert printed(console) == [
-        "3 runs are complete already",
+        "runs complete already: 3",
         "runs to train: 4, epochs of each: 2",
         "[1/4] concat, seed 0: test 78.31 %, 2.5 s, 1,234 examples/s; about 30 s left",
         "[2/4] concat, seed 1: failed, the loss is nan in epoch 1, with seed 1; about 12 s left",
         "[3/4] image-only, seed 0, learning the class: test 78.31 %, 2.5 s, 1,234 examples/s; "
         "about 10 s left",
         "[4/4] image-only, seed 1: test 78.31 %, 2.5 s, 1,234 examples/s",
-        "[4/4] late-posthoc, seed 0: test 78.31 %",
-        "[4/4] late-posthoc, seed 1: failed, a unimodal run that it joins has failed",
+        "late-posthoc, seed 0: test 78.31 %",
+        "late-posthoc, seed 1: failed, a unimodal run that it joins has failed",
     ]
 
 
@@ -102,7 +102,7 @@ def test_plain_display_has_nothing_to_say_of_a_complete_study():
     with PlainDisplay(console) as display:
         display.kept(5)
         display.begin(0, 2)
-    assert printed(console) == ["5 runs are complete already"]
+    assert printed(console) == ["runs complete already: 5"]
 
 
 def test_live_display_shows_the_run(clock):
@@ -125,7 +125,7 @@ def test_live_display_shows_the_run(clock):
     assert "concat, seed 1: test 78.31 %, 2.5 s, 1,234 examples/s" in text
     assert re.search(r"concat, seed 1 .* 50% ", text)
     assert "late-posthoc, seed 0: test 78.31 %" in text
-    assert "1 runs are complete already" in text
+    assert "runs complete already: 1" in text
 
 
 def test_live_display_before_the_first_validation():

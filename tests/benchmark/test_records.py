@@ -25,7 +25,7 @@ FIELDS = [(part, field.name) for part in OTHER for field in dataclasses.fields(g
 
 
 def identifier(config=BASE, dataset=DATASET, job=JOB):
-    return run_id(Records(config, dataset).identity(job))
+    return run_id(Records(config, dataset, {}).identity(job))
 
 
 @pytest.mark.parametrize(("part", "field"), FIELDS, ids=lambda value: value)
@@ -73,8 +73,17 @@ def test_an_option_at_its_default_is_the_same_run():
     assert identifier(job=Job(spelt_out, 0)) == identifier()
 
 
+def test_a_file_is_the_same_by_any_path():
+    """What is in it is in the fingerprint."""
+    here, there = (
+        dataclasses.replace(BASE, data=DataConfig(f"{folder}x.npz", captions=f"{folder}c.csv"))
+        for folder in ("", "some/where/")
+    )
+    assert identifier(here) == identifier(there)
+
+
 def test_records():
-    records = Records(BASE, DATASET)
+    records = Records(BASE, DATASET, {"commit": "0123456789"})
     good = records.complete(JOB, {"test_accuracy": 0.5}, {"params": 3})
     bad = records.failed(JOB, "the loss is nan")
     assert (good.status, good.metrics, good.cost, good.reason) == (
@@ -87,12 +96,13 @@ def test_records():
     assert good.id == bad.id == identifier()
     assert (good.strategy, good.family, good.seed, good.modality) == ("tensor", "tensor", 0, None)
     assert good.data["n_train"] == 130
+    assert good.environment == bad.environment == {"commit": "0123456789"}
     assert "bits" not in good.data
     json.dumps(dataclasses.asdict(good), allow_nan=False)
 
 
 def test_records_of_other_kinds():
-    records = Records(BASE, DATASET)
+    records = Records(BASE, DATASET, {"commit": "0123456789"})
     unimodal, token, token_only = (
         records.complete(Job(parse_strategies(name, DATASET.task)[0], 0), {}, {})
         for name in ("text-only", "early-token", "image-token-only")

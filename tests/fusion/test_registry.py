@@ -167,6 +167,7 @@ def test_an_option_is_read_as_its_default_is(empty_registry, kind, text, value):
         ("tensor:modality=image", "unknown option of tensor 'modality'"),
         ("concat:width=8", "strategy 'concat' has no options, got 'width=8'"),
         ("image-only:modality=text", "strategy 'image-only' has no options"),
+        ("tensor:width=8:width=9", "option width of tensor is given twice"),
         ("canonical:width=8", "canonical stands for several strategies and takes no option, got 'width=8'"),
     ],
 )
