@@ -57,11 +57,15 @@ def gelu(x):
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
-def attention(module, x, mask):
-    """Softmax of q·k / √d over the tokens that are not masked, one example and one head at a time."""
+def attention(module, x, mask, source=None):
+    """Softmax of q·k / √d over the tokens that are not masked, one example and one head at a time.
+
+    Keys and values are those of the source, `x` itself if there is none.
+    """
+    source = x if source is None else source
     q, k, v = (
-        np.einsum("ntf,fhd->nthd", x, array(part.kernel)) + array(part.bias)
-        for part in (module.query, module.key, module.value)
+        np.einsum("ntf,fhd->nthd", read, array(part.kernel)) + array(part.bias)
+        for part, read in ((module.query, x), (module.key, source), (module.value, source))
     )
     out = np.zeros_like(q)
     for n, h in np.ndindex(q.shape[0], q.shape[2]):

@@ -1,6 +1,7 @@
 """What every fusion strategy is: built from a blueprint, called with the modalities of a batch, gives class scores."""
 
 import dataclasses
+import math
 import zlib
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -11,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Inexact, Int, Key
+from jaxtyping import Array, Bool, Float, Inexact, Int, Key
 
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import Inputs
 from fusion_bench.data.dataset import Task
+from fusion_bench.errors import UserError
 from fusion_bench.models.encoders import WIDTHS, Encoder, Widths, compute_dtype, make_encoder
 from fusion_bench.models.layers import Head
 
@@ -77,26 +79,48 @@ class Blueprint:
         )
 
     def projections(
-        self, in_features: Mapping[str, int], out_features: int, name: str, *, variance: float = 1.0
+        self,
+        in_features: Mapping[str, int],
+        out_features: int,
+        name: str,
+        *,
+        variance: float = 1.0,
+        use_bias: bool = True,
     ) -> Mapping[str, nnx.Linear]:
-        """Returns a linear map with bias from each modality's feature to one width.
+        """Returns a linear map from each modality's feature to one width.
 
         Args:
           in_features: width of each modality's feature.
           out_features: width of every result.
           name: of the part; with the modality's name it decides the initial values.
           variance: of a result's entries at the start, for features of variance 1.
+          use_bias: whether a bias is added.
         """
         initializer = nnx.initializers.variance_scaling(variance, "fan_in", "truncated_normal")
         return nnx.Dict(
             {
                 modality: nnx.Linear(
-                    width, out_features, kernel_init=initializer, dtype=self.dtype,
+                    width, out_features, use_bias=use_bias, kernel_init=initializer, dtype=self.dtype,
                     rngs=self.rngs(f"{name}/{modality}"),
                 )
                 for modality, width in in_features.items()
             }
         )  # fmt: skip
+
+    def weight(self, shape: tuple[int, ...], name: str, *, fan_in: int) -> nnx.Param:
+        """Returns a trained array of normal values with variance 1 / fan_in."""
+        values = jax.random.normal(self.rngs(name).params(), shape) / math.sqrt(fan_in)
+        return nnx.Param(values)
+
+    def pair(self, strategy: str) -> tuple[str, str]:
+        """Returns the two modalities, for a strategy that is defined for two alone.
+
+        Raises:
+          UserError: there are more or fewer.
+        """
+        if len(self.modalities) != 2:
+            raise UserError(f"{strategy} joins two modalities; these are {', '.join(self.modalities)}")
+        return self.modalities[0], self.modalities[1]
 
 
 class Strategy(nnx.Module):
@@ -141,6 +165,40 @@ class FeatureFusion(Strategy):
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
         features = {name: encoder(inputs[name]).pooled for name, encoder in self.encoders.items()}
         return Outputs(self.head(self.join(features)))
+
+
+class TokenFusion(Strategy):
+    """An encoder for each modality, their tokens joined by `join`, and one head over the result.
+
+    A subclass builds what its join needs, and `self.head = blueprint.head(width of the joint feature)`.
+    """
+
+    head: Head
+
+    def __init__(self, blueprint: Blueprint):
+        self.encoders = nnx.Dict({name: blueprint.encoder(name) for name in blueprint.modalities})
+
+    @property
+    def token_widths(self) -> dict[str, int]:
+        """The width of each modality's tokens H_m."""
+        return {name: encoder.token_features for name, encoder in self.encoders.items()}
+
+    @abstractmethod
+    def join(
+        self,
+        tokens: Mapping[str, Inexact[Array, "batch _ _"]],
+        masks: Mapping[str, Bool[Array, "batch _"]],
+    ) -> Inexact[Array, "batch joint"]:
+        """Returns the joint feature of the tokens H_m of all modalities; a mask is True where there is a token."""
+
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        encoded = {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
+        tokens = {name: e.tokens for name, e in encoded.items()}
+        masks = {
+            name: jnp.ones(e.tokens.shape[:2], bool) if e.mask is None else e.mask
+            for name, e in encoded.items()
+        }
+        return Outputs(self.head(self.join(tokens, masks)))
 
 
 class PosthocFusion(Strategy):

@@ -1,9 +1,13 @@
 """What encoders and fusion operators are built of, beyond Flax's own layers."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Inexact
+
+ROOT_EPSILON = 1e-12
 
 
 class Head(nnx.Module):
@@ -37,3 +41,10 @@ def space_to_depth(
     rows, columns = x.shape[1] // size, x.shape[2] // size
     x = x.reshape(batch, rows, size, columns, size, channel).swapaxes(2, 3)
     return x.reshape(batch, rows, columns, size * size * channel)
+
+
+def power_normalize(x: Inexact[Array, "batch *_ feature"]) -> Inexact[Array, "batch *_ feature"]:
+    """Signed square root, then division by the Euclidean length over the last axis; zeros stay zeros."""
+    # The gradient of a square root at zero is infinite, so both roots start just above it.
+    root = jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + ROOT_EPSILON) - math.sqrt(ROOT_EPSILON))
+    return root / jnp.sqrt((root**2).sum(-1, keepdims=True) + ROOT_EPSILON)

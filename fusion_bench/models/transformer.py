@@ -23,6 +23,28 @@ class TransformerBlock(nnx.Module):
         return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
 
 
+class CrossBlock(nnx.Module):
+    """x + attention(norm(x), norm(source)), then x + mlp(norm(x)); attends to the source's tokens, not to its own."""
+
+    def __init__(self, features: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.norm_attention = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+        self.norm_source = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(heads, features, dtype=dtype, decode=False, rngs=rngs)
+        self.norm_mlp = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+        self.expand = nnx.Linear(features, 2 * features, dtype=dtype, rngs=rngs)
+        self.contract = nnx.Linear(2 * features, features, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Tokens,
+        source: Inexact[Array, "batch other feature"],
+        source_mask: Bool[Array, "batch other"],
+    ) -> Tokens:
+        source = self.norm_source(source)
+        x = x + self.attention(self.norm_attention(x), source, mask=source_mask[:, None, None, :])
+        return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
+
+
 class Transformer(nnx.Module):
     """Blocks in a row and a last normalisation."""
 

@@ -1,7 +1,11 @@
-"""Late fusion, trained jointly: the mean of the modalities' scores."""
+"""Late fusion, trained jointly: the mean of the modalities' scores, and what its kin share."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from fusion_bench.data.batches import Inputs
 from fusion_bench.fusion.interface import Blueprint, Outputs, Strategy
@@ -9,16 +13,27 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.fusion.unimodal.only import Unimodal
 
 
+class LateFusion(Strategy):
+    """An encoder and a head for each modality, trained jointly on what `combine` makes of their scores."""
+
+    def __init__(self, blueprint: Blueprint):
+        self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
+
+    @abstractmethod
+    def combine(self, logits: Mapping[str, Float[Array, "batch class"]]) -> Float[Array, "batch class"]:
+        """Returns the joint scores of the modalities' scores."""
+
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        logits = {name: member(inputs).logits for name, member in self.members.items()}
+        return Outputs(self.combine(logits), logits)
+
+
 @register("late-mean", family="late", reference="sum rule: Kittler et al., TPAMI 20(3), 1998", canonical=True)
-class LateMean(Strategy):
+class LateMean(LateFusion):
     """Mean of the modalities' logits, trained jointly: logits = Σ_m head_m(h_m) / M.
 
     The softmax of a mean of logits is the normalised geometric mean of the modalities' probabilities.
     """
 
-    def __init__(self, blueprint: Blueprint):
-        self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
-
-    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        logits = {name: member(inputs).logits for name, member in self.members.items()}
-        return Outputs(jnp.stack(list(logits.values())).mean(0), logits)
+    def combine(self, logits):
+        return jnp.stack(list(logits.values())).mean(0)

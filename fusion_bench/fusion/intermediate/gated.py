@@ -1,0 +1,24 @@
+"""One modality gates the other."""
+
+import jax
+
+from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.registry import register
+
+
+@register("gated", family="intermediate", reference="gated: Kiela et al. 2018, arXiv:1802.02892")
+class Gated(FeatureFusion):
+    """One modality gates the other: σ(W_2 h_2 + b_2) ⊙ (W_1 h_1 + b_1), two modalities in alphabetical order.
+
+    So a text gates an image. Two modalities only. Parameters: Σ_m (d_m + 1) · width.
+    """
+
+    def __init__(self, blueprint: Blueprint, *, width: int = 64):
+        super().__init__(blueprint)
+        self.gated, self.gate = blueprint.pair("gated")
+        self.projections = blueprint.projections(self.feature_widths, width, "gated")
+        self.head = blueprint.head(width)
+
+    def join(self, features):
+        gate = jax.nn.sigmoid(self.projections[self.gate](features[self.gate]))
+        return gate * self.projections[self.gated](features[self.gated])

@@ -1,0 +1,15 @@
+"""The most confident modality decides."""
+
+import jax
+import jax.numpy as jnp
+
+from fusion_bench.fusion.late.mean import LateFusion
+from fusion_bench.fusion.registry import register
+
+
+@register("late-max", family="late", reference="max rule: Kittler et al., TPAMI 20(3), 1998")
+class LateMax(LateFusion):
+    """Largest of the modalities' probabilities for each class, trained jointly: logits = max_m log softmax(z_m)."""
+
+    def combine(self, logits):
+        return jax.nn.log_softmax(jnp.stack(list(logits.values()))).max(0)

@@ -1,0 +1,20 @@
+"""A mixture of experts with equal weights, trained jointly."""
+
+import jax
+import jax.numpy as jnp
+
+from fusion_bench.fusion.late.mean import LateFusion
+from fusion_bench.fusion.registry import register
+
+
+@register("late-mixture", family="late", reference="mean of posteriors: Kittler et al., TPAMI 20(3), 1998")
+class LateMixture(LateFusion):
+    """Mean of the modalities' probabilities, trained jointly: logits = log Σ_m softmax(z_m) / M.
+
+    A product of experts under a uniform prior needs no strategy of its own: its logits are those of `late-mean`
+    times M.
+    """
+
+    def combine(self, logits):
+        scores = jax.nn.log_softmax(jnp.stack(list(logits.values())))
+        return jax.nn.logsumexp(scores, axis=0) - jnp.log(len(logits))

@@ -1,0 +1,25 @@
+"""A weight for each modality, learned with the rest."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.late.mean import LateFusion
+from fusion_bench.fusion.registry import register
+
+
+@register("late-weighted", family="late", reference="weighted sum rule: Kittler et al., TPAMI 20(3), 1998")
+class LateWeighted(LateFusion):
+    """Weighted mean of the modalities' logits, trained jointly: logits = Σ_m w_m z_m, w = softmax(a).
+
+    Every a_m starts at zero, so every weight at 1 / M. Parameters of the join: M.
+    """
+
+    def __init__(self, blueprint: Blueprint):
+        super().__init__(blueprint)
+        self.log_weights = nnx.Param(jnp.zeros((len(blueprint.modalities),)))
+
+    def combine(self, logits):
+        weights = jax.nn.softmax(self.log_weights[...])
+        return jnp.einsum("m,mbc->bc", weights, jnp.stack(list(logits.values())))

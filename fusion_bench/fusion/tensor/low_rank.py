@@ -1,0 +1,41 @@
+"""Low-rank multimodal fusion: the tensor product's linear map, factorised, without the product."""
+
+import math
+
+import jax.numpy as jnp
+from flax import nnx
+
+from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.registry import register
+
+
+@register("low-rank", family="tensor", reference="LMF: Liu et al. 2018, arXiv:1806.00064")
+class LowRank(FeatureFusion):
+    """A sum of rank-one terms: Σ_r w_r ∏_m F_m^r [1; h_m] + b, with F_m^r of width × (d_m + 1).
+
+    A linear map of the outer product of all [1; h_m] whose tensor has this rank. Any number of modalities.
+    Parameters: rank · width · Σ_m (d_m + 1) + rank + width. The paper searches ranks from 1 to 16.
+    """
+
+    def __init__(self, blueprint: Blueprint, *, rank: int = 4, width: int = 64):
+        super().__init__(blueprint)
+        self.factors = nnx.Dict(
+            {
+                name: blueprint.weight((rank, d + 1, width), f"low-rank/{name}", fan_in=d + 1)
+                for name, d in self.feature_widths.items()
+            }
+        )
+        self.weights = nnx.Param(jnp.full((rank,), 1 / math.sqrt(rank)))
+        self.bias = nnx.Param(jnp.zeros((width,)))
+        self.head = blueprint.head(width)
+
+    def join(self, features):
+        def factor(name, h):
+            with_one = jnp.concatenate([jnp.ones_like(h[:, :1]), h], axis=-1)
+            return jnp.einsum("bi,rik->brk", with_one, self.factors[name][...].astype(h.dtype))
+
+        product = math.prod(factor(name, h) for name, h in features.items())
+        dtype = product.dtype
+        return jnp.einsum("brk,r->bk", product, self.weights[...].astype(dtype)) + self.bias[...].astype(
+            dtype
+        )

@@ -1,0 +1,25 @@
+"""Low-rank bilinear pooling by a Hadamard product."""
+
+import math
+
+import jax.numpy as jnp
+
+from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.registry import register
+
+
+@register("mlb", family="tensor", reference="MLB: Kim et al. 2016, arXiv:1610.04325")
+class LowRankBilinear(FeatureFusion):
+    """Product of bounded projections: ∏_m tanh(W_m h_m + b_m); the head's first layer is the paper's last map P.
+
+    Two modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width. The paper's width
+    is 1,200.
+    """
+
+    def __init__(self, blueprint: Blueprint, *, width: int = 64):
+        super().__init__(blueprint)
+        self.projections = blueprint.projections(self.feature_widths, width, "mlb")
+        self.head = blueprint.head(width)
+
+    def join(self, features):
+        return math.prod(jnp.tanh(self.projections[name](h)) for name, h in features.items())
