@@ -11,11 +11,11 @@ from flax import nnx
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import PAD, Dataset, Modality, ModalitySpec, Task
-from fusion_bench.models.cnn import StageSpec
+from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS, Widths
 
 BATCH, CLASSES, TOKENS, WORDS = 6, 4, 5, 7
-TINY = Widths((StageSpec(4, 8, 1),), features=6, hidden=8, tokens=8, layers=1, patch=4)
+TINY = Widths((PatchStageSpec(4, 8, 1),), features=6, hidden=8, tokens=8, layers=1, patch=4)
 CONFIG = ModelConfig(encoder="tiny", dtype="float32")
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

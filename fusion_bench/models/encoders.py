@@ -1,8 +1,8 @@
 """The encoders of a modality, by kind and size: the same modules with the same widths in every strategy."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ from jaxtyping import Array, Bool, Inexact
 from fusion_bench.config import EncoderSize, ModelConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import ModalitySpec
-from fusion_bench.models.cnn import CNN, StageSpec
+from fusion_bench.models.cnn import CNN, FeatureMap, Modulation, PatchStageSpec, StageSpec
 from fusion_bench.models.layers import masked_mean
-from fusion_bench.models.resnet9 import ResNet9
+from fusion_bench.models.resnet9 import RESNET9
 from fusion_bench.models.tokens import TokenEmbedding
 from fusion_bench.models.transformer import Transformer
 
@@ -24,12 +24,13 @@ class Widths:
     """What a size stands for.
 
     Attributes:
-      stages: of the CNN; empty where the grid encoder is ResNet-9.
+      stages: of the CNN.
       features: width of word embeddings and of pooled text and vector features.
       hidden: width of the hidden layer of every head.
       tokens: width of the transformers.
       layers: depth of the joint transformer; the text transformer has half of it.
       patch: side of the joint transformer's patches, in pixels.
+      pool: what makes one feature of the CNN's last map.
     """
 
     stages: tuple[StageSpec, ...]
@@ -38,12 +39,13 @@ class Widths:
     tokens: int
     layers: int
     patch: int
+    pool: Literal["mean", "max"] = "mean"
 
 
 WIDTHS: Mapping[EncoderSize, Widths] = {
-    "tiny": Widths((StageSpec(4, 32, 1), StageSpec(2, 64, 1)), 64, 64, 48, 1, 8),
-    "small": Widths((StageSpec(4, 96, 1), StageSpec(2, 192, 1)), 64, 128, 64, 2, 4),
-    "resnet9": Widths((), 128, 256, 192, 6, 4),
+    "tiny": Widths((PatchStageSpec(4, 32, 1), PatchStageSpec(2, 64, 1)), 64, 64, 48, 1, 8),
+    "small": Widths((PatchStageSpec(4, 96, 1), PatchStageSpec(2, 192, 1)), 64, 128, 64, 2, 4),
+    "resnet9": Widths(RESNET9, 128, 256, 192, 6, 4, "max"),
 }
 HEADS = 4
 
@@ -76,19 +78,31 @@ class PooledNorm(nnx.BatchNorm):
 
 
 class GridEncoder(nnx.Module):
-    """A CNN; its tokens are the pixels of the last feature map."""
+    """A CNN; its tokens are the pixels of the last feature map. `overlay` is as in `CNN`."""
 
-    def __init__(self, spec: ModalitySpec, widths: Widths, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        channels = spec.shape[-1]
-        if widths.stages:
-            self.cnn = CNN(channels, widths.stages, dtype=dtype, rngs=rngs)
-        else:
-            self.cnn = ResNet9(channels, dtype=dtype, rngs=rngs)
+    def __init__(
+        self,
+        spec: ModalitySpec,
+        widths: Widths,
+        *,
+        overlay: tuple[int, int] = (0, 0),
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.cnn = CNN(
+            spec.shape[-1], widths.stages, pool=widths.pool, overlay=overlay, dtype=dtype, rngs=rngs
+        )
         self.features = self.token_features = self.cnn.features
         self.norm = PooledNorm(self.features, dtype=dtype, rngs=rngs)
 
-    def __call__(self, batch: ModalityBatch) -> Encoded:
-        features = self.cnn(batch.values)
+    def __call__(
+        self,
+        batch: ModalityBatch,
+        *,
+        overlay: Callable[[FeatureMap], FeatureMap] = lambda x: x,
+        modulations: Sequence[Modulation] = (),
+    ) -> Encoded:
+        features = self.cnn(batch.values, overlay=overlay, modulations=modulations)
         tokens = features.reshape(features.shape[0], -1, features.shape[-1])
         return Encoded(self.norm(self.cnn.pool(features)), tokens)
 

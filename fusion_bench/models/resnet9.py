@@ -1,60 +1,58 @@
 """ResNet-9: the usual CNN of fast CIFAR-10 training on accelerators (after Page, "How to train your ResNet", 2018)."""
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Inexact
 
-from fusion_bench.models.cnn import FeatureMap, NormRelu
-from fusion_bench.models.convolution import Conv3x3
-
-WIDTHS = (64, 128, 256, 512)
+from fusion_bench.models.cnn import ConvNormRelu, FeatureMap, Modulation
 
 
-class ConvNormRelu(nnx.Module):
-    """relu(norm(conv3×3(x)))."""
+@dataclasses.dataclass(frozen=True)
+class ResNetStageSpec:
+    """A 3×3 layer of `width` channels, halved by max pooling or not, then a residual pair of them or none."""
 
-    def __init__(self, in_features: int, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.conv = Conv3x3(in_features, features, dtype=dtype, rngs=rngs)
-        self.activate = NormRelu(features, dtype=dtype, rngs=rngs)
+    width: int
+    halve: bool
+    residual: bool
 
-    def __call__(self, x: FeatureMap) -> FeatureMap:
-        return self.activate(self.conv(x))
+    @property
+    def blocks(self) -> int:
+        """Number of layers of the residual pair."""
+        return 2 if self.residual else 0
 
-
-class ResNet9(nnx.Module):
-    """Four 3×3 layers, three of them halved by max pooling, and two residual pairs; pooled by the maximum."""
-
-    def __init__(self, in_features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        def layer(i: int, o: int) -> ConvNormRelu:
-            return ConvNormRelu(i, o, dtype=dtype, rngs=rngs)
-
-        first, second, third, fourth = WIDTHS
-        self.stem = layer(in_features, first)
-        self.second = layer(first, second)
-        self.residual_second = nnx.List([layer(second, second), layer(second, second)])
-        self.third = layer(second, third)
-        self.fourth = layer(third, fourth)
-        self.residual_fourth = nnx.List([layer(fourth, fourth), layer(fourth, fourth)])
-        self.features = fourth
-
-    def __call__(self, x: FeatureMap) -> FeatureMap:
-        x = _halve(self.second(self.stem(x)))
-        x = x + _chain(self.residual_second, x)
-        x = _halve(self.fourth(_halve(self.third(x))))
-        return x + _chain(self.residual_fourth, x)
-
-    @staticmethod
-    def pool(x: FeatureMap) -> Inexact[Array, "batch feature"]:
-        return x.max((1, 2))
+    def build(self, in_features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "ResNetStage":
+        """Returns the stage."""
+        return ResNetStage(in_features, self, dtype=dtype, rngs=rngs)
 
 
-def _chain(layers: Iterable[ConvNormRelu], x: FeatureMap) -> FeatureMap:
-    for layer in layers:
-        x = layer(x)
-    return x
+RESNET9 = (
+    ResNetStageSpec(64, halve=False, residual=False),
+    ResNetStageSpec(128, halve=True, residual=True),
+    ResNetStageSpec(256, halve=True, residual=False),
+    ResNetStageSpec(512, halve=True, residual=True),
+)
+"""Its stages; the last map is pooled by the maximum."""
 
 
-def _halve(x: FeatureMap) -> FeatureMap:
-    return nnx.max_pool(x, (2, 2), (2, 2), padding="SAME")
+class ResNetStage(nnx.Module):
+    """relu(norm(conv3×3(x))), halved by max pooling or not, then x + layer(layer(x)) or nothing."""
+
+    def __init__(self, in_features: int, spec: ResNetStageSpec, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.layer = ConvNormRelu(in_features, spec.width, dtype=dtype, rngs=rngs)
+        self.halve = spec.halve
+        self.blocks = nnx.List(
+            [ConvNormRelu(spec.width, spec.width, dtype=dtype, rngs=rngs) for _ in range(spec.blocks)]
+        )
+
+    def __call__(self, x: FeatureMap, modulations: Sequence[Modulation | None]) -> FeatureMap:
+        x = self.layer(x)
+        if self.halve:
+            x = nnx.max_pool(x, (2, 2), (2, 2), padding="SAME")
+        if not self.blocks:
+            return x
+        residual = x
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            residual = block(residual, modulation)
+        return x + residual

@@ -14,9 +14,10 @@ from fusion_bench.models.transformer import TransformerBlock
 class Bottleneck(TokenFusion):
     """Modalities exchange through B shared tokens b: [H_m; b_m] ← block_m([H_m; b]), then b ← mean_m b_m.
 
-    Each modality has a transformer of its own; what it knows of another has passed through b. The joint feature is [mean(H_1); …; mean(H_M)]. Any
-    number of modalities. Parameters with width w: Σ_m (d_m + 1) · w + B · w + M · layers · (8 w² + 11 w). The paper's B
-    is 4, in the last 4 of 12 layers, and each modality has a class token; here there is a mean.
+    Each modality has a transformer of its own; what it knows of another has passed through b. The joint feature
+    is [mean(H_1); …; mean(H_M)]. Any number of modalities. Parameters with width w: Σ_m (d_m + 1) · w + B · w +
+    M · layers · (8 w² + 11 w). The paper's B is 4, in the last 4 of 12 layers, and each modality has a class
+    token; here there is a mean.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64, layers: int = 2, bottlenecks: int = 4):

@@ -1,0 +1,108 @@
+"""Late fusion: its formulas, and that only scores meet, so that modalities do not interact where scores are added."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.late.mean import LateFusion
+from fusion_bench.fusion.registry import parse_strategies, strategies
+from tests import oracles
+from tests.tasks import BATCH, CLASSES, CONFIG, build, call, make_inputs, make_task
+
+pytestmark = pytest.mark.usefixtures("tiny_widths")
+
+TWO, THREE = ("image", "text"), ("audio", "image", "text")
+
+
+def make(label, names) -> Any:
+    """Returns a strategy with random variables."""
+    task = make_task(*names)
+    (spec,) = parse_strategies(label, task)
+    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0))))
+
+
+def mean(module, logits):
+    return sum(logits) / len(logits)
+
+
+def weighted(module, logits):
+    weights = oracles.softmax(oracles.array(module.log_weights))
+    return sum(weight * z for weight, z in zip(weights, logits, strict=True))
+
+
+def mixture(module, logits):
+    return np.log(sum(oracles.softmax(z) for z in logits) / len(logits))
+
+
+def maximum(module, logits):
+    out = oracles.log_softmax(logits[0])
+    for z in logits[1:]:
+        out = np.where(oracles.log_softmax(z) > out, oracles.log_softmax(z), out)
+    return out
+
+
+# the formula, and the parameters of the join for M modalities
+CASES = {
+    "late-mean": (mean, lambda m: 0),
+    "late-weighted": (weighted, lambda m: m),
+    "late-mixture": (mixture, lambda m: 0),
+    "late-max": (maximum, lambda m: 0),
+}
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+@pytest.mark.parametrize("label", CASES)
+def test_scores_are_joined_by_the_formula(label, names):
+    module, inputs = make(label, names), make_inputs(make_task(*names))
+    formula, _ = CASES[label]
+    outputs = call(module, inputs)
+    scores = [np.asarray(outputs.by_modality[name], np.float64) for name in names]
+    np.testing.assert_allclose(outputs.logits, formula(module, scores), atol=1e-5)
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+@pytest.mark.parametrize("label", CASES)
+def test_the_members_are_the_unimodal_models_and_the_join_costs_what_it_says(label, names):
+    _, parameters = CASES[label]
+    total = count(make(label, names)) - sum(count(make(f"{name}-only", names)) for name in names)
+    assert total == parameters(len(names))
+
+
+def count(module):
+    from flax import nnx
+
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+
+def test_every_joint_late_fusion_is_tested():
+    joint = {name for name, r in strategies().items() if issubclass(r.make, LateFusion)}
+    assert joint == set(CASES)
+
+
+def interaction(label):
+    """How far class-centred scores are from a sum of an image's and a text's, over all pairs of a batch."""
+    module, inputs = make(label, TWO), make_inputs(make_task(*TWO))
+    rows, columns = (jnp.asarray(i.ravel()) for i in np.indices((BATCH, BATCH)))
+    pairs = {
+        name: jax.tree.map(lambda x, i=i: x[i], inputs[name])
+        for name, i in zip(TWO, (rows, columns), strict=True)
+    }
+    scores = np.asarray(call(module, pairs).logits, np.float64).reshape(BATCH, BATCH, CLASSES)
+    scores -= scores.mean(-1, keepdims=True)
+    for axis in (0, 1):
+        scores = scores - scores.mean(axis, keepdims=True)
+    return np.abs(scores).max()
+
+
+@pytest.mark.parametrize("label", ["late-mean", "late-weighted", "late-posthoc"])
+def test_modalities_do_not_interact_where_log_scores_are_added(label):
+    assert interaction(label) < 1e-5
+
+
+@pytest.mark.parametrize("label", ["late-max", "late-mixture", "tensor", "concat"])
+def test_modalities_interact_elsewhere(label):
+    assert interaction(label) > 1e-3
