@@ -53,6 +53,28 @@ def batch_norm(module, x):
     return x if module.scale is None else x * array(module.scale) + array(module.bias)
 
 
+def cnn(module, x, *, overlay=lambda depth, x: x, modulations=None):
+    """Patch stages; `overlay` makes the input of each stage, and the last map; (scale, shift) modulate the blocks."""
+
+    def norm_relu(activate, x, scale=1.0, shift=0.0):
+        return np.maximum(batch_norm(activate.norm, x) * scale + shift, 0)
+
+    remaining = iter(modulations or [])
+    for depth, stage in enumerate(module.stages):
+        x = norm_relu(stage.activate, linear(stage.stem, patches(overlay(depth, x), stage.patch)))
+        for block in stage.blocks:
+            (height, width), kernel = x.shape[1:3], array(block.conv.kernel)
+            padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            convolved = sum(
+                padded[:, p : p + height, q : q + width] @ kernel[p, q] for p in range(3) for q in range(3)
+            )
+            scale, shift = (
+                part[:, None, None] for part in next(remaining, [np.ones((1, 1)), np.zeros((1, 1))])
+            )
+            x = x + norm_relu(block.activate, convolved, scale, shift)
+    return overlay(len(module.stages), x)
+
+
 def gelu(x):
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 

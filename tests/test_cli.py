@@ -267,7 +267,7 @@ def test_a_strategy_that_cannot_join_the_data_is_recorded_and_the_others_go_on(c
     arguments = run_arguments(tmp_path / "x.npz", tmp_path, strategies="early-channel,concat", seeds=1)
     status, _, _ = call(*arguments)
     assert status == 1
-    reason = "early-channel lays modalities over a grid; these data have none"
+    reason = "a strategy inside a CNN needs a grid; these data have none"
     assert outcomes(tmp_path) == {("early-channel", 0): ("failed", reason), ("concat", 0): ("complete", "")}
 
 

@@ -8,7 +8,7 @@ group normalisation (8 groups) and 47.9 % with layer normalisation over channels
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ class Modulation(NamedTuple):
     shift: Inexact[Array, "batch channel"]
 
 
+@runtime_checkable
 class StageSpec(Protocol):
     """One stage of a CNN: the width of its result, and how it is built."""
 
@@ -125,10 +126,7 @@ class CNN(nnx.Module):
         self.overlaid, channels = overlay
         widths[self.overlaid] += channels
         self.stages = nnx.List(
-            [
-                spec.build(width, dtype=dtype, rngs=rngs)
-                for width, spec in zip(widths, specs, strict=False)
-            ]
+            [spec.build(width, dtype=dtype, rngs=rngs) for width, spec in zip(widths, specs, strict=False)]
         )
         self.block_widths = tuple(spec.width for spec in specs for _ in range(spec.blocks))
         self.blocks = tuple(spec.blocks for spec in specs)

@@ -98,7 +98,33 @@ def interaction(label):
     return np.abs(scores).max()
 
 
-@pytest.mark.parametrize("label", ["late-mean", "late-weighted", "late-posthoc"])
+def test_stacking_is_the_logistic_regression_of_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    module = make("late-stacking", THREE)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, 400)
+    logits = {name: rng.normal(size=(400, CLASSES)) + 2 * np.eye(CLASSES)[labels] for name in THREE}
+    module.fit(logits, labels, np.full(CLASSES, 1 / CLASSES))
+    scores = np.concatenate([oracles.log_softmax(z) for z in logits.values()], axis=1)
+    expected = LogisticRegression(max_iter=1000).fit(scores, labels).decision_function(scores)
+    joined = module.join({name: jnp.float32(z) for name, z in logits.items()})
+    np.testing.assert_allclose(joined, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("present", [[1, 3], [0, 1, 3]], ids=len)
+def test_stacking_never_chooses_a_class_that_validation_lacks(present):
+    module = make("late-stacking", TWO)
+    rng = np.random.default_rng(0)
+    labels = rng.choice(present, 200)
+    logits = {name: rng.normal(size=(200, CLASSES)) + 2 * np.eye(CLASSES)[labels] for name in TWO}
+    module.fit(logits, labels, np.full(CLASSES, 1 / CLASSES))
+    chosen = np.asarray(module.join({name: jnp.float32(z) for name, z in logits.items()})).argmax(1)
+    assert set(chosen) <= set(present)
+    assert (chosen == labels).mean() > 0.8
+
+
+@pytest.mark.parametrize("label", ["late-mean", "late-weighted", "late-posthoc", "late-stacking"])
 def test_modalities_do_not_interact_where_log_scores_are_added(label):
     assert interaction(label) < 1e-5
 

@@ -121,32 +121,6 @@ def test_late_posthoc_fits_each_temperature_and_takes_the_prior():
     assert {module.log_prior[...].dtype, module.temperatures["text"][...].dtype} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize(
-    "names", [("image", "text", "sensor"), ("sensor", "image", "audio", "text")], ids=len
-)
-def test_early_channel_lays_everything_over_the_image(names):
-    module, inputs = make("early-channel:channels=2", names)
-    image = np.asarray(inputs["image"].values, np.float64)
-    layers = [image]
-    for name in sorted(set(names) - {"image"}):
-        values = np.asarray(inputs[name].values)
-        if name == "audio":
-            resized = jax.image.resize(inputs[name].values, (BATCH, 8, 8, 1), "linear")
-            layers.append(np.asarray(resized, np.float64))
-            continue
-        if name == "text":
-            words = oracles.array(module.embeddings[name].embed.embedding)[values]
-            layer = oracles.masked_mean(words, inputs[name].mask)
-        else:
-            layer = oracles.linear(module.embeddings[name].embed, values)
-        layer = 0.1 * oracles.batch_norm(module.embeddings[name].norm, layer)
-        layers.append(np.tile(layer[:, None, None], (1, 8, 8, 1)))
-    joint = np.concatenate(layers, axis=-1)
-    assert joint.shape[-1] == 3 + 2 * len(set(names) & {"text", "sensor"}) + ("audio" in names)
-    features = encoded(module.encoder, inputs["image"]._replace(values=jnp.float32(joint)))
-    np.testing.assert_allclose(module(inputs).logits, oracles.head(module.head, features), atol=1e-5)
-
-
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
 def test_early_token_is_one_transformer_over_all_tokens(names):
     module, inputs = make("early-token", names)

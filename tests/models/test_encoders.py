@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from typing import Any
 
@@ -20,6 +21,7 @@ from fusion_bench.models.encoders import (
     compute_dtype,
     make_encoder,
 )
+from fusion_bench.models.resnet9 import RESNET9
 from tests import oracles
 from tests.tasks import BATCH, SPECS, TINY, TOKENS, WORDS, build, call, jit, make_batch
 
@@ -44,16 +46,7 @@ def test_grid_encoder_pools_its_tokens(shape):
 def test_residual_cnn_matches_its_definition():
     module = build_encoder(GridEncoder, SPECS["image"])
     batch = make_batch(SPECS["image"])
-    stage = module.cnn.stages[0]
-
-    def norm_relu(norm, x):
-        return np.maximum(oracles.batch_norm(norm, x), 0)
-
-    x = oracles.patches(np.asarray(batch.values, np.float64), 4)
-    x = norm_relu(stage.activate.norm, oracles.linear(stage.stem, x))
-    kernel, padded = oracles.array(stage.blocks[0].conv.kernel), np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    convolved = sum(padded[:, p : p + 2, q : q + 2] @ kernel[p, q] for p in range(3) for q in range(3))
-    x = x + norm_relu(stage.blocks[0].activate.norm, convolved)
+    x = oracles.cnn(module.cnn, np.asarray(batch.values, np.float64))
     np.testing.assert_allclose(call(module, batch).tokens, x.reshape(BATCH, -1, 8), atol=1e-5)
 
 
@@ -196,9 +189,10 @@ def test_resnet9_on_a_tiny_grid(shape):
     assert encoded.tokens.shape == (BATCH, math.prod(side), 512)
 
 
-def test_resnet9_pools_the_maximum(monkeypatch):
-    monkeypatch.setattr("fusion_bench.models.resnet9.WIDTHS", (2, 3, 4, 5))
-    encoder = build_encoder(GridEncoder, ModalitySpec("grid", (16, 8, 3)), WIDTHS["resnet9"])
+def test_resnet9_pools_the_maximum():
+    stages = tuple(dataclasses.replace(stage, width=2 + i) for i, stage in enumerate(RESNET9))
+    widths = dataclasses.replace(WIDTHS["resnet9"], stages=stages)
+    encoder = build_encoder(GridEncoder, ModalitySpec("grid", (16, 8, 3)), widths)
     pooled, tokens, _ = call(encoder, make_batch(ModalitySpec("grid", (16, 8, 3))))
     assert np.isfinite(pooled).all()
     assert len(np.unique(pooled)) > 1

@@ -10,6 +10,7 @@ from fusion_bench.data.dataset import ModalitySpec
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.interface import Blueprint, Outputs, Strategy
 from fusion_bench.fusion.registry import register
+from fusion_bench.models.cnn import FeatureMap
 from fusion_bench.models.encoders import GridEncoder, WordEmbedding
 from fusion_bench.models.layers import masked_mean
 
@@ -22,22 +23,16 @@ Such a channel moves every activation of the first layer together, and a loud on
 """
 
 
-@register(
-    "early-channel",
-    family="early",
-    reference="input-level fusion: Barnum et al. 2020, arXiv:2011.07191; text broadcast as in StackGAN, 1612.03242",
-    canonical=True,
-)
-class EarlyChannel(Strategy):
-    """One CNN over the image with each other modality laid over it as channels.
+class ChannelFusion(Strategy):
+    """One CNN over the image; at one depth, each other modality is laid over its feature map as channels.
 
     A text becomes the mean of its word embeddings and a vector a linear map of itself, normalised and quiet, and
-    is repeated at every pixel; a further grid is resized to the image's.
+    is repeated at every pixel; a further grid is resized to the map's size.
     """
 
-    def __init__(self, blueprint: Blueprint, *, channels: int = 16):
+    def __init__(self, blueprint: Blueprint, *, depth: int, channels: int):
         specs = blueprint.task.modalities
-        self.base = _base_grid(specs)
+        self.base = base_grid(blueprint)
         self.others = tuple(name for name in blueprint.modalities if name != self.base)
         self.embeddings = nnx.Dict(
             {
@@ -48,29 +43,46 @@ class EarlyChannel(Strategy):
                 if specs[name].kind != "grid"
             }
         )
-        height, width, depth = specs[self.base].shape
-        depth += sum(
-            specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in self.others
-        )
+        added = sum(specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in self.others)
         self.encoder = GridEncoder(
-            ModalitySpec("grid", (height, width, depth)),
+            specs[self.base],
             blueprint.widths,
+            overlay=(depth, added),
             dtype=blueprint.dtype,
             rngs=blueprint.rngs(f"encoder/{self.base}"),
         )
         self.head = blueprint.head(self.encoder.features)
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        grid = inputs[self.base].values
-        layers = [grid]
-        for name in self.others:
-            if name in self.embeddings:
-                layers.append(lay_over(self.embeddings[name](inputs[name]), grid))
-            else:
-                further = inputs[name].values
-                layers.append(jax.image.resize(further, (*grid.shape[:3], further.shape[-1]), "linear"))
-        joint = jnp.concatenate([layer.astype(grid.dtype) for layer in layers], axis=-1)
-        return Outputs(self.head(self.encoder(ModalityBatch(joint)).pooled))
+        def overlay(grid: FeatureMap) -> FeatureMap:
+            layers = [grid]
+            for name in self.others:
+                if name in self.embeddings:
+                    layers.append(lay_over(self.embeddings[name](inputs[name]), grid))
+                else:
+                    further = inputs[name].values
+                    layers.append(jax.image.resize(further, (*grid.shape[:3], further.shape[-1]), "linear"))
+            return jnp.concatenate([layer.astype(grid.dtype) for layer in layers], axis=-1)
+
+        return Outputs(self.head(self.encoder(inputs[self.base], overlay=overlay).pooled))
+
+
+@register(
+    "early-channel",
+    family="early",
+    reference="input-level fusion: Barnum et al. 2020, arXiv:2011.07191; text broadcast as in StackGAN, 1612.03242",
+    canonical=True,
+)
+class EarlyChannel(ChannelFusion):
+    """One CNN over the image with each other modality laid over it as channels: cnn([x_1, LOUDNESS · norm(e_2), …]).
+
+    e_m is the mean of a text's word embeddings or a linear map of a vector, of so many channels, repeated at every
+    pixel; a further grid is resized to the image's. Parameters beside the encoder of the image: the embeddings, and
+    the first layer's weights of the further channels.
+    """
+
+    def __init__(self, blueprint: Blueprint, *, channels: int = 16):
+        super().__init__(blueprint, depth=0, channels=channels)
 
 
 class OverlaidChannels(nnx.Module):
@@ -98,9 +110,14 @@ def lay_over(
     return jnp.broadcast_to(channels[:, None, None, :], (*grid.shape[:3], channels.shape[-1]))
 
 
-def _base_grid(specs) -> str:
-    """Returns the grid with the most pixels: the one that the others are laid over."""
+def base_grid(blueprint: Blueprint) -> str:
+    """Returns the grid with the most pixels: the one that the others are joined to.
+
+    Raises:
+      UserError: there is no grid.
+    """
+    specs = blueprint.task.modalities
     grids = sorted(name for name, spec in specs.items() if spec.kind == "grid")
     if not grids:
-        raise UserError("early-channel lays modalities over a grid; these data have none")
+        raise UserError("a strategy inside a CNN needs a grid; these data have none")
     return max(grids, key=lambda name: specs[name].shape[0] * specs[name].shape[1])

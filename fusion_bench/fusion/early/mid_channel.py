@@ -1,0 +1,23 @@
+"""Fusion by channels at any depth of one CNN: from the input to next door of `concat`."""
+
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.early.channel import ChannelFusion
+from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.registry import register
+
+
+@register(
+    "mid-channel", family="early", reference="text broadcast over a feature map: StackGAN, arXiv:1612.03242"
+)
+class MidChannel(ChannelFusion):
+    """As `early-channel`, laid over the feature map after stage `depth` of the CNN.
+
+    Depth 0 is `early-channel`; the number of stages lays the channels over the last map, so that pooling puts them
+    beside the image's features, as `concat` does.
+    """
+
+    def __init__(self, blueprint: Blueprint, *, depth: int = 1, channels: int = 16):
+        stages = len(blueprint.widths.stages)
+        if depth > stages:
+            raise UserError(f"mid-channel has depths from 0 to {stages} in this encoder, not {depth}")
+        super().__init__(blueprint, depth=depth, channels=channels)

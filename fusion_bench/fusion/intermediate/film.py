@@ -1,0 +1,46 @@
+"""Feature-wise linear modulation: the text scales and shifts the channels of the image's CNN."""
+
+import itertools
+
+import jax.numpy as jnp
+from flax import nnx
+
+from fusion_bench.data.batches import Inputs
+from fusion_bench.fusion.early.channel import base_grid
+from fusion_bench.fusion.interface import Blueprint, Outputs, Strategy
+from fusion_bench.fusion.registry import register
+from fusion_bench.models.cnn import Modulation
+
+
+@register("film", family="intermediate", reference="FiLM: Perez et al. 2017, arXiv:1709.07871")
+class Film(Strategy):
+    """The other modalities modulate the image's CNN: in every block, relu(γ ⊙ norm(conv(x)) + β).
+
+    [γ - 1; β] is, for each block, a linear map of the other modalities' pooled features, side by side; it starts at
+    zero, so the CNN starts as it is alone. Needs a grid; any number of other modalities. Parameters beside the
+    encoders: (Σ_m d_m + 1) · 2 Σ_block width, over the modalities that modulate.
+    """
+
+    def __init__(self, blueprint: Blueprint):
+        self.base = base_grid(blueprint)
+        self.encoders = nnx.Dict({name: blueprint.encoder(name) for name in blueprint.modalities})
+        self.widths = self.encoders[self.base].cnn.block_widths
+        features = sum(encoder.features for name, encoder in self.encoders.items() if name != self.base)
+        self.modulate = nnx.Linear(
+            features,
+            2 * sum(self.widths),
+            kernel_init=nnx.initializers.zeros_init(),
+            dtype=blueprint.dtype,
+            rngs=blueprint.rngs("film"),
+        )
+        self.head = blueprint.head(self.encoders[self.base].features)
+
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        others = [e(inputs[name]).pooled for name, e in self.encoders.items() if name != self.base]
+        numbers = self.modulate(jnp.concatenate(others, axis=-1))
+        scales, shifts = (
+            jnp.split(half, list(itertools.accumulate(self.widths))[:-1], axis=-1)
+            for half in jnp.split(numbers, 2, axis=-1)
+        )
+        modulations = [Modulation(1 + scale, shift) for scale, shift in zip(scales, shifts, strict=True)]
+        return Outputs(self.head(self.encoders[self.base](inputs[self.base], modulations=modulations).pooled))

@@ -1,0 +1,55 @@
+"""Late fusion after the fact by a second model: a logistic regression over the unimodal models' scores."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from scipy.special import log_softmax
+
+from fusion_bench.fusion.interface import Blueprint, PosthocFusion
+from fusion_bench.fusion.late.posthoc import Fitted
+from fusion_bench.fusion.registry import register
+from fusion_bench.fusion.unimodal.only import Unimodal
+
+
+@register(
+    "late-stacking", family="late", reference="stacked generalization: Wolpert, Neural Networks 5(2), 1992"
+)
+class LateStacking(PosthocFusion):
+    """Logistic regression over log-probabilities: logits = Σ_m log softmax(z_m) A_m + b.
+
+    The members are the unimodal runs of the same seed; A and b are fitted on validation data alone, with the squared
+    penalty ||A||² / 2 of scikit-learn's default. Any number of modalities. M · C² + C numbers are fitted.
+    """
+
+    def __init__(self, blueprint: Blueprint):
+        self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
+        classes = blueprint.task.num_classes
+        # Before the fit: the sum of the log-probabilities.
+        self.weights = nnx.Dict({name: Fitted(jnp.eye(classes)) for name in blueprint.modalities})
+        self.bias = Fitted(jnp.zeros((classes,)))
+
+    def fit(self, logits, labels, prior):
+        from sklearn.linear_model import LogisticRegression
+
+        scores = np.concatenate([log_softmax(z.astype(np.float64), axis=1) for z in logits.values()], axis=1)
+        classes = len(prior)
+        fitted = LogisticRegression(max_iter=1000).fit(scores, labels)
+        # A class that validation data lack gets no weight, and a score that it cannot win with.
+        weights = np.zeros((scores.shape[1], classes))
+        bias = np.full(classes, -1e3)
+        if len(fitted.classes_) == 2:  # one row of weights, for the second of the two
+            half = fitted.coef_[0] / 2
+            weights[:, fitted.classes_], bias[fitted.classes_] = (
+                np.stack([-half, half], 1),
+                fitted.intercept_ / 2 * [-1, 1],
+            )
+        else:
+            weights[:, fitted.classes_], bias[fitted.classes_] = fitted.coef_.T, fitted.intercept_
+        for name, block in zip(logits, np.split(weights, len(logits)), strict=True):
+            self.weights[name].set_value(jnp.asarray(block, jnp.float32))
+        self.bias.set_value(jnp.asarray(bias, jnp.float32))
+
+    def join(self, logits):
+        scores = [jax.nn.log_softmax(z) @ self.weights[name][...] for name, z in logits.items()]
+        return sum(scores) + self.bias[...]

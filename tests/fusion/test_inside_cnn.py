@@ -1,0 +1,101 @@
+"""What joins modalities inside the image's CNN, against NumPy float64."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.registry import parse_strategies
+from tests import oracles
+from tests.oracles import array, linear
+from tests.tasks import BATCH, CONFIG, build, call, make_inputs, make_task
+
+pytestmark = pytest.mark.usefixtures("tiny_widths")
+
+TASKS = [("image", "text"), ("image", "text", "sensor"), ("sensor", "image", "audio", "text")]
+
+
+def make(label, names) -> Any:
+    """Returns a strategy with random variables, and inputs for it."""
+    task = make_task(*names)
+    (spec,) = parse_strategies(label, task)
+    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0)))), make_inputs(task)
+
+
+def laid_over(module, inputs, depth):
+    """The maps with everything else laid over them at this depth, one modality at a time."""
+
+    def overlay(at, x):
+        if at != depth:
+            return x
+        layers = [x]
+        for name in sorted(set(inputs) - {"image"}):
+            values = np.asarray(inputs[name].values)
+            if name == "audio":
+                resized = jax.image.resize(inputs[name].values, (*x.shape[:3], 1), "linear")
+                layers.append(np.asarray(resized, np.float64))
+                continue
+            if name == "text":
+                words = array(module.embeddings[name].embed.embedding)[values]
+                layer = oracles.masked_mean(words, inputs[name].mask)
+            else:
+                layer = linear(module.embeddings[name].embed, values)
+            layer = 0.1 * oracles.batch_norm(module.embeddings[name].norm, layer)
+            layers.append(np.tile(layer[:, None, None], (1, *x.shape[1:3], 1)))
+        return np.concatenate(layers, axis=-1)
+
+    return overlay
+
+
+@pytest.mark.parametrize("names", TASKS, ids=len)
+@pytest.mark.parametrize(
+    ("label", "depth"), [("early-channel:channels=2", 0), ("mid-channel:depth=1:channels=2", 1)]
+)
+def test_channels_are_laid_over_the_map(label, depth, names):
+    module, inputs = make(label, names)
+    image = np.asarray(inputs["image"].values, np.float64)
+    maps = oracles.cnn(module.encoder.cnn, image, overlay=laid_over(module, inputs, depth))
+    added = 2 * len(set(names) & {"text", "sensor"}) + ("audio" in names)
+    assert maps.shape[-1] == (8 if depth == 0 else 8 + added)
+    features = oracles.batch_norm(module.encoder.norm, maps.mean((1, 2)))
+    np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, features), atol=1e-5)
+
+
+def test_there_is_no_depth_below_the_last_stage():
+    with pytest.raises(UserError, match="mid-channel has depths from 0 to 1 in this encoder, not 2"):
+        make("mid-channel:depth=2", TASKS[0])
+
+
+@pytest.mark.parametrize("names", TASKS, ids=len)
+def test_film_scales_and_shifts_every_block_before_its_relu(names):
+    module, inputs = make("film", names)
+    others = [
+        np.asarray(call(module.encoders[name], inputs[name]).pooled, np.float64)
+        for name in sorted(set(names) - {"image"})
+    ]
+    numbers = linear(module.modulate, np.concatenate(others, axis=1))
+    modulations = [(1 + numbers[:, :8], numbers[:, 8:])]  # one block of eight channels
+    image = np.asarray(inputs["image"].values, np.float64)
+    maps = oracles.cnn(module.encoders["image"].cnn, image, modulations=modulations)
+    features = oracles.batch_norm(module.encoders["image"].norm, maps.mean((1, 2)))
+    np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, features), atol=1e-5)
+    assert module.modulate.kernel.size + module.modulate.bias.size == (
+        (sum(h.shape[1] for h in others) + 1) * 2 * 8
+    )
+
+
+def test_film_starts_as_the_image_alone():
+    task = make_task(*TASKS[0])
+    (spec,) = parse_strategies("film", task)
+    module: Any = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
+    module.eval()
+    inputs = make_inputs(task)
+    alone = module.head(module.encoders["image"](inputs["image"]).pooled)
+    np.testing.assert_allclose(module(inputs).logits, alone, atol=1e-6)
+    assert nnx.state(module.modulate)["kernel"][...].shape[1] == 16
+    assert jnp.shape(alone) == (BATCH, 4)
