@@ -37,6 +37,7 @@ from fusion_bench.config import ModelConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality, gather
 from fusion_bench.data.dataset import ModalitySpec, Task
 from fusion_bench.fusion.registry import StrategySpec, strategies
+from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.training.optimizer import make_schedule
 from fusion_bench.training.program import Program, compile_program, epoch_order
@@ -108,7 +109,7 @@ def pytorch_process(connection: Connection, job: PyTorchJob) -> None:
 
 
 def pytorch_network(job: PyTorchJob) -> Any:
-    """Returns fusion_bench.models.encoders.GridEncoder and its head as a PyTorch module, with the job's values."""
+    """Returns fusion_bench.models.encoders.PooledEncoder of a grid, and its head, in PyTorch, with the job's values."""
     import torch  # pyright: ignore[reportMissingImports]
     from torch import nn  # pyright: ignore[reportMissingImports]
 
@@ -124,6 +125,7 @@ def pytorch_network(job: PyTorchJob) -> Any:
     widths = WIDTHS[job.config.encoder]
     layers, channels = [], job.images.shape[-1]
     for stage in widths.stages:
+        assert isinstance(stage, PatchStageSpec)
         stem = nn.Conv2d(channels, stage.width, stage.patch, stride=stage.patch, bias=False)
         layers += [stem, nn.BatchNorm2d(stage.width), nn.ReLU(inplace=True)]
         layers += [Residual(stage.width) for _ in range(stage.blocks)]
@@ -228,7 +230,7 @@ def pytorch_parameters(module: Any) -> Iterator[np.ndarray]:
         array = np.asarray(conv.kernel[...])
         return array.reshape(size, size, -1, array.shape[-1]).transpose(3, 2, 0, 1).copy()
 
-    for stage in module.encoder.cnn.stages:
+    for stage in module.encoder.encoder.cnn.stages:
         yield from [kernel(stage.stem, stage.patch), *scale_and_bias(stage.activate.norm)]
         for block in stage.blocks:
             yield from [kernel(block.conv, 3), *scale_and_bias(block.activate.norm)]

@@ -1,5 +1,7 @@
 """Models in NumPy float64, written from the formulas: what several tests compare with."""
 
+from typing import Any
+
 import numpy as np
 
 
@@ -56,7 +58,7 @@ def batch_norm(module, x):
 def cnn(module, x, *, overlay=lambda depth, x: x, modulations=None):
     """Patch stages; `overlay` makes the input of each stage, and the last map; (scale, shift) modulate the blocks."""
 
-    def norm_relu(activate, x, scale=1.0, shift=0.0):
+    def norm_relu(activate, x, scale: Any = 1.0, shift: Any = 0.0):
         return np.maximum(batch_norm(activate.norm, x) * scale + shift, 0)
 
     remaining = iter(modulations or [])

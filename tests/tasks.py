@@ -11,6 +11,7 @@ from flax import nnx
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import PAD, Dataset, Modality, ModalitySpec, Task
+from fusion_bench.fusion.tensor.compact_bilinear import Drawn
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS, Widths
 
@@ -50,6 +51,8 @@ def build(make, *, training=False, seed=0):
         if isinstance(variable, nnx.Param):
             fan_in = np.prod(variable.shape[:-1]) if len(variable.shape) > 1 else 1
             values = rng.normal(size=variable.shape) / np.sqrt(fan_in)
+        elif isinstance(variable, Drawn):
+            values = rng.normal(size=variable.shape)
         else:  # variances and temperatures are positive
             values = rng.uniform(0.5, 1.5, variable.shape)
         variable.set_value(jnp.asarray(values, variable.dtype))

@@ -5,7 +5,7 @@ import math
 import zlib
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,7 @@ from jaxtyping import Array, Bool, Float, Inexact, Int, Key
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import Inputs
 from fusion_bench.data.dataset import Task
-from fusion_bench.errors import UserError
-from fusion_bench.models.encoders import WIDTHS, Encoder, Widths, compute_dtype, make_encoder
+from fusion_bench.models.encoders import WIDTHS, Encoder, PooledEncoder, Widths, compute_dtype, make_encoder
 from fusion_bench.models.layers import Head
 
 
@@ -63,10 +62,18 @@ class Blueprint:
         """Returns the random streams of the part of this name."""
         return nnx.Rngs(jax.random.fold_in(self.key, zlib.crc32(part.encode())))
 
-    def encoder(self, modality: str) -> Encoder:
-        """Returns the encoder of a modality."""
+    def token_encoder(self, modality: str) -> Encoder:
+        """Returns the encoder of a modality to tokens H_m."""
         spec = self.task.modalities[modality]
         return make_encoder(spec, self.config, dtype=self.dtype, rngs=self.rngs(f"encoder/{modality}"))
+
+    def encoder(self, modality: str) -> PooledEncoder:
+        """Returns the encoder of a modality to one feature h_m, the same with its tokens pooled."""
+        return self.pooled(self.token_encoder(modality))
+
+    def pooled(self, encoder: Encoder) -> PooledEncoder:
+        """Returns an encoder with its tokens pooled and normalised."""
+        return PooledEncoder(encoder, dtype=self.dtype, rngs=nnx.Rngs(0))  # draws nothing
 
     def head(self, in_features: int, name: str = "joint") -> Head:
         """Returns a head over features of this width."""
@@ -112,19 +119,12 @@ class Blueprint:
         values = jax.random.normal(self.rngs(name).params(), shape) / math.sqrt(fan_in)
         return nnx.Param(values)
 
-    def pair(self, strategy: str) -> tuple[str, str]:
-        """Returns the two modalities, for a strategy that is defined for two alone.
-
-        Raises:
-          UserError: there are more or fewer.
-        """
-        if len(self.modalities) != 2:
-            raise UserError(f"{strategy} joins two modalities; these are {', '.join(self.modalities)}")
-        return self.modalities[0], self.modalities[1]
-
 
 class Strategy(nnx.Module):
     """A fusion strategy. Subclasses take a `Blueprint` and their own options, as keyword arguments with defaults."""
+
+    def __init__(self, blueprint: Blueprint, **options: Any):
+        raise NotImplementedError
 
     @abstractmethod
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
@@ -163,7 +163,7 @@ class FeatureFusion(Strategy):
         """Returns the joint feature of the pooled features h_m of all modalities."""
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        features = {name: encoder(inputs[name]).pooled for name, encoder in self.encoders.items()}
+        features = {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
         return Outputs(self.head(self.join(features)))
 
 
@@ -176,12 +176,12 @@ class TokenFusion(Strategy):
     head: Head
 
     def __init__(self, blueprint: Blueprint):
-        self.encoders = nnx.Dict({name: blueprint.encoder(name) for name in blueprint.modalities})
+        self.encoders = nnx.Dict({name: blueprint.token_encoder(name) for name in blueprint.modalities})
 
     @property
     def token_widths(self) -> dict[str, int]:
         """The width of each modality's tokens H_m."""
-        return {name: encoder.token_features for name, encoder in self.encoders.items()}
+        return {name: encoder.features for name, encoder in self.encoders.items()}
 
     @abstractmethod
     def join(
@@ -192,12 +192,10 @@ class TokenFusion(Strategy):
         """Returns the joint feature of the tokens H_m of all modalities; a mask is True where there is a token."""
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        encoded = {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
-        tokens = {name: e.tokens for name, e in encoded.items()}
-        masks = {
-            name: jnp.ones(e.tokens.shape[:2], bool) if e.mask is None else e.mask
-            for name, e in encoded.items()
-        }
+        tokens, masks = {}, {}
+        for name, encoder in self.encoders.items():
+            tokens[name], mask = encoder(inputs[name])
+            masks[name] = jnp.ones(tokens[name].shape[:2], bool) if mask is None else mask
         return Outputs(self.head(self.join(tokens, masks)))
 
 

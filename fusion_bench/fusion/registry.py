@@ -5,8 +5,8 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from fusion_bench.data.dataset import Task
 from fusion_bench.errors import UserError, unknown_name
@@ -14,6 +14,8 @@ from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
 
 Family = Literal["unimodal", "early", "intermediate", "tensor", "late"]
 FAMILIES: tuple[Family, ...] = ("unimodal", "early", "intermediate", "tensor", "late")
+NonNegative = Annotated[int, "0 or more"]
+"""The type of an option that is a whole number and may be 0; an `int` may not."""
 DEFAULT_MODALITIES = ("image", "text")
 
 
@@ -29,15 +31,17 @@ class Registration:
       canonical: whether it is one of the set that is run by default.
       modality: the only one that it reads; None for a fusion strategy.
       baseline: the family of unimodal strategies that it is compared with, by the ending of their names.
+      pairs_only: whether it is defined for two modalities alone.
     """
 
     name: str
     family: Family
     reference: str
-    make: Callable[..., Strategy]
+    make: type[Strategy]
     canonical: bool = False
     modality: str | None = None
     baseline: str = "only"
+    pairs_only: bool = False
 
     @property
     def summary(self) -> str:
@@ -46,7 +50,7 @@ class Registration:
 
     @property
     def is_posthoc(self) -> bool:
-        return isinstance(self.make, type) and issubclass(self.make, PosthocFusion)
+        return issubclass(self.make, PosthocFusion)
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
@@ -55,8 +59,18 @@ class Registration:
         parameters = inspect.signature(self.make.__init__).parameters.values()
         return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "modality"}
 
+    def joins(self, modalities: Collection[str]) -> bool:
+        """Returns whether it is defined for so many modalities."""
+        return len(modalities) == 2 or not self.pairs_only
+
     def build(self, blueprint: Blueprint, options: Mapping[str, Any]) -> Strategy:
-        """Returns the strategy's module for the blueprint's task."""
+        """Returns the strategy's module for the blueprint's task.
+
+        Raises:
+          UserError: it cannot join these modalities.
+        """
+        if not self.joins(blueprint.modalities):
+            raise UserError(f"{self.name} joins two modalities; these are {', '.join(blueprint.modalities)}")
         if self.modality is not None:
             return self.make(blueprint, modality=self.modality, **options)
         return self.make(blueprint, **options)
@@ -66,7 +80,13 @@ _REGISTRY: dict[str, Registration] = {}
 
 
 def register(
-    name: str, *, family: Family, reference: str, canonical: bool = False, baseline: str = "only"
+    name: str,
+    *,
+    family: Family,
+    reference: str,
+    canonical: bool = False,
+    baseline: str = "only",
+    pairs_only: bool = False,
 ) -> Callable[[type], type]:
     """Decorates the class of a strategy.
 
@@ -77,6 +97,7 @@ def register(
       reference: the paper it comes from.
       canonical: whether the default run includes it.
       baseline: "only", or "token-only" where the fair unimodal baseline is the joint transformer on one modality.
+      pairs_only: whether it is defined for two modalities alone.
 
     Raises:
       ValueError: the name is taken.
@@ -86,7 +107,9 @@ def register(
         taken = _REGISTRY.get(name)
         if taken is not None and taken.make is not cls:
             raise ValueError(f"strategy {name!r} is registered twice: {taken.make} and {cls}")
-        _REGISTRY[name] = Registration(name, family, reference, cls, canonical, baseline=baseline)
+        _REGISTRY[name] = Registration(
+            name, family, reference, cls, canonical, baseline=baseline, pairs_only=pairs_only
+        )
         return cls
 
     return decorate
@@ -158,7 +181,11 @@ def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
                 raise UserError(
                     f"{name} stands for several strategies and takes no option, got {settings[0]!r}"
                 )
-            group = [StrategySpec(r) for r in known.values() if r.canonical or name == "all"]
+            group = [
+                StrategySpec(r)
+                for r in known.values()
+                if (r.canonical or name == "all") and r.joins(task.modalities)
+            ]
         elif name in known:
             group = [StrategySpec(known[name], _parse_options(known[name], settings))]
         else:
@@ -186,7 +213,8 @@ def _parse_option(registration: Registration, setting: str) -> tuple[str, Any]:
         raise UserError(f"strategy {registration.name!r} has no options, got {setting!r}")
     if name not in options:
         raise unknown_name(f"option of {registration.name}", name, options)
-    what, parse = _PARSERS[type(options[name].default)]
+    option = options[name]
+    what, parse = _PARSERS[NonNegative if option.annotation is NonNegative else type(option.default)]
     try:
         return name, parse(value)
     except (KeyError, ValueError):
@@ -203,7 +231,15 @@ def _size(value: str) -> int:
     return size
 
 
-_PARSERS: Mapping[type, tuple[str, Callable[[str], Any]]] = {
+def _non_negative(value: str) -> int:
+    number = int(value)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+_PARSERS: Mapping[Any, tuple[str, Callable[[str], Any]]] = {
+    NonNegative: ("a whole number, 0 or more", _non_negative),
     int: ("a whole number above 0", _size),
     float: ("a number", float),
     str: ("a word", str),

@@ -8,7 +8,7 @@ group normalisation (8 groups) and 47.9 % with layer normalisation over channels
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +106,7 @@ class PatchStage(nnx.Module):
 
 
 class CNN(nnx.Module):
-    """Stages in a row, pooled by the mean or the maximum of the last map.
+    """Stages in a row.
 
     Further channels can be laid over the input of one stage: `overlay` is its number, counted from 0, and theirs;
     the number of stages itself stands for the last map.
@@ -117,7 +117,6 @@ class CNN(nnx.Module):
         in_features: int,
         specs: Sequence[StageSpec],
         *,
-        pool: Literal["mean", "max"] = "mean",
         overlay: tuple[int, int] = (0, 0),
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -131,7 +130,6 @@ class CNN(nnx.Module):
         self.block_widths = tuple(spec.width for spec in specs for _ in range(spec.blocks))
         self.blocks = tuple(spec.blocks for spec in specs)
         self.features = widths[-1]
-        self.pooling = pool
 
     def __call__(
         self,
@@ -152,7 +150,3 @@ class CNN(nnx.Module):
             x = overlay(x) if depth == self.overlaid else x
             x = stage(x, list(itertools.islice(remaining, blocks)))
         return overlay(x) if self.overlaid == len(self.stages) else x
-
-    def pool(self, x: FeatureMap) -> Inexact[Array, "batch feature"]:
-        """Returns one feature vector for each map."""
-        return x.mean((1, 2)) if self.pooling == "mean" else x.max((1, 2))

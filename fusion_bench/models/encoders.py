@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,22 +59,10 @@ SUMMARIES: Mapping[str, str] = {
 
 
 class Encoded(NamedTuple):
-    """Features of one modality: pooled [batch, feature], and token by token with a mask where some are padding."""
+    """Tokens of one modality, [batch, token, feature], with a mask where some of them are padding."""
 
-    pooled: Inexact[Array, "batch feature"]
-    tokens: Inexact[Array, "batch token width"]
+    tokens: Inexact[Array, "batch token feature"]
     mask: Bool[Array, "batch token"] | None = None
-
-
-class PooledNorm(nnx.BatchNorm):
-    """Batch normalisation of a pooled feature.
-
-    Every modality's feature so has mean 0 and deviation 1. Without it, what rectified features have in common
-    outweighs what tells examples apart, and most of all in a product of two of them.
-    """
-
-    def __init__(self, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        super().__init__(features, momentum=0.9, dtype=dtype, rngs=rngs)
 
 
 class GridEncoder(nnx.Module):
@@ -89,11 +77,9 @@ class GridEncoder(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        self.cnn = CNN(
-            spec.shape[-1], widths.stages, pool=widths.pool, overlay=overlay, dtype=dtype, rngs=rngs
-        )
-        self.features = self.token_features = self.cnn.features
-        self.norm = PooledNorm(self.features, dtype=dtype, rngs=rngs)
+        self.cnn = CNN(spec.shape[-1], widths.stages, overlay=overlay, dtype=dtype, rngs=rngs)
+        self.features = self.cnn.features
+        self.pool = widths.pool
 
     def __call__(
         self,
@@ -103,55 +89,72 @@ class GridEncoder(nnx.Module):
         modulations: Sequence[Modulation] = (),
     ) -> Encoded:
         features = self.cnn(batch.values, overlay=overlay, modulations=modulations)
-        tokens = features.reshape(features.shape[0], -1, features.shape[-1])
-        return Encoded(self.norm(self.cnn.pool(features)), tokens)
+        return Encoded(features.reshape(features.shape[0], -1, features.shape[-1]))
 
 
 class PooledTextEncoder(nnx.Module):
-    """Mean over the words of relu(W e + b), then `PooledNorm`; the tokens are what the mean is taken of."""
+    """relu(W e + b) for each word of embedding e."""
+
+    pool = "mean"
 
     def __init__(self, spec: ModalitySpec, widths: Widths, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.embed = WordEmbedding(spec, widths.features, dtype=dtype, rngs=rngs)
         self.project = nnx.Linear(widths.features, widths.features, dtype=dtype, rngs=rngs)
-        self.features = self.token_features = widths.features
-        self.norm = PooledNorm(self.features, dtype=dtype, rngs=rngs)
+        self.features = widths.features
 
     def __call__(self, batch: ModalityBatch) -> Encoded:
-        words = jax.nn.relu(self.project(self.embed(batch.values)))
-        return Encoded(self.norm(masked_mean(words, batch.mask)), words, batch.mask)
+        return Encoded(jax.nn.relu(self.project(self.embed(batch.values))), batch.mask)
 
 
 class TransformerTextEncoder(nnx.Module):
-    """A transformer over the words; the pooled feature is the mean of its tokens."""
+    """A transformer over the words."""
+
+    pool = "mean"
 
     def __init__(self, spec: ModalitySpec, widths: Widths, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.embed = TokenEmbedding(spec, widths.tokens, patch=widths.patch, dtype=dtype, rngs=rngs)
         layers = max(1, widths.layers // 2)
         self.transformer = Transformer(widths.tokens, HEADS, layers, dtype=dtype, rngs=rngs)
-        self.features = self.token_features = widths.tokens
-        self.norm = PooledNorm(self.features, dtype=dtype, rngs=rngs)
+        self.features = widths.tokens
 
     def __call__(self, batch: ModalityBatch) -> Encoded:
         words, mask = self.embed(batch)
-        words = self.transformer(words, mask)
-        return Encoded(self.norm(masked_mean(words, mask)), words, mask)
+        return Encoded(self.transformer(words, mask), mask)
 
 
 class VectorEncoder(nnx.Module):
     """Two hidden layers with ReLU; one token."""
 
+    pool = "mean"
+
     def __init__(self, spec: ModalitySpec, widths: Widths, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.first = nnx.Linear(spec.shape[0], widths.features, dtype=dtype, rngs=rngs)
         self.second = nnx.Linear(widths.features, widths.features, dtype=dtype, rngs=rngs)
-        self.features = self.token_features = widths.features
-        self.norm = PooledNorm(self.features, dtype=dtype, rngs=rngs)
+        self.features = widths.features
 
     def __call__(self, batch: ModalityBatch) -> Encoded:
-        features = jax.nn.relu(self.second(jax.nn.relu(self.first(batch.values))))
-        return Encoded(self.norm(features), features[:, None])
+        return Encoded(jax.nn.relu(self.second(jax.nn.relu(self.first(batch.values))))[:, None])
 
 
 Encoder = GridEncoder | PooledTextEncoder | TransformerTextEncoder | VectorEncoder
+
+
+class PooledEncoder(nnx.Module):
+    """One feature h_m for an example: the mean or the maximum of an encoder's tokens, normalised over the batch.
+
+    Every modality's feature so has mean 0 and deviation 1. Without it, what rectified features have in common
+    outweighs what tells examples apart, and most of all in a product of two of them.
+    """
+
+    def __init__(self, encoder: Encoder, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.encoder = encoder
+        self.features = encoder.features
+        self.norm = nnx.BatchNorm(self.features, momentum=0.9, dtype=dtype, rngs=rngs)
+
+    def __call__(self, batch: ModalityBatch, **options: Any) -> Inexact[Array, "batch feature"]:
+        """Returns h_m; the options are the encoder's."""
+        tokens, mask = self.encoder(batch, **options)
+        return self.norm(tokens.max(1) if self.encoder.pool == "max" else masked_mean(tokens, mask))
 
 
 class WordEmbedding(nnx.Embed):

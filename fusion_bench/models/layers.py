@@ -1,6 +1,9 @@
 """What encoders and fusion operators are built of, beyond Flax's own layers."""
 
+import functools
 import math
+import operator
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +33,11 @@ def masked_mean(
         return tokens.mean(1)
     weights = mask.astype(tokens.dtype)[:, :, None]
     return (tokens * weights).sum(1) / jnp.maximum(weights.sum(1), 1)
+
+
+def product(factors: Iterable[Inexact[Array, "..."]]) -> Inexact[Array, "..."]:
+    """Element-wise product of arrays of one shape."""
+    return functools.reduce(operator.mul, factors)
 
 
 def space_to_depth(

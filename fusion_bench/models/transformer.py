@@ -40,8 +40,10 @@ class CrossBlock(nnx.Module):
         source: Inexact[Array, "batch other feature"],
         source_mask: Bool[Array, "batch other"],
     ) -> Tokens:
-        source = self.norm_source(source)
-        x = x + self.attention(self.norm_attention(x), source, mask=source_mask[:, None, None, :])
+        read = self.attention(
+            self.norm_attention(x), self.norm_source(source), mask=source_mask[:, None, None, :]
+        )
+        x = x + read * source_mask.any(1)[:, None, None]  # from nothing, nothing is read
         return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
 
 

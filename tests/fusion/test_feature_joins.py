@@ -225,11 +225,12 @@ def test_join_is_the_formula_and_costs_what_it_says(label, names):
     assert module.head.hidden.in_features == expected.shape[1]
 
 
-def redraw_sketches(module, seed=0):
+def redraw_sketches(module: Any, seed=0):
     from fusion_bench.fusion.tensor.compact_bilinear import draw_sketch
 
     for i, sketch in enumerate(module.sketches.values()):
-        sketch.set_value(draw_sketch(*sketch.shape, jax.random.fold_in(jax.random.key(seed), i)))
+        features, width = sketch.shape
+        sketch.set_value(draw_sketch(features, width, jax.random.fold_in(jax.random.key(seed), i)))
 
 
 @pytest.mark.parametrize("label", FOR_TWO)

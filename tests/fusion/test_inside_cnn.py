@@ -59,7 +59,7 @@ def laid_over(module, inputs, depth):
 def test_channels_are_laid_over_the_map(label, depth, names):
     module, inputs = make(label, names)
     image = np.asarray(inputs["image"].values, np.float64)
-    maps = oracles.cnn(module.encoder.cnn, image, overlay=laid_over(module, inputs, depth))
+    maps = oracles.cnn(module.encoder.encoder.cnn, image, overlay=laid_over(module, inputs, depth))
     added = 2 * len(set(names) & {"text", "sensor"}) + ("audio" in names)
     assert maps.shape[-1] == (8 if depth == 0 else 8 + added)
     features = oracles.batch_norm(module.encoder.norm, maps.mean((1, 2)))
@@ -75,13 +75,13 @@ def test_there_is_no_depth_below_the_last_stage():
 def test_film_scales_and_shifts_every_block_before_its_relu(names):
     module, inputs = make("film", names)
     others = [
-        np.asarray(call(module.encoders[name], inputs[name]).pooled, np.float64)
+        np.asarray(call(module.encoders[name], inputs[name]), np.float64)
         for name in sorted(set(names) - {"image"})
     ]
     numbers = linear(module.modulate, np.concatenate(others, axis=1))
     modulations = [(1 + numbers[:, :8], numbers[:, 8:])]  # one block of eight channels
     image = np.asarray(inputs["image"].values, np.float64)
-    maps = oracles.cnn(module.encoders["image"].cnn, image, modulations=modulations)
+    maps = oracles.cnn(module.encoders["image"].encoder.cnn, image, modulations=modulations)
     features = oracles.batch_norm(module.encoders["image"].norm, maps.mean((1, 2)))
     np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, features), atol=1e-5)
     assert module.modulate.kernel.size + module.modulate.bias.size == (
@@ -95,7 +95,7 @@ def test_film_starts_as_the_image_alone():
     module: Any = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
     module.eval()
     inputs = make_inputs(task)
-    alone = module.head(module.encoders["image"](inputs["image"]).pooled)
+    alone = module.head(module.encoders["image"](inputs["image"]))
     np.testing.assert_allclose(module(inputs).logits, alone, atol=1e-6)
     assert nnx.state(module.modulate)["kernel"][...].shape[1] == 16
     assert jnp.shape(alone) == (BATCH, 4)

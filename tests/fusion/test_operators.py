@@ -30,7 +30,7 @@ def make(label, names) -> Any:
 
 
 def encoded(encoder, batch):
-    return np.asarray(call(encoder, batch).pooled, np.float64)
+    return np.asarray(call(encoder, batch), np.float64)
 
 
 def count(module):

@@ -32,7 +32,7 @@ CASES = [
     pytest.param((names, name), id=f"{name}-of-{len(names)}")
     for names in (TWO, THREE)
     for name, registration in strategies(names).items()
-    if names is TWO or registration.modality in (None, "audio")
+    if registration.joins(names) and (names is TWO or registration.modality in (None, "audio"))
 ]
 """Every strategy on two modalities; on three, those that are not the same module again."""
 
@@ -133,10 +133,12 @@ def test_rows_are_independent_in_evaluation(case):
 
 
 def test_reads_every_modality_and_an_only_strategy_just_one(case):
-    other = make_inputs_like(case, seed=7)
     for name in case.inputs:
-        logits = case.predict(*case.variables, {**case.inputs, name: other[name]})
-        change = np.abs(np.asarray(logits) - case.logits).max()
+        change = 0.0
+        for seed in (7, 8, 9):  # the maximum of scores may leave a modality out for a batch
+            other = make_inputs_like(case, seed)[name]
+            logits = case.predict(*case.variables, {**case.inputs, name: other})
+            change = max(change, np.abs(np.asarray(logits) - case.logits).max())
         assert change > 1e-4 if name in case.reads else change == 0, name
 
 
@@ -190,7 +192,8 @@ def test_bfloat16_computes_in_it_and_keeps_float32(which):
     inputs = make_inputs(make_task(*names))
     jaxpr, outputs = jax.make_jaxpr(lambda inputs: build()(inputs), return_shape=True)(inputs)
     assert outputs.logits.dtype == jnp.float32
-    if "audio" not in inputs or name != "early-channel":  # resizes a grid with products in the data's float32
+    resizes = "audio" in inputs and name in ("early-channel", "mid-channel")  # in the data's own float32
+    if not resizes and name != "late-stacking":  # which weighs class scores, always float32
         assert set(product_dtypes(jaxpr.jaxpr)) == {jnp.dtype("bfloat16")}
 
 
@@ -205,11 +208,13 @@ def product_dtypes(jaxpr):
                 yield from product_dtypes(inner)
 
 
-@pytest.mark.parametrize("name", [name for name, r in strategies(TWO).items() if r.modality is None])
+@pytest.mark.parametrize(
+    "name", [name for name, r in strategies(TWO).items() if r.modality is None and r.joins(THREE)]
+)
 def test_a_vector_can_be_a_modality(name):
     names = ("image", "text", "sensor")
     inputs = make_inputs(make_task(*names))
     alike = jax.tree.map(lambda array: jnp.broadcast_to(array[-1], array.shape), inputs)
     logits = call(build(make(names, name)), {**alike, "sensor": inputs["sensor"]}).logits
     assert logits.shape == (BATCH, CLASSES)
-    assert np.abs(logits[1:] - logits[0]).max(1).min() > 1e-4
+    assert np.abs(logits[1:] - logits[0]).max(1).min() > 1e-5

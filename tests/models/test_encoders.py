@@ -15,6 +15,7 @@ from fusion_bench.models.encoders import (
     SUMMARIES,
     WIDTHS,
     GridEncoder,
+    PooledEncoder,
     PooledTextEncoder,
     TransformerTextEncoder,
     VectorEncoder,
@@ -32,15 +33,40 @@ def build_encoder(make, spec, widths=TINY) -> Any:
     return build(lambda: make(spec, widths, dtype=FLOAT32, rngs=nnx.Rngs(0)))
 
 
+def build_pooled(make, spec, widths=TINY, **how) -> Any:
+    def pooled():
+        return PooledEncoder(
+            make(spec, widths, dtype=FLOAT32, rngs=nnx.Rngs(0)), dtype=FLOAT32, rngs=nnx.Rngs(0)
+        )
+
+    return build(pooled, **how)
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 3), (9, 7, 1), (5, 12, 2), (3, 2, 1)], ids=str)
-def test_grid_encoder_pools_its_tokens(shape):
+def test_a_grid_has_a_token_for_each_pixel_of_its_last_map(shape):
     spec = ModalitySpec("grid", shape)
-    module = build_encoder(GridEncoder, spec)
-    pooled, tokens, mask = call(module, make_batch(spec))
-    assert pooled.shape == (BATCH, 8)
+    tokens, mask = call(build_encoder(GridEncoder, spec), make_batch(spec))
     assert tokens.shape == (BATCH, math.ceil(shape[0] / 4) * math.ceil(shape[1] / 4), 8)
     assert mask is None
-    np.testing.assert_allclose(pooled, oracles.batch_norm(module.norm, np.asarray(tokens).mean(1)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (GridEncoder, "image"),
+        (PooledTextEncoder, "text"),
+        (TransformerTextEncoder, "text"),
+        (VectorEncoder, "sensor"),
+    ],
+)
+def test_a_pooled_feature_is_the_normalised_mean_of_the_tokens(make, name):
+    module, batch = build_pooled(make, SPECS[name]), make_batch(SPECS[name])
+    tokens, mask = call(module.encoder, batch)
+    mask = np.ones(tokens.shape[:2], bool) if mask is None else mask
+    expected = oracles.batch_norm(module.norm, oracles.masked_mean(np.asarray(tokens), mask))
+    pooled = call(module, batch)
+    assert pooled.shape == (BATCH, module.features)
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)
 
 
 def test_residual_cnn_matches_its_definition():
@@ -69,25 +95,21 @@ def test_batch_statistics_are_of_the_batch_in_training_and_running_in_evaluation
 
 def test_pooled_text_encoder_matches_its_definition():
     module, batch = build_encoder(PooledTextEncoder, SPECS["text"]), make_batch(SPECS["text"])
-    pooled, tokens, mask = call(module, batch)
+    tokens, mask = call(module, batch)
     words = oracles.array(module.embed.embedding)[np.asarray(batch.values)]
     words = np.maximum(oracles.linear(module.project, words), 0)
-    expected = oracles.batch_norm(module.norm, oracles.masked_mean(words, batch.mask))
-    np.testing.assert_allclose(pooled, expected, atol=1e-5)
     np.testing.assert_allclose(tokens, words, atol=1e-5)
     np.testing.assert_array_equal(mask, batch.mask)
 
 
 def test_transformer_text_encoder_matches_its_definition():
     module, batch = build_encoder(TransformerTextEncoder, SPECS["text"]), make_batch(SPECS["text"])
-    pooled, tokens, mask = call(module, batch)
+    tokens, mask = call(module, batch)
     embedding, positions = oracles.array(module.embed.embed.embedding), oracles.array(module.embed.position)
     expected = oracles.transformer(
         module.transformer, embedding[np.asarray(batch.values)] + positions, batch.mask
     )
     np.testing.assert_allclose(tokens, expected, atol=1e-4)
-    expected = oracles.batch_norm(module.norm, oracles.masked_mean(expected, batch.mask))
-    np.testing.assert_allclose(pooled, expected, atol=1e-4)
     np.testing.assert_array_equal(mask, batch.mask)
 
 
@@ -95,8 +117,7 @@ def test_vector_encoder_matches_its_definition():
     module, batch = build_encoder(VectorEncoder, SPECS["sensor"]), make_batch(SPECS["sensor"])
     hidden = np.maximum(oracles.linear(module.first, np.asarray(batch.values)), 0)
     expected = np.maximum(oracles.linear(module.second, hidden), 0)
-    pooled, tokens, mask = call(module, batch)
-    np.testing.assert_allclose(pooled, oracles.batch_norm(module.norm, expected), atol=1e-5)
+    tokens, mask = call(module, batch)
     np.testing.assert_allclose(tokens[:, 0], expected, atol=1e-5)
     assert tokens.shape == (BATCH, 1, TINY.features)
     assert mask is None
@@ -112,10 +133,10 @@ def test_vector_encoder_matches_its_definition():
     ],
 )
 def test_pooled_features_are_normalised_over_the_batch_in_training(make, name):
-    module = build(lambda: make(SPECS[name], TINY, dtype=FLOAT32, rngs=nnx.Rngs(0)), training=True)
+    module = build_pooled(make, SPECS[name], training=True)
     module.norm.scale.set_value(jnp.ones_like(module.norm.scale[...]))
     module.norm.bias.set_value(jnp.zeros_like(module.norm.bias[...]))
-    pooled = np.asarray(call(module, make_batch(SPECS[name], batch=64)).pooled)
+    pooled = np.asarray(call(module, make_batch(SPECS[name], batch=64)))
     np.testing.assert_allclose(pooled.mean(0), 0, atol=1e-5)
     deviations = pooled.std(0)  # less than 1 where few examples excite a rectified unit
     assert (deviations < 1 + 1e-3).all()
@@ -124,14 +145,14 @@ def test_pooled_features_are_normalised_over_the_batch_in_training(make, name):
 
 @pytest.mark.parametrize("make", [PooledTextEncoder, TransformerTextEncoder])
 def test_what_is_masked_changes_nothing(make):
-    module = build_encoder(make, SPECS["text"])
+    module = build_pooled(make, SPECS["text"])
     rng = np.random.default_rng(0)
     short = jnp.asarray(rng.integers(1, WORDS, (BATCH, 2)), jnp.int32)
-    expected = call(module, ModalityBatch(short, jnp.ones((BATCH, 2), bool))).pooled
+    expected = call(module, ModalityBatch(short, jnp.ones((BATCH, 2), bool)))
     mask = jnp.broadcast_to(jnp.arange(TOKENS) < 2, (BATCH, TOKENS))
     for padding in (np.zeros((BATCH, TOKENS - 2)), rng.integers(0, WORDS, (BATCH, TOKENS - 2))):
         longer = jnp.concatenate([short, jnp.asarray(padding, jnp.int32)], axis=1)
-        np.testing.assert_allclose(call(module, ModalityBatch(longer, mask)).pooled, expected, atol=1e-6)
+        np.testing.assert_allclose(call(module, ModalityBatch(longer, mask)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", WIDTHS)
@@ -146,8 +167,7 @@ def test_every_size_encodes_every_kind(size, text_encoder, name):
     def encode(batch):
         encoder = make_encoder(spec, config, dtype=FLOAT32, rngs=nnx.Rngs(0))
         encoded = encoder(batch)
-        assert encoded.pooled.shape == (BATCH, encoder.features)
-        assert encoded.tokens.shape[-1] == encoder.token_features
+        assert encoded.tokens.shape[-1] == encoder.features
         return encoded
 
     encoded = jax.eval_shape(encode, make_batch(spec))
@@ -185,15 +205,16 @@ def test_resnet9_on_a_tiny_grid(shape):
 
     encoded = jax.eval_shape(encode, make_batch(spec))
     side = [math.ceil(length / 8) for length in shape[:2]]
-    assert encoded.pooled.shape == (BATCH, 512)
     assert encoded.tokens.shape == (BATCH, math.prod(side), 512)
 
 
 def test_resnet9_pools_the_maximum():
     stages = tuple(dataclasses.replace(stage, width=2 + i) for i, stage in enumerate(RESNET9))
     widths = dataclasses.replace(WIDTHS["resnet9"], stages=stages)
-    encoder = build_encoder(GridEncoder, ModalitySpec("grid", (16, 8, 3)), widths)
-    pooled, tokens, _ = call(encoder, make_batch(ModalitySpec("grid", (16, 8, 3))))
+    spec = ModalitySpec("grid", (16, 8, 3))
+    encoder = build_pooled(GridEncoder, spec, widths)
+    tokens, _ = call(encoder.encoder, make_batch(spec))
+    pooled = call(encoder, make_batch(spec))
     assert np.isfinite(pooled).all()
     assert len(np.unique(pooled)) > 1
     np.testing.assert_allclose(pooled, oracles.batch_norm(encoder.norm, np.asarray(tokens).max(1)), atol=1e-5)

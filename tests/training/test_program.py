@@ -40,13 +40,14 @@ class Counted:
 
     def __post_init__(self):
         (spec,) = parse_strategies(self.label, DATASET.task)
-        make = spec.registration.make
+        counter = self
 
-        def counting(blueprint, **options):
-            self.builds += 1
-            return make(blueprint, **options)
+        class Counting(spec.registration.make):
+            def __init__(self, blueprint, **options):
+                counter.builds += 1
+                super().__init__(blueprint, **options)
 
-        registration = dataclasses.replace(spec.registration, make=counting)
+        registration = dataclasses.replace(spec.registration, make=Counting)
         self.program = compile_strategy(StrategySpec(registration, spec.options))
         self.data = to_device(DATASET)
 

@@ -44,13 +44,14 @@ class ChannelFusion(Strategy):
             }
         )
         added = sum(specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in self.others)
-        self.encoder = GridEncoder(
+        cnn = GridEncoder(
             specs[self.base],
             blueprint.widths,
             overlay=(depth, added),
             dtype=blueprint.dtype,
             rngs=blueprint.rngs(f"encoder/{self.base}"),
         )
+        self.encoder = blueprint.pooled(cnn)
         self.head = blueprint.head(self.encoder.features)
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
@@ -64,7 +65,7 @@ class ChannelFusion(Strategy):
                     layers.append(jax.image.resize(further, (*grid.shape[:3], further.shape[-1]), "linear"))
             return jnp.concatenate([layer.astype(grid.dtype) for layer in layers], axis=-1)
 
-        return Outputs(self.head(self.encoder(inputs[self.base], overlay=overlay).pooled))
+        return Outputs(self.head(self.encoder(inputs[self.base], overlay=overlay)))
 
 
 @register(

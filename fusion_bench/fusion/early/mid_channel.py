@@ -3,7 +3,7 @@
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.early.channel import ChannelFusion
 from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import register
+from fusion_bench.fusion.registry import NonNegative, register
 
 
 @register(
@@ -16,7 +16,7 @@ class MidChannel(ChannelFusion):
     beside the image's features, as `concat` does.
     """
 
-    def __init__(self, blueprint: Blueprint, *, depth: int = 1, channels: int = 16):
+    def __init__(self, blueprint: Blueprint, *, depth: NonNegative = 1, channels: int = 16):
         stages = len(blueprint.widths.stages)
         if depth > stages:
             raise UserError(f"mid-channel has depths from 0 to {stages} in this encoder, not {depth}")

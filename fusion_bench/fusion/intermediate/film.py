@@ -10,6 +10,7 @@ from fusion_bench.fusion.early.channel import base_grid
 from fusion_bench.fusion.interface import Blueprint, Outputs, Strategy
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.cnn import Modulation
+from fusion_bench.models.encoders import GridEncoder
 
 
 @register("film", family="intermediate", reference="FiLM: Perez et al. 2017, arXiv:1709.07871")
@@ -24,7 +25,9 @@ class Film(Strategy):
     def __init__(self, blueprint: Blueprint):
         self.base = base_grid(blueprint)
         self.encoders = nnx.Dict({name: blueprint.encoder(name) for name in blueprint.modalities})
-        self.widths = self.encoders[self.base].cnn.block_widths
+        cnn = self.encoders[self.base].encoder
+        assert isinstance(cnn, GridEncoder)
+        self.widths = cnn.cnn.block_widths
         features = sum(encoder.features for name, encoder in self.encoders.items() if name != self.base)
         self.modulate = nnx.Linear(
             features,
@@ -36,11 +39,11 @@ class Film(Strategy):
         self.head = blueprint.head(self.encoders[self.base].features)
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        others = [e(inputs[name]).pooled for name, e in self.encoders.items() if name != self.base]
+        others = [e(inputs[name]) for name, e in self.encoders.items() if name != self.base]
         numbers = self.modulate(jnp.concatenate(others, axis=-1))
         scales, shifts = (
             jnp.split(half, list(itertools.accumulate(self.widths))[:-1], axis=-1)
             for half in jnp.split(numbers, 2, axis=-1)
         )
         modulations = [Modulation(1 + scale, shift) for scale, shift in zip(scales, shifts, strict=True)]
-        return Outputs(self.head(self.encoders[self.base](inputs[self.base], modulations=modulations).pooled))
+        return Outputs(self.head(self.encoders[self.base](inputs[self.base], modulations=modulations)))

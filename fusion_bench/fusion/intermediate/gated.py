@@ -6,7 +6,9 @@ from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
 
 
-@register("gated", family="intermediate", reference="gated: Kiela et al. 2018, arXiv:1802.02892")
+@register(
+    "gated", family="intermediate", reference="gated: Kiela et al. 2018, arXiv:1802.02892", pairs_only=True
+)
 class Gated(FeatureFusion):
     """One modality gates the other: σ(W_2 h_2 + b_2) ⊙ (W_1 h_1 + b_1), two modalities in alphabetical order.
 
@@ -15,7 +17,7 @@ class Gated(FeatureFusion):
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64):
         super().__init__(blueprint)
-        self.gated, self.gate = blueprint.pair("gated")
+        self.gated, self.gate = blueprint.modalities
         self.projections = blueprint.projections(self.feature_widths, width, "gated")
         self.head = blueprint.head(width)
 

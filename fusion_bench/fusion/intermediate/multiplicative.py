@@ -10,6 +10,7 @@ from fusion_bench.fusion.registry import register
     "multiplicative",
     family="intermediate",
     reference="multiplicative interactions: Jayakumar et al., ICLR 2020",
+    pairs_only=True,
 )
 class Multiplicative(FeatureFusion):
     """A full bilinear form for each output: h_1ᵀ 𝐖 h_2 + U h_1 + V h_2 + b.
@@ -19,7 +20,7 @@ class Multiplicative(FeatureFusion):
 
     def __init__(self, blueprint: Blueprint, *, width: int = 16):
         super().__init__(blueprint)
-        self.names = blueprint.pair("multiplicative")
+        self.names = blueprint.modalities
         first, second = (self.feature_widths[name] for name in self.names)
         # U and V are one map each; b is U's.
         self.linear = blueprint.projections({self.names[0]: first}, width, "multiplicative")

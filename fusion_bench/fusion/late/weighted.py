@@ -22,4 +22,4 @@ class LateWeighted(LateFusion):
 
     def combine(self, logits):
         weights = jax.nn.softmax(self.log_weights[...])
-        return jnp.einsum("m,mbc->bc", weights, jnp.stack(list(logits.values())))
+        return sum(weight * scores for weight, scores in zip(weights, logits.values(), strict=True))

@@ -1,14 +1,12 @@
 """Block-term fusion: the features in chunks, each chunk joined with a low rank."""
 
-import math
-
 import jax.numpy as jnp
 from flax import nnx
 
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
-from fusion_bench.models.layers import power_normalize
+from fusion_bench.models.layers import power_normalize, product
 
 
 @register("block", family="tensor", reference="BLOCK: Ben-younes et al. 2019, arXiv:1902.00038")
@@ -40,5 +38,5 @@ class Block(FeatureFusion):
             z = z.reshape(z.shape[0], self.chunks, -1)
             return jnp.einsum("bci,crik->bcrk", z, self.factors[name][...].astype(z.dtype))
 
-        joint = math.prod(factor(name, h) for name, h in features.items()).sum(2)
+        joint = product(factor(name, h) for name, h in features.items()).sum(2)
         return power_normalize(joint).reshape(joint.shape[0], -1)

@@ -1,14 +1,12 @@
 """Multimodal compact bilinear pooling: the outer product, sketched in the Fourier domain."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
-from fusion_bench.models.layers import power_normalize
+from fusion_bench.models.layers import power_normalize, product
 
 
 class Drawn(nnx.Variable):
@@ -39,9 +37,10 @@ class CompactBilinear(FeatureFusion):
 
     def product(self, features):
         """Returns the sketch of the outer product, [batch, width], before it is normalised."""
-        # Sketches as matrices, and in float32, in which every backend has a Fourier transform.
-        sketched = [h.astype(jnp.float32) @ self.sketches[name][...] for name, h in features.items()]
-        spectrum = math.prod(jnp.fft.rfft(sketch) for sketch in sketched)
+        # Sketches as matrices; then float32, in which every backend has a Fourier transform.
+        sketched = [h @ self.sketches[name][...].astype(h.dtype) for name, h in features.items()]
+        sketched = [sketch.astype(jnp.float32) for sketch in sketched]
+        spectrum = product(jnp.fft.rfft(sketch) for sketch in sketched)
         return jnp.fft.irfft(spectrum, sketched[0].shape[-1])
 
 

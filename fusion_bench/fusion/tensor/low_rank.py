@@ -7,6 +7,7 @@ from flax import nnx
 
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
+from fusion_bench.models.layers import product
 
 
 @register("low-rank", family="tensor", reference="LMF: Liu et al. 2018, arXiv:1806.00064")
@@ -34,8 +35,6 @@ class LowRank(FeatureFusion):
             with_one = jnp.concatenate([jnp.ones_like(h[:, :1]), h], axis=-1)
             return jnp.einsum("bi,rik->brk", with_one, self.factors[name][...].astype(h.dtype))
 
-        product = math.prod(factor(name, h) for name, h in features.items())
-        dtype = product.dtype
-        return jnp.einsum("brk,r->bk", product, self.weights[...].astype(dtype)) + self.bias[...].astype(
-            dtype
-        )
+        terms = product(factor(name, h) for name, h in features.items())
+        weights, bias = (variable[...].astype(terms.dtype) for variable in (self.weights, self.bias))
+        return jnp.einsum("brk,r->bk", terms, weights) + bias

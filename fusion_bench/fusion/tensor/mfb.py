@@ -1,10 +1,8 @@
 """Multimodal factorised bilinear pooling, and its cascade."""
 
-import math
-
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
-from fusion_bench.models.layers import power_normalize
+from fusion_bench.models.layers import power_normalize, product
 
 
 @register("mfb", family="tensor", reference="MFB: Yu et al. 2017, arXiv:1708.01471")
@@ -23,7 +21,7 @@ class FactorizedBilinear(FeatureFusion):
         self.head = blueprint.head(width)
 
     def join(self, features):
-        expanded = math.prod(self.projections[name](h) for name, h in features.items())
+        expanded = product(self.projections[name](h) for name, h in features.items())
         return power_normalize(sum_pool(expanded, self.k))
 
 

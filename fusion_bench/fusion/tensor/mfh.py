@@ -1,14 +1,12 @@
 """MFB in a cascade."""
 
-import math
-
 import jax.numpy as jnp
 from flax import nnx
 
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
 from fusion_bench.fusion.tensor.mfb import sum_pool
-from fusion_bench.models.layers import power_normalize
+from fusion_bench.models.layers import power_normalize, product
 
 
 @register("mfh", family="tensor", reference="MFH: Yu et al. 2018, arXiv:1708.03619")
@@ -31,6 +29,6 @@ class FactorizedHighOrder(FeatureFusion):
     def join(self, features):
         expanded, pooled = 1, []
         for projections in self.blocks:
-            expanded = expanded * math.prod(projections[name](h) for name, h in features.items())
+            expanded = expanded * product(projections[name](h) for name, h in features.items())
             pooled.append(power_normalize(sum_pool(expanded, self.k)))
         return jnp.concatenate(pooled, axis=-1)

@@ -1,11 +1,10 @@
 """Low-rank bilinear pooling by a Hadamard product."""
 
-import math
-
 import jax.numpy as jnp
 
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
+from fusion_bench.models.layers import product
 
 
 @register("mlb", family="tensor", reference="MLB: Kim et al. 2016, arXiv:1610.04325")
@@ -22,4 +21,4 @@ class LowRankBilinear(FeatureFusion):
         self.head = blueprint.head(width)
 
     def join(self, features):
-        return math.prod(jnp.tanh(self.projections[name](h)) for name, h in features.items())
+        return product(jnp.tanh(self.projections[name](h)) for name, h in features.items())

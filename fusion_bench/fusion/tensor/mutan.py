@@ -1,12 +1,11 @@
 """MUTAN: Tucker fusion with a core of low rank."""
 
-import math
-
 import jax.numpy as jnp
 from flax import nnx
 
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
+from fusion_bench.models.layers import product
 
 
 @register("mutan", family="tensor", reference="MUTAN: Ben-younes et al. 2017, arXiv:1705.06676")
@@ -34,4 +33,4 @@ class Mutan(FeatureFusion):
             z = jnp.tanh(self.projections[name](h))
             return jnp.einsum("bi,rik->brk", z, self.factors[name][...].astype(z.dtype))
 
-        return math.prod(factor(name, h) for name, h in features.items()).sum(1)
+        return product(factor(name, h) for name, h in features.items()).sum(1)

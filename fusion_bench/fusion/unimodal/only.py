@@ -17,4 +17,4 @@ class Unimodal(Strategy):
         self.head = blueprint.head(self.encoder.features, modality)
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        return Outputs(self.head(self.encoder(inputs[self.modality]).pooled))
+        return Outputs(self.head(self.encoder(inputs[self.modality])))
