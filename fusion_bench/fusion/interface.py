@@ -92,7 +92,7 @@ class Blueprint:
         name: str,
         *,
         variance: float = 1.0,
-        use_bias: bool = True,
+        bias: float | None = 0.0,
     ) -> Mapping[str, nnx.Linear]:
         """Returns a linear map from each modality's feature to one width.
 
@@ -101,18 +101,32 @@ class Blueprint:
           out_features: width of every result.
           name: of the part; with the modality's name it decides the initial values.
           variance: of a result's entries at the start, for features of variance 1.
-          use_bias: whether a bias is added.
+          bias: what every bias starts at; None for no bias.
         """
         initializer = nnx.initializers.variance_scaling(variance, "fan_in", "truncated_normal")
         return nnx.Dict(
             {
                 modality: nnx.Linear(
-                    width, out_features, use_bias=use_bias, kernel_init=initializer, dtype=self.dtype,
+                    width, out_features, use_bias=bias is not None, kernel_init=initializer,
+                    bias_init=nnx.initializers.constant(bias or 0.0), dtype=self.dtype,
                     rngs=self.rngs(f"{name}/{modality}"),
                 )
                 for modality, width in in_features.items()
             }
         )  # fmt: skip
+
+    def factors(
+        self, in_features: Mapping[str, int], out_features: int, name: str
+    ) -> Mapping[str, nnx.Linear]:
+        """Returns projections that are to be multiplied: each starts at 1, with a deviation of 1/2 around it.
+
+        Their product starts as a sum, 1 + a_1 + a_2 + a_1 a_2, with a small interaction. Around 0 it starts as
+        the interaction alone, and what each modality says by itself is learned late: on `shapes` with `default`
+        captions (tiny, 4 epochs, one seed), where image-only is at 82 %, starts around 0 gave 31 to 58 % for the
+        operators made of such factors, starts at 1 gave 85 to 88 %. The price: under `synergy`, where only the
+        interaction counts, they need 30 epochs for what a start around 0 brings in 12.
+        """
+        return self.projections(in_features, out_features, name, variance=0.25, bias=1.0)
 
     def weight(self, shape: tuple[int, ...], name: str, *, fan_in: int) -> nnx.Param:
         """Returns a trained array of normal values with variance 1 / fan_in."""

@@ -114,7 +114,12 @@ def outer_ones(features):
 
 def low_rank(module, features):
     """As the linear map of the full outer product that the factors stand for."""
-    factors = [array(module.factors[name]) for name in features]
+    rank, width = len(array(module.weights)), len(array(module.bias))
+    factors = []
+    for name in features:
+        linear = module.factors[name]
+        rows = np.concatenate([array(linear.bias)[None], array(linear.kernel)])  # the first is that of the 1
+        factors.append(rows.reshape(-1, rank, width).swapaxes(0, 1))
     axes = "ijl"[: len(factors)]
     terms = ",".join(f"r{axis}k" for axis in axes)
     tensor = np.einsum(f"r,{terms}->{axes}k", array(module.weights), *factors)
@@ -177,12 +182,12 @@ def compact_bilinear(module, features):
     sketches = [array(module.sketches[name]) for name in features]
     width = sketches[0].shape[1]
     places, signs = [s.__abs__().argmax(1) for s in sketches], [s.sum(1) for s in sketches]
-    values = list(features.values())
+    values = [with_one(h / (4 * np.sqrt(h.shape[1]))) for h in features.values()]
     out = np.zeros((len(values[0]), width))
-    for index in itertools.product(*(range(h.shape[1]) for h in values)):
+    for index in itertools.product(*(range(x.shape[1]) for x in values)):
         place = sum(int(p[i]) for p, i in zip(places, index, strict=True)) % width
         sign = math.prod(s[i] for s, i in zip(signs, index, strict=True))
-        out[:, place] += sign * math.prod(h[:, i] for h, i in zip(values, index, strict=True))
+        out[:, place] += sign * math.prod(x[:, i] for x, i in zip(values, index, strict=True))
     return root_and_length(out)
 
 

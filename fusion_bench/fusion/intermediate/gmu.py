@@ -19,11 +19,11 @@ class GatedMultimodalUnit(FeatureFusion):
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64):
         super().__init__(blueprint)
-        self.projections = blueprint.projections(self.feature_widths, width, "gmu", use_bias=False)
+        self.projections = blueprint.projections(self.feature_widths, width, "gmu", bias=None)
         total, names = sum(self.feature_widths.values()), list(self.feature_widths)
         gated = names[:1] if len(names) == 2 else names
         gates = dict.fromkeys(gated, total)
-        self.gates = blueprint.projections(gates, width, "gmu/gate", use_bias=False)
+        self.gates = blueprint.projections(gates, width, "gmu/gate", bias=None)
         self.head = blueprint.head(width)
 
     def join(self, features):

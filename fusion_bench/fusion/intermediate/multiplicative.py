@@ -25,10 +25,11 @@ class Multiplicative(FeatureFusion):
         # U and V are one map each; b is U's.
         self.linear = blueprint.projections({self.names[0]: first}, width, "multiplicative")
         self.linear_second = blueprint.projections(
-            {self.names[1]: second}, width, "multiplicative", use_bias=False
+            {self.names[1]: second}, width, "multiplicative", bias=None
         )
+        # The product starts at a quarter of the linear part's size.
         self.product = blueprint.weight(
-            (first, second, width), "multiplicative/product", fan_in=first * second
+            (first, second, width), "multiplicative/product", fan_in=16 * first * second
         )
         self.head = blueprint.head(width)
 

@@ -23,7 +23,7 @@ class Block(FeatureFusion):
         if width % chunks:
             raise UserError(f"block cuts its width into equal chunks; {width} is not divisible by {chunks}")
         self.chunks, size = chunks, width // chunks
-        self.projections = blueprint.projections(self.feature_widths, width, "block")
+        self.projections = blueprint.factors(self.feature_widths, width, "block")
         self.factors = nnx.Dict(
             {
                 name: blueprint.weight((chunks, rank, size, size), f"block/factor/{name}", fan_in=size)

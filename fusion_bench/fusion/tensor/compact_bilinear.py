@@ -1,5 +1,7 @@
 """Multimodal compact bilinear pooling: the outer product, sketched in the Fourier domain."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,18 +17,22 @@ class Drawn(nnx.Variable):
 
 @register("compact-bilinear", family="tensor", reference="MCB: Fukui et al. 2016, arXiv:1606.01847")
 class CompactBilinear(FeatureFusion):
-    """Circular convolution of count sketches: normalise(FFT⁻¹(∏_m FFT(ψ_m(h_m)))), ψ(h)_j = Σ_{i: p_i = j} s_i h_i.
+    """Circular convolution of count sketches: normalise(FFT⁻¹(∏_m FFT(ψ_m(x_m)))), ψ(x)_j = Σ_{i: p_i = j} s_i x_i.
 
     Each p_i in 0 … width-1 and each sign s_i is drawn once. The result is a count sketch of the outer product of all
-    h_m: inner products are kept on average. Normalised by a signed square root and by its length. Two modalities in
+    x_m: inner products are kept on average. Normalised by a signed square root and by its length. Two modalities in
     the paper, as many as there are here. Parameters: none. The paper's width is 16,000.
+
+    x_m = [1; h_m / (4 √d_m)], where the paper has features of length 1 that come out of a ReLU. Ours have mean 0, so
+    that their product would hold neither of them: on `shapes` (tiny, 4 epochs, one seed) h_m itself gave 42 %, this
+    84 %.
     """
 
-    def __init__(self, blueprint: Blueprint, *, width: int = 512):
+    def __init__(self, blueprint: Blueprint, *, width: int = 1024):
         super().__init__(blueprint)
         self.sketches = nnx.Dict(
             {
-                name: Drawn(draw_sketch(d, width, blueprint.rngs(f"compact-bilinear/{name}").params()))
+                name: Drawn(draw_sketch(d + 1, width, blueprint.rngs(f"compact-bilinear/{name}").params()))
                 for name, d in self.feature_widths.items()
             }
         )
@@ -38,10 +44,15 @@ class CompactBilinear(FeatureFusion):
     def product(self, features):
         """Returns the sketch of the outer product, [batch, width], before it is normalised."""
         # Sketches as matrices; then float32, in which every backend has a Fourier transform.
-        sketched = [h @ self.sketches[name][...].astype(h.dtype) for name, h in features.items()]
+        sketched = [with_one(h) @ self.sketches[name][...].astype(h.dtype) for name, h in features.items()]
         sketched = [sketch.astype(jnp.float32) for sketch in sketched]
         spectrum = product(jnp.fft.rfft(sketch) for sketch in sketched)
         return jnp.fft.irfft(spectrum, sketched[0].shape[-1])
+
+
+def with_one(h):
+    """[1; h / (4 √d)]."""
+    return jnp.concatenate([jnp.ones_like(h[:, :1]), h / (4 * math.sqrt(h.shape[1]))], axis=-1)
 
 
 def draw_sketch(features: int, width: int, key: jax.Array) -> jax.Array:

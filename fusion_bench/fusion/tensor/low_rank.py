@@ -14,26 +14,22 @@ from fusion_bench.models.layers import product
 class LowRank(FeatureFusion):
     """A sum of rank-one terms: Σ_r w_r ∏_m F_m^r [1; h_m] + b, with F_m^r of width × (d_m + 1).
 
-    A linear map of the outer product of all [1; h_m] whose tensor has this rank. Any number of modalities.
+    A linear map of the outer product of all [1; h_m] whose tensor has this rank; a factor's weights of the 1 are the
+    bias of its linear map. Any number of modalities.
     Parameters: rank · width · Σ_m (d_m + 1) + rank + width. The paper searches ranks from 1 to 16.
     """
 
     def __init__(self, blueprint: Blueprint, *, rank: int = 4, width: int = 64):
         super().__init__(blueprint)
-        self.factors = nnx.Dict(
-            {
-                name: blueprint.weight((rank, d + 1, width), f"low-rank/{name}", fan_in=d + 1)
-                for name, d in self.feature_widths.items()
-            }
-        )
+        self.factors = blueprint.factors(self.feature_widths, rank * width, "low-rank")
+        self.rank = rank
         self.weights = nnx.Param(jnp.full((rank,), 1 / math.sqrt(rank)))
         self.bias = nnx.Param(jnp.zeros((width,)))
         self.head = blueprint.head(width)
 
     def join(self, features):
         def factor(name, h):
-            with_one = jnp.concatenate([jnp.ones_like(h[:, :1]), h], axis=-1)
-            return jnp.einsum("bi,rik->brk", with_one, self.factors[name][...].astype(h.dtype))
+            return self.factors[name](h).reshape(len(h), self.rank, -1)
 
         terms = product(factor(name, h) for name, h in features.items())
         weights, bias = (variable[...].astype(terms.dtype) for variable in (self.weights, self.bias))

@@ -17,7 +17,7 @@ class FactorizedBilinear(FeatureFusion):
     def __init__(self, blueprint: Blueprint, *, k: int = 5, width: int = 64):
         super().__init__(blueprint)
         self.k = k
-        self.projections = blueprint.projections(self.feature_widths, k * width, "mfb")
+        self.projections = blueprint.factors(self.feature_widths, k * width, "mfb")
         self.head = blueprint.head(width)
 
     def join(self, features):

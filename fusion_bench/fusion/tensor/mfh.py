@@ -22,7 +22,7 @@ class FactorizedHighOrder(FeatureFusion):
         super().__init__(blueprint)
         self.k = k
         self.blocks = nnx.List(
-            [blueprint.projections(self.feature_widths, k * width, f"mfh/{i}") for i in range(p)]
+            [blueprint.factors(self.feature_widths, k * width, f"mfh/{i}") for i in range(p)]
         )
         self.head = blueprint.head(p * width)
 

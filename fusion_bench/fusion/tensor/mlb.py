@@ -17,7 +17,7 @@ class LowRankBilinear(FeatureFusion):
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64):
         super().__init__(blueprint)
-        self.projections = blueprint.projections(self.feature_widths, width, "mlb")
+        self.projections = blueprint.factors(self.feature_widths, width, "mlb")
         self.head = blueprint.head(width)
 
     def join(self, features):

@@ -19,7 +19,7 @@ class Mutan(FeatureFusion):
 
     def __init__(self, blueprint: Blueprint, *, rank: int = 5, width: int = 32, out: int = 64):
         super().__init__(blueprint)
-        self.projections = blueprint.projections(self.feature_widths, width, "mutan")
+        self.projections = blueprint.factors(self.feature_widths, width, "mutan")
         self.factors = nnx.Dict(
             {
                 name: blueprint.weight((rank, width, out), f"mutan/factor/{name}", fan_in=width)

@@ -19,7 +19,7 @@ class Tucker(FeatureFusion):
     def __init__(self, blueprint: Blueprint, *, width: int = 16, out: int = 64):
         super().__init__(blueprint)
         count = len(self.feature_widths)
-        self.projections = blueprint.projections(self.feature_widths, width, "tucker")
+        self.projections = blueprint.factors(self.feature_widths, width, "tucker")
         self.core = blueprint.weight((width,) * count + (out,), "tucker/core", fan_in=width**count)
         self.head = blueprint.head(out)
 
