@@ -16,6 +16,7 @@ def _option(metavar: str, default: str) -> Any:
 
 EncoderSize = Literal["tiny", "small", "resnet9"]
 TextEncoderKind = Literal["pooled", "transformer"]
+Match = Literal["none", "params", "flops"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,10 @@ class BenchmarkConfig:
     training: TrainingConfig = TrainingConfig()
     strategies: Annotated[str, Option(metavar="a,b|canonical|all")] = "canonical"
     """Names, comma-separated; an option of a strategy follows a colon: tensor:width=8."""
+    match: Match = "none"
+    """Choose each strategy's width so that it has as many parameters, or takes as many FLOPs, as --match-to."""
+    match_to: Annotated[str, Option(metavar="STRATEGY")] = "tensor"
+    """What --match takes its target from."""
     seeds: Annotated[int, Option(metavar="N")] = 3
     """Number of seeds; every strategy is trained with each."""
     out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")

@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import types
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,28 +41,46 @@ def code_digest() -> str:
 
 @functools.cache
 def operator_digest(operator: type) -> str:
-    """Digest of the code of one operator: its file, and every other operator's from which that takes a name."""
+    """Digest of the code of one operator: its file, and every other operator's from which that takes a name.
+
+    Of an operator that another package brings: also the files of that package from which it takes a name or a module.
+    """
     return _digest(_operator_files(operator.__module__))
 
 
 def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(paths):
-        digest.update(path.read_bytes())
+    for content in sorted(path.read_bytes() for path in paths):  # wherever the packages lie on a machine
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 
 def _operator_files(module: str) -> set[Path]:
-    found, waiting = {}, [module]
+    package = module.partition(".")[0]
+    found, waiting = {}, {module}
     while waiting:
         name = waiting.pop()
         found[name] = Path(str(sys.modules[name].__file__))
-        taken = {str(getattr(value, "__module__", "")) for value in vars(sys.modules[name]).values()}
-        operators = {
-            other for other in taken if other.startswith("fusion_bench.fusion.") and other.count(".") > 2
-        }
-        waiting += operators - set(found)
+        waiting |= {other for other in _taken_from(name) if _holds_operators(other, package)} - set(found)
     return set(found.values())
+
+
+def _taken_from(module: str) -> set[str]:
+    """Names of the modules from which a module takes a class or a function, or which it takes whole."""
+    values = vars(sys.modules[module]).values()
+    return {
+        str(value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", ""))
+        for value in values
+    }
+
+
+def _holds_operators(module: str, package: str) -> bool:
+    """Returns whether a module is an operator's file, or lies in another package that brings operators."""
+    if getattr(sys.modules.get(module), "__file__", None) is None:  # not imported, or a folder
+        return False
+    if module.partition(".")[0] == "fusion_bench":
+        return module.startswith("fusion_bench.fusion.") and module.count(".") > 2
+    return module.partition(".")[0] == package
 
 
 def describe_environment() -> dict[str, object]:

@@ -27,6 +27,9 @@ class Display(Protocol):
     def begin(self, runs: int, epochs: int) -> None:
         """Says how many runs of how many epochs are left to train."""
 
+    def matching(self, quantity: str, to: str) -> None:
+        """Widths are being chosen, by parameters or FLOPs ("params", "flops"), to match a strategy."""
+
     def compiling(self, strategy: str) -> None:
         """A strategy's programs are being compiled."""
 
@@ -82,6 +85,9 @@ class PlainDisplay:
         if runs:
             self._print(f"runs to train: {runs}, epochs of each: {epochs}")
 
+    def matching(self, quantity: str, to: str) -> None:
+        self._print(f"choosing widths: {quantity} as {to}")
+
     def compiling(self, strategy: str) -> None:
         self._strategy = strategy
 
@@ -136,6 +142,9 @@ class LiveDisplay:
     def begin(self, runs: int, epochs: int) -> None:
         self._epochs = epochs
         self._progress.update(self._task, total=runs * epochs)
+
+    def matching(self, quantity: str, to: str) -> None:
+        self._progress.update(self._task, state=f"choosing widths: {quantity} as {to}")
 
     def compiling(self, strategy: str) -> None:
         self._strategy = strategy

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from fusion_bench.benchmark.environment import code_digest, operator_digest, package_version
+from fusion_bench.benchmark.matching import Matched
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.evaluation.metrics import accuracy, cross_entropy
@@ -46,11 +47,13 @@ class Records:
       config: of the study.
       dataset: of the study.
       environment: as it was when the study began, when the code was loaded.
+      matched: what its strategies are matched to, if they are.
     """
 
     config: BenchmarkConfig
     dataset: Dataset
     environment: Mapping[str, Any]
+    matched: Matched | None = None
 
     def identity(self, job: Job) -> dict[str, Any]:
         """Returns everything that can change the job's result."""
@@ -70,6 +73,7 @@ class Records:
             "code": code_digest(),
             "operator": operator_digest(Unimodal if job.spec is None else job.spec.registration.make),
             "platform": jax.default_backend(),
+            **({} if self.matched is None else {"match": dataclasses.asdict(self.matched)}),
         }
 
     def find(self, store: Store, job: Job) -> Run | None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fusion_bench.benchmark.environment import describe_environment
+from fusion_bench.benchmark.matching import Matched, match
 from fusion_bench.benchmark.posthoc import join_members, posthoc_cost
 from fusion_bench.benchmark.progress import Display
 from fusion_bench.benchmark.records import Job, Records, checkpoint_of, metrics_of, variables_of
@@ -23,7 +24,13 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec, parse_strategies
 from fusion_bench.store import Run, Store
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
-from fusion_bench.training.program import Program, compile_predictor, compile_program
+from fusion_bench.training.program import (
+    Program,
+    compile_predictor,
+    compile_program,
+    count_params,
+    count_train_flops,
+)
 
 IMAGE_MODEL = "image-only"
 """The strategy whose class probabilities the Bayes reference uses."""
@@ -43,8 +50,10 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
             f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
         )
     specs = with_members(parse_strategies(config.strategies, dataset.task), dataset)
-    records = Records(config, dataset, describe_environment())
-    Study(config, dataset, store, display, records).run(specs)
+    data = to_device(dataset)
+    specs, matched = match_study(config, specs, dataset, data, display)
+    records = Records(config, dataset, describe_environment(), matched)
+    Study(config, dataset, store, display, records).run(specs, data)
     return store
 
 
@@ -77,6 +86,31 @@ def with_members(specs: tuple[StrategySpec, ...], dataset: Dataset) -> tuple[Str
     return members + trained + posthoc
 
 
+def match_study(
+    config: BenchmarkConfig,
+    specs: tuple[StrategySpec, ...],
+    dataset: Dataset,
+    data: DeviceData,
+    display: Display,
+) -> tuple[tuple[StrategySpec, ...], Matched | None]:
+    """Returns the strategies with the widths that `config.match` asks for, and what they are matched to."""
+    if config.match == "none":
+        return specs, None
+    to = parse_strategies(config.match_to, dataset.task)
+    if len(to) != 1:
+        raise UserError(f"--match-to takes one strategy, got {config.match_to!r}")
+
+    def measure(spec: StrategySpec) -> float:
+        if config.match == "params":
+            return count_params(spec, dataset.task, config.model)
+        num_train = len(dataset.splits["train"])
+        return count_train_flops(spec, dataset.task, config.model, config.training, data, num_train)
+
+    display.matching(config.match, to[0].label)
+    matched = Matched(config.match, to[0].label, measure(to[0]))
+    return match(specs, matched, measure), matched
+
+
 @dataclasses.dataclass(frozen=True)
 class Study:
     """One study in progress: what its runs share."""
@@ -87,7 +121,7 @@ class Study:
     display: Display
     records: Records
 
-    def run(self, specs: tuple[StrategySpec, ...]) -> None:
+    def run(self, specs: tuple[StrategySpec, ...], data: DeviceData) -> None:
         """Trains, joins and stores every run that is not complete yet."""
         trained = [spec for spec in specs if not spec.registration.is_posthoc]
         wanted = [self._jobs(spec) for spec in trained]
@@ -97,7 +131,6 @@ class Study:
         if kept:
             self.display.kept(kept)
         self.display.begin(to_train, self.config.training.epochs)
-        data = to_device(self.dataset)
         for spec, jobs in zip(trained, missing, strict=True):
             if jobs:
                 self._train(spec, jobs, data)

@@ -1,10 +1,16 @@
-"""The strategies by name. A file in a family's folder registers its class; nothing else has to know of it."""
+"""The strategies by name. A file in a family's folder registers its class; nothing else has to know of it.
+
+A strategy of another package is registered in a module that the package names as an entry point.
+"""
 
 import dataclasses
 import functools
 import importlib
+import importlib.metadata
 import inspect
 import pkgutil
+import sys
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -17,6 +23,8 @@ FAMILIES: tuple[Family, ...] = ("unimodal", "early", "intermediate", "tensor", "
 NonNegative = Annotated[int, "0 or more"]
 """The type of an option that is a whole number and may be 0; an `int` may not."""
 DEFAULT_MODALITIES = ("image", "text")
+ENTRY_POINTS = "fusion_bench.strategies"
+"""The group of entry points by which other packages name the modules that register their strategies."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +108,10 @@ def register(
       pairs_only: whether it is defined for two modalities alone.
 
     Raises:
-      ValueError: the name is taken.
+      ValueError: there is no such family, or the name is taken.
     """
+    if family not in FAMILIES:
+        raise ValueError(f"strategy {name!r} is of the family {family!r}; choose from {', '.join(FAMILIES)}")
 
     def decorate(cls: type) -> type:
         taken = _REGISTRY.get(name)
@@ -117,10 +127,28 @@ def register(
 
 @functools.cache
 def _import_families() -> None:
-    """Imports every file of every family's folder, so that each registers itself."""
+    """Imports every file of every family's folder and what other packages name, so that each registers itself."""
     package = importlib.import_module("fusion_bench.fusion")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
+    for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS)):
+        _load(entry_point)
+
+
+def _load(entry_point: importlib.metadata.EntryPoint) -> None:
+    """Imports what another package names. A module that fails registers nothing, and all else stays usable."""
+    try:
+        entry_point.load()
+    except Exception as error:  # of any kind: the code is not ours
+        for name, registration in list(_REGISTRY.items()):
+            if registration.make.__module__ not in sys.modules:  # it failed after the class
+                del _REGISTRY[name]
+        owner = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
+        warnings.warn(
+            f"entry point {entry_point.name!r}{owner}, which names strategies in {entry_point.value}, "
+            f"cannot be loaded: {type(error).__name__}: {error}",
+            stacklevel=2,
+        )
 
 
 def strategies(modalities: Iterable[str] = DEFAULT_MODALITIES) -> dict[str, Registration]:

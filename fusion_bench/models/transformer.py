@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Inexact
 
+from fusion_bench.errors import UserError
+
 Tokens = Inexact[Array, "batch token feature"]
 
 
@@ -13,7 +15,7 @@ class TransformerBlock(nnx.Module):
 
     def __init__(self, features: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.norm_attention = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
-        self.attention = nnx.MultiHeadAttention(heads, features, dtype=dtype, decode=False, rngs=rngs)
+        self.attention = make_attention(features, heads, dtype=dtype, rngs=rngs)
         self.norm_mlp = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
         self.expand = nnx.Linear(features, 2 * features, dtype=dtype, rngs=rngs)
         self.contract = nnx.Linear(2 * features, features, dtype=dtype, rngs=rngs)
@@ -29,7 +31,7 @@ class CrossBlock(nnx.Module):
     def __init__(self, features: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.norm_attention = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
         self.norm_source = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
-        self.attention = nnx.MultiHeadAttention(heads, features, dtype=dtype, decode=False, rngs=rngs)
+        self.attention = make_attention(features, heads, dtype=dtype, rngs=rngs)
         self.norm_mlp = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
         self.expand = nnx.Linear(features, 2 * features, dtype=dtype, rngs=rngs)
         self.contract = nnx.Linear(2 * features, features, dtype=dtype, rngs=rngs)
@@ -45,6 +47,17 @@ class CrossBlock(nnx.Module):
         )
         x = x + read * source_mask.any(1)[:, None, None]  # from nothing, nothing is read
         return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
+
+
+def make_attention(features: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.MultiHeadAttention:
+    """Returns attention with so many heads over so many features.
+
+    Raises:
+      UserError: the heads cannot share the features evenly.
+    """
+    if features % heads:
+        raise UserError(f"a width of {features} cannot be divided among {heads} heads")
+    return nnx.MultiHeadAttention(heads, features, dtype=dtype, decode=False, rngs=rngs)
 
 
 class Transformer(nnx.Module):

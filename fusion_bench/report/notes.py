@@ -1,7 +1,7 @@
 """The sentences around a table: what it is of, what its numbers mean, and what they show."""
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,6 +10,8 @@ from fusion_bench.evaluation.intervals import binomial_standard_error
 
 MULTIMODAL = ("early", "intermediate", "tensor", "late")
 MISSING = "–"
+_TOLERANCE = 0.02
+"""How near a matched figure comes to its target."""
 _Z95 = 1.96
 """Half the width of the normal distribution's 95 % interval, in standard errors."""
 
@@ -42,9 +44,25 @@ def heading(block: pd.DataFrame) -> str:
     parts = [
         f"{first['dataset']}, {captions}, {first['encoder']} encoders",
         f"{first['epochs']} epochs on {first['n_train']:,} examples, {first['n_test']:,} to test",
+        _matched_to(block),
         first["differs"],
     ]
     return "; ".join(filter(None, parts))
+
+
+_QUANTITIES = {"params": "parameters", "flops": "FLOPs per training example"}
+
+
+def _matched_to(block: pd.DataFrame) -> str:
+    first = _rows(block)[0]
+    if not first["match"]:
+        return ""
+    return f"{_QUANTITIES[first['match']]} matched to the {first['match_target']:,.0f} of {first['match_to']}"
+
+
+def is_off_target(row: Mapping[Hashable, Any]) -> bool:
+    """Returns whether a multimodal strategy's figure is more than 2 % from what it was to be matched to."""
+    return bool(row["match"]) and row["family"] in MULTIMODAL and abs(row["match_ratio"] - 1) > _TOLERANCE
 
 
 def best_of(block: pd.DataFrame) -> str:
@@ -60,7 +78,7 @@ def notes(block: pd.DataFrame) -> list[str]:
     """Returns the sentences below a block of the table."""
     parts = (
         *(_interval, _gain, _sampling, _reference, _ceiling),
-        *(_own_baseline, _failures, _rates, _provenance),
+        *(_own_baseline, _matching, _failures, _rates, _provenance),
     )
     return [sentence for part in parts if (sentence := part(block))]
 
@@ -137,6 +155,22 @@ def _own_baseline(block: pd.DataFrame) -> str:
             finding = f"not known, as MODALITY-{row['baseline_kind']} was not run"
         sentences.append(f"Gain of {row['strategy']} over its own joint encoder on one modality: {finding}.")
     return " ".join(sentences)
+
+
+def _matching(block: pd.DataFrame) -> str:
+    """Says which strategies could not be matched."""
+    if not _rows(block)[0]["match"]:
+        return ""
+    off = [
+        f"{row['strategy']} ({points(row['match_ratio'] - 1).partition('.')[0]} %)"
+        for row in _rows(block)
+        if is_off_target(row)
+    ]
+    exceptions = (
+        f", but for {', '.join(off)}, marked *, which have no width or one of coarser steps" if off else ""
+    )
+    near = f"within {100 * _TOLERANCE:.0f} %"
+    return f"Matched {near} by the width of each strategy{exceptions}. Baselines are as they are."
 
 
 def _failures(block: pd.DataFrame) -> str:

@@ -3,7 +3,8 @@
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -13,7 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_bench.errors import UserError
-from fusion_bench.report.notes import MISSING, MULTIMODAL, best_of, heading, notes, percent, points
+from fusion_bench.report.notes import (
+    MISSING,
+    MULTIMODAL,
+    best_of,
+    heading,
+    is_off_target,
+    notes,
+    percent,
+    points,
+)
 from fusion_bench.store import Store
 
 _ACCURACY = "test accuracy, %"
@@ -86,6 +96,7 @@ class TerminalTable:
 _SHORT = {
     _ACCURACY: "test\naccuracy, %",
     "parameters": "params",
+    "train MFLOP": "train\nMFLOP",
     "train examples/s": "train\nex./s",
     "test examples/s": "test\nex./s",
     "compile s": "compile\ns",
@@ -102,14 +113,16 @@ def _cells(block: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Returns the header and the rows of a block as text."""
     best = best_of(block)
     header = ["strategy", "family", _ACCURACY, f"gain over {best}" if best else "gain", "parameters"]
-    header += ["train examples/s", "test examples/s", "compile s"]
+    by_flops = any(block["match"] == "flops")
+    header += [*["train MFLOP"] * by_flops, "train examples/s", "test examples/s", "compile s"]
     rows = [
         [
             row["strategy"],
             row["family"],
             percent(row["test_accuracy_mean"], row["test_accuracy_ci95"]),
             points(row["gain_mean"], row["gain_ci95"]),
-            MISSING if pd.isna(row["params"]) else f"{row['params']:,}",
+            MISSING if pd.isna(row["params"]) else f"{row['params']:,}" + _mark(row, "params"),
+            *[_number(row["train_flops"] / 1e6, ".3f") + _mark(row, "flops")] * by_flops,
             _rate(row["train_examples_per_s"]),
             _rate(row["inference_examples_per_s"]),
             _number(row["compile_s"], ".1f"),
@@ -117,6 +130,11 @@ def _cells(block: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         for row in block.to_dict("records")
     ]
     return header, rows
+
+
+def _mark(row: Mapping[Hashable, Any], quantity: str) -> str:
+    """Returns a star for a figure that was to be matched and is not."""
+    return "*" if row["match"] == quantity and is_off_target(row) else ""
 
 
 def _rate(value: float) -> str:

@@ -19,13 +19,17 @@ COLUMNS = (
     *("gain_mean", "gain_ci95", "gain_over"),
     *("baseline_kind", "baseline", "baseline_gain_mean", "baseline_gain_ci95"),
     *("reference_gain_mean", "reference_gain_ci95", "validation_accuracy_mean"),
-    *("train_examples_per_s", "inference_examples_per_s", "compile_s"),
+    *("train_examples_per_s", "inference_examples_per_s", "compile_s", "train_flops"),
+    *("match", "match_to", "match_target", "match_ratio"),
     *("dataset", "description", "captions", "bits", "interaction_bits", "encoder", "epochs"),
     *("n_train", "n_validation", "n_test", "device", "version", "commit"),
     *("setting", "differs", "failures"),
 )
 _COUNTS = ("n_seeds", "n_failed", "params", "epochs", "n_train", "n_validation", "n_test")
-_IN_HEADING = {"data.captions", "data.train_size", "data.test_size", "model.encoder", "training.epochs"}
+_IN_HEADING = {
+    *("data.captions", "data.train_size", "data.test_size", "model.encoder", "training.epochs"),
+    *("match.quantity", "match.to", "match.target"),
+}
 
 
 def table(store: Store) -> pd.DataFrame:
@@ -40,7 +44,10 @@ def table(store: Store) -> pd.DataFrame:
     - baseline_*: the same over the best unimodal strategy of the row's own kind, `baseline`, where that is
       another kind: `baseline_kind` "token-only" for a joint transformer. Empty if none of that kind was run.
     - reference_gain_*: the same over the Bayes reference.
-    - train_examples_per_s, inference_examples_per_s, compile_s: medians over seeds.
+    - train_examples_per_s, inference_examples_per_s, compile_s: medians over seeds; train_flops: floating-point
+      operations per training example.
+    - match, match_to, match_target: "params" or "flops" where widths were chosen to bring that figure to the target,
+      which is that of `match_to`; match_ratio: how near the strategy came.
     - setting: a digest of all that the rows of one block share; differs: what tells it from other blocks.
     - failures: the failed seeds with their reasons.
 
@@ -127,9 +134,24 @@ def _row(group: Sequence[Run]) -> dict[str, Any]:
         ).mean,
         **{
             name: _median(run.cost.get(name) for run in complete)
-            for name in ("train_examples_per_s", "inference_examples_per_s", "compile_s")
+            for name in ("train_examples_per_s", "inference_examples_per_s", "compile_s", "train_flops")
         },
+        **_match(
+            group[0], {"params": params, "flops": _median(run.cost.get("train_flops") for run in complete)}
+        ),
         "failures": "; ".join(f"seed {run.seed}: {run.reason or 'no reason is recorded'}" for run in failed),
+    }
+
+
+def _match(run: Run, figures: Mapping[str, float]) -> dict[str, Any]:
+    match = run.identity.get("match")
+    if match is None:
+        return {"match": "", "match_to": ""}
+    return {
+        "match": match["quantity"],
+        "match_to": match["to"],
+        "match_target": match["target"],
+        "match_ratio": figures[match["quantity"]] / match["target"],
     }
 
 
@@ -143,6 +165,8 @@ def _ceiling_rows(run: Run) -> list[dict[str, Any]]:
             "n_failed": 0,
             "test_accuracy_mean": ceiling,
             "gain_over": "",
+            "match": "",
+            "match_to": "",
             "baseline": "",
             "baseline_kind": "",
             "failures": "",

@@ -25,7 +25,8 @@ class Run:
       family: "unimodal", "early", "intermediate", "tensor", "late" or "reference".
       seed: decides initialisation, batch order and augmentation.
       identity: all that can change the result: strategy, options, seed, data, model, training, fingerprint,
-        version, platform, and target ("label", or "class" for a model that only serves the Bayes reference).
+        version, platform, target ("label", or "class" for a model that only serves the Bayes reference), and match
+        (quantity, to, target) where widths were chosen for it.
       data: name, description, captions, num_classes, n_train, n_validation, n_test; from a caption channel
         also bits, interaction_bits, text_only_ceiling, image_only_ceiling.
       metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats), epoch.

@@ -28,6 +28,7 @@ from fusion_bench.training.optimizer import make_optimizer
 PREDICT_BATCH = 500
 # A program that runs once a seed should compile quickly.
 _RUNS_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0}
+_SEED = jax.ShapeDtypeStruct((), jnp.int32)  # and any other whole number
 
 
 class Variables(NamedTuple):
@@ -140,6 +141,60 @@ def compile_program(
       data: only its shapes matter.
       num_train: number of training examples.
     """
+    functions = _make_functions(spec, task, model, training, num_train)
+    start = time.perf_counter()
+    state = jax.eval_shape(functions.init, _SEED)
+    init_compiled = jax.jit(functions.init).lower(_SEED).compile(_compiler_options() | _RUNS_ONCE)
+    train_compiled = _lower_train(functions, state, data, num_train).compile(_compiler_options())
+    predict_compiled = _compile_predict(functions.graph, state.variables, data)
+    compile_seconds = time.perf_counter() - start
+    return Program(
+        init=init_compiled,
+        train=train_compiled,
+        predict=predict_compiled,
+        graph=functions.graph,
+        steps_per_epoch=functions.steps_per_epoch,
+        batch_size=functions.batch_size,
+        params=_count(state.variables.params),
+        compile_seconds=compile_seconds,
+        train_flops=_flops(train_compiled) / functions.batch_size,
+        inference_flops=_flops(predict_compiled) / PREDICT_BATCH,
+    )
+
+
+def count_params(spec: StrategySpec, task: Task, model: ModelConfig) -> int:
+    """Returns the number of trained parameters of a strategy; computes nothing."""
+    abstract = nnx.eval_shape(lambda key: spec.build(Blueprint(task, model, key)), jax.random.key(0))
+    return _count(nnx.state(abstract, nnx.Param))
+
+
+def count_train_flops(
+    spec: StrategySpec,
+    task: Task,
+    model: ModelConfig,
+    training: TrainingConfig,
+    data: DeviceData,
+    num_train: int,
+) -> float:
+    """Returns `Program.train_flops` of the program that `compile_program` would make, from a quicker compilation."""
+    functions = _make_functions(spec, task, model, training, num_train)
+    lowered = _lower_train(functions, jax.eval_shape(functions.init, _SEED), data, num_train)
+    return _flops(lowered.compile(_compiler_options() | _RUNS_ONCE)) / functions.batch_size
+
+
+class _Functions(NamedTuple):
+    """What of a strategy is compiled, and its module in evaluation mode."""
+
+    init: Callable[..., TrainState]
+    train: Callable[..., tuple[TrainState, Array]]
+    graph: Any
+    steps_per_epoch: int
+    batch_size: int
+
+
+def _make_functions(
+    spec: StrategySpec, task: Task, model: ModelConfig, training: TrainingConfig, num_train: int
+) -> _Functions:
     steps_per_epoch = max(1, num_train // training.batch_size)
     batch_size = min(training.batch_size, num_train)
     optimizer = make_optimizer(training, steps_per_epoch * training.epochs)
@@ -186,27 +241,12 @@ def compile_program(
         state, total = lax.fori_loop(0, steps, body, (state, jnp.zeros(())))
         return state, total / steps
 
-    start = time.perf_counter()
-    index, seed = jax.ShapeDtypeStruct((num_train,), jnp.int32), jax.ShapeDtypeStruct((), jnp.int32)
-    init_compiled = jax.jit(init).lower(seed).compile(_compiler_options() | _RUNS_ONCE)
-    state = jax.eval_shape(init, seed)
-    train_lowered = jax.jit(train, donate_argnums=0).lower(state, data, index, seed, seed)
-    train_compiled = train_lowered.compile(_compiler_options())
-    predict_compiled = _compile_predict(eval_graph, state.variables, data)
-    compile_seconds = time.perf_counter() - start
-    return Program(
-        init=init_compiled,
-        train=train_compiled,
-        predict=predict_compiled,
-        graph=eval_graph,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=batch_size,
-        params=_count(state.variables.params),
-        compile_seconds=compile_seconds,
-        # XLA counts a loop's body once: that is one training step.
-        train_flops=_flops(train_compiled) / batch_size,
-        inference_flops=_flops(predict_compiled) / PREDICT_BATCH,
-    )
+    return _Functions(init, train, eval_graph, steps_per_epoch, batch_size)
+
+
+def _lower_train(functions: _Functions, state: TrainState, data: DeviceData, num_train: int):
+    order = jax.ShapeDtypeStruct((num_train,), jnp.int32)
+    return jax.jit(functions.train, donate_argnums=0).lower(state, data, order, _SEED, _SEED)
 
 
 def _compiler_options() -> dict[str, Any]:
@@ -234,5 +274,6 @@ def _mode(module: nnx.Module, *, training: bool) -> nnx.Module:
 
 
 def _flops(compiled) -> float:
+    """XLA counts a loop's body once: of a training program, that is one step."""
     analysis = compiled.cost_analysis() or {}
     return float(analysis.get("flops", float("nan")))

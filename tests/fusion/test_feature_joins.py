@@ -97,6 +97,7 @@ def attention(module, features):
 
 def multiplicative(module, features):
     first, second, product = features["image"], features["text"], array(module.product)
+    product = product / np.sqrt(first.shape[1] * second.shape[1])
     out = linear(module.linear["image"], first) + linear(module.linear_second["text"], second)
     for b, k in np.ndindex(out.shape):
         out[b, k] += first[b] @ product[:, :, k] @ second[b]

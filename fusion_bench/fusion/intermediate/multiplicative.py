@@ -1,5 +1,7 @@
 """Multiplicative interaction."""
 
+import math
+
 import jax.numpy as jnp
 
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
@@ -15,6 +17,8 @@ from fusion_bench.fusion.registry import register
 class Multiplicative(FeatureFusion):
     """A full bilinear form for each output: h_1ᵀ 𝐖 h_2 + U h_1 + V h_2 + b.
 
+    𝐖 √(d_1 d_2) is what is trained: Adam's steps are of one size, and too large for d_1 · d_2 inputs as they are
+    (`shapes`, tiny, 4 epochs, three seeds: 81.9 % without the root, 86.8 % with it).
     Two modalities only. Parameters: (d_1 · d_2 + d_1 + d_2 + 1) · width.
     """
 
@@ -28,12 +32,11 @@ class Multiplicative(FeatureFusion):
             {self.names[1]: second}, width, "multiplicative", bias=None
         )
         # The product starts at a quarter of the linear part's size.
-        self.product = blueprint.weight(
-            (first, second, width), "multiplicative/product", fan_in=16 * first * second
-        )
+        self.product = blueprint.weight((first, second, width), "multiplicative/product", fan_in=16)
         self.head = blueprint.head(width)
 
     def join(self, features):
         first, second = (features[name] for name in self.names)
         product = jnp.einsum("bi,bj,ijk->bk", first, second, self.product[...].astype(first.dtype))
+        product /= math.sqrt(first.shape[1] * second.shape[1])
         return product + self.linear[self.names[0]](first) + self.linear_second[self.names[1]](second)

@@ -1,0 +1,109 @@
+"""Strategies made equal in parameters or in floating-point operations: the size of each joint part is chosen for it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+
+from fusion_bench.config import Match
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import StrategySpec
+
+SIZE = "width"
+"""The option that sets the size of a strategy's joint part; what has no such option has none that can be resized."""
+_CLOSE = 0.001  # of the target; nothing is gained by a closer search
+_LARGEST = 1 << 14
+_UNITS = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Matched:
+    """What all strategies of a study are matched to.
+
+    Attributes:
+      quantity: "params", the number of trained parameters, or "flops", floating-point operations per training example.
+      to: label of the strategy whose figure is the target.
+      target: that figure.
+    """
+
+    quantity: Match
+    to: str
+    target: float
+
+
+def match(
+    specs: Iterable[StrategySpec], matched: Matched, measure: Callable[[StrategySpec], float]
+) -> tuple[StrategySpec, ...]:
+    """Returns the strategies with the width of each chosen so that its figure is nearest to the target.
+
+    What has no option `width` stays as it is, and so does the one that gives the target. A width that is asked for is
+    where the search starts, no more.
+
+    Args:
+      specs: the strategies.
+      matched: what to match.
+      measure: the figure of a strategy, growing with its width; a UserError where the width does not suit it.
+    """
+    resized = (
+        _resized(spec, matched.target, measure)
+        if spec.label != matched.to and SIZE in spec.registration.options
+        else spec
+        for spec in specs
+    )
+    return tuple({spec.label: spec for spec in resized}.values())
+
+
+def _resized(spec: StrategySpec, target: float, measure: Callable[[StrategySpec], float]) -> StrategySpec:
+    def with_width(width: int) -> StrategySpec:
+        return dataclasses.replace(spec, options={**spec.options, SIZE: width})
+
+    @functools.cache
+    def figure(width: int) -> float:
+        return measure(with_width(width))
+
+    start = spec.resolved_options[SIZE]
+    try:
+        figure(start)
+    except UserError:  # it cannot join these data; its run will say so
+        return spec
+    return with_width(nearest(figure, start, _unit(start, figure), target))
+
+
+def _unit(start: int, figure: Callable[[int], float]) -> int:
+    """Returns the smallest step by which a width can grow: heads and chunks must divide it."""
+    for unit in _UNITS:
+        try:
+            figure(start + unit)
+        except UserError:
+            continue
+        return unit
+    return _UNITS[-1]
+
+
+def nearest(figure: Callable[[int], float], start: int, unit: int, target: float) -> int:
+    """Returns the width of start, start ± unit, … whose figure is nearest to the target.
+
+    Args:
+      figure: a growing function of the width, costly: it is called a few times only.
+      start: where the search begins.
+      unit: the step between widths.
+      target: the figure that is looked for.
+    """
+    tried: dict[int, float] = {}
+
+    def error(width: int) -> float:
+        tried[width] = figure(width) / target - 1
+        return tried[width]
+
+    smallest = start % unit or unit
+    low = high = start
+    while error(high) < 0 and high < _LARGEST:
+        low, high = high, high + max(unit, high // unit * unit)
+    while error(low) > 0 and low > smallest:
+        low, high = max(smallest, low - max(unit, low // (2 * unit) * unit)), low
+    while high - low > unit and min(map(abs, tried.values())) > _CLOSE:
+        slope = (tried[high] - tried[low]) / (high - low)
+        guess = low - tried[low] / slope if slope else low
+        middle = start + round((guess - start) / unit) * unit
+        middle = min(max(middle, low + unit), high - unit)
+        low, high = (middle, high) if error(middle) < 0 else (low, middle)
+    return min(tried, key=lambda width: abs(tried[width]))
