@@ -74,6 +74,9 @@ class Recorder:
     def kept(self, runs):
         self.events.append(("kept", runs))
 
+    def matching(self, quantity, to):
+        self.events.append(("matching", quantity, to))
+
     def compiling(self, strategy):
         pass
 

@@ -66,6 +66,8 @@ def refuse(call, tmp_path):
         (["--learning-rate", "-1"], "--learning-rate is -1.0; it must be finite and above 0"),
         (["--data-seed", "-1"], "--data-seed is -1; it must be at least 0"),
         (["--validation-fraction", "1.5"], "1.5"),
+        (["--match", "params", "--match-to", "tensr"], "unknown strategy 'tensr'; did you mean tensor"),
+        (["--match", "flops", "--match-to", "canonical"], "--match-to takes one strategy, got 'canonical'"),
         (["--train-size", "0"], "0"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",

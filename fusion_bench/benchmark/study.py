@@ -102,7 +102,7 @@ def match_study(
 
     def measure(spec: StrategySpec) -> float:
         if config.match == "params":
-            return count_params(spec, dataset.task, config.model)
+            return float(count_params(spec, dataset.task, config.model))
         num_train = len(dataset.splits["train"])
         return count_train_flops(spec, dataset.task, config.model, config.training, data, num_train)
 

@@ -83,6 +83,10 @@ FAILED = make_run(
 TENSOR = [*runs_of("tensor", "tensor", [0.69, 0.71]), FAILED]
 
 
+MATCHED = SHARED | {"match": {"quantity": "params", "to": "tensor", "target": 12_000.0}}
+BY_FLOPS = SHARED | {"match": {"quantity": "flops", "to": "tensor", "target": 2.0e6}}
+
+
 def written(directory, *groups):
     store = Store(directory)
     for run in [run for group in groups for run in group]:
@@ -394,3 +398,41 @@ def test_a_table_that_cannot_be_written_is_said_in_one_line(tmp_path):
     with pytest.raises(UserError, match=r"table\.csv cannot be written: Is a directory"):
         write_tables(store, table(store))
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "table.csv"}
+
+
+def matched_runs(shared):
+    """The unimodal ones at 12,345 parameters; sum on target, concat off it."""
+    image = runs_of("image-only", "unimodal", [0.6, 0.62], shared=shared)
+    cost = {"params": 12_100, "compile_s": 1.0, "train_flops": 2.01e6}
+    sum_ = runs_of("sum:width=9", "intermediate", [0.7, 0.72], shared=shared, cost=cost)
+    cost = {"params": 9_000, "compile_s": 1.0, "train_flops": 2.2e6}
+    return [*image, *sum_, *runs_of("concat", "intermediate", [0.7, 0.72], shared=shared, cost=cost)]
+
+
+def test_what_was_matched_has_a_block_of_its_own(tmp_path):
+    frame = table(written(tmp_path, IMAGE, matched_runs(MATCHED)))
+    assert frame["setting"].nunique() == 2
+    matched = frame[frame["match"] == "params"].set_index("strategy")
+    assert set(matched.index) == {"image-only", "sum:width=9", "concat"}
+    assert matched.loc["concat", "match_ratio"] == pytest.approx(9_000 / 12_000)
+    assert set(matched["match_to"]) == {"tensor"}
+    text = to_markdown(frame)
+    first, second = sorted(text.split("### ")[1:], key=lambda part: "matched" in part)
+    assert "matched" not in first.lower()
+    assert "parameters matched to the 12,000 of tensor" in second.splitlines()[0]
+    assert "12,345 |" in second  # a baseline is as it is
+    assert "12,100 |" in second
+    assert "9,000* |" in second
+    assert "Matched within 2 % by the width of each strategy, but for concat (−25 %), marked *" in second
+    assert "to tensor" not in first + second.splitlines()[0]  # said once, in words
+
+
+def test_flops_have_a_column_where_they_were_matched(tmp_path):
+    frame = table(written(tmp_path, matched_runs(BY_FLOPS)))
+    text = to_markdown(frame)
+    assert "FLOPs per training example matched to the 2,000,000 of tensor" in text.splitlines()[0]
+    assert "| train MFLOP |" in text
+    assert "| 2.010 |" in text
+    assert "| 2.200* |" in text
+    assert "train MFLOP" not in to_markdown(table(written(tmp_path / "other", IMAGE)))
+    assert "2.200*" in printed(frame, width=100)

@@ -1,0 +1,273 @@
+"""What the operators are in exact arithmetic: which contain which, what a sketch keeps, and who can know of whom."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.tensor import block, compact_bilinear
+from fusion_bench.models.transformer import TransformerBlock
+from tests.oracles import array, linear
+from tests.tasks import BATCH, CONFIG, build, jit, make_task
+
+pytestmark = pytest.mark.usefixtures("tiny_widths")
+
+TWO, THREE = ("image", "text"), ("audio", "image", "text")
+IMAGE, TEXT = 8, 6
+"""Widths of the pooled features."""
+
+
+def parse(label, names=TWO):
+    task = make_task(*names)
+    (spec,) = parse_strategies(label, task)
+    return lambda key: spec.build(Blueprint(task, CONFIG, key))
+
+
+def make(label, names=TWO) -> Any:
+    """Returns a strategy with random variables."""
+    return build(lambda: parse(label, names)(jax.random.key(0)))
+
+
+def draw_features(seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=(BATCH, width)) for name, width in zip(TWO, (IMAGE, TEXT), strict=True)}
+
+
+def join(module, features):
+    return np.asarray(module.join({name: jnp.float32(h) for name, h in features.items()}), np.float64)
+
+
+# --- a factorised operator of sufficient rank is the full bilinear form h_1ᵀ W_k h_2
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Takes the nonlinearities and the normalisation out of the operators."""
+    monkeypatch.setattr(jnp, "tanh", lambda x: x)
+    monkeypatch.setattr(block, "power_normalize", lambda x: x)
+
+
+def draw_form(outputs, seed=1):
+    return np.random.default_rng(seed).normal(size=(IMAGE, TEXT, outputs))
+
+
+def bilinear(form, features):
+    return np.einsum("bi,bj,ijk->bk", features["image"], features["text"], form)
+
+
+def factorise(form, rank):
+    """The nearest sum of so many terms left[r, i, k] · right[r, j, k], for each output k by itself."""
+    u, s, vh = np.linalg.svd(np.moveaxis(form, -1, 0), full_matrices=False)
+    left = np.einsum("kir,kr->rik", u, s)[:rank]
+    return left, np.moveaxis(vh, 0, -1)[:rank]
+
+
+def put(variable, values):
+    assert variable.shape == np.shape(values)
+    variable.set_value(jnp.float32(values))
+
+
+def put_linear(module, kernel):
+    put(module.kernel, kernel)
+    put(module.bias, np.zeros(np.shape(kernel)[-1]))
+
+
+def copy_features(module, rows: Sequence[int] = range(TEXT)):
+    """Makes z_1 = h_1, and z_2 = h_2 with entry j in place rows[j] and zeros elsewhere."""
+    put_linear(module.projections["image"], np.eye(IMAGE))
+    put_linear(module.projections["text"], np.eye(IMAGE)[list(rows)])
+
+
+def pad(right):
+    """[rank, text, out] → [rank, image, out]: weights of the zeros in z_2."""
+    return np.pad(right, ((0, 0), (0, IMAGE - TEXT), (0, 0)))
+
+
+def tucker(form, rank):
+    module = make(f"tucker:width={rank}:out={form.shape[-1]}")
+    copy_features(module)
+    put(module.core, np.pad(form, ((0, 0), (0, IMAGE - TEXT), (0, 0))))
+    return module
+
+
+def low_rank(form, rank):
+    outputs = form.shape[-1]
+    module = make(f"low-rank:rank={rank}:width={outputs}")
+    for name, factor in zip(TWO, factorise(form, rank), strict=True):
+        put_linear(module.factors[name], np.moveaxis(factor, 1, 0).reshape(-1, rank * outputs))
+    put(module.weights, np.ones(rank))
+    put(module.bias, np.zeros(outputs))
+    return module
+
+
+def mutan(form, rank):
+    module = make(f"mutan:rank={rank}:width={IMAGE}:out={form.shape[-1]}")
+    left, right = factorise(form, rank)
+    copy_features(module)
+    put(module.factors["image"], left)
+    put(module.factors["text"], pad(right))
+    return module
+
+
+def one_block(form, rank):
+    module = make(f"block:width={form.shape[-1]}:chunks=1:rank={rank}")
+    left, right = factorise(form, rank)
+    copy_features(module)
+    put(module.factors["image"], left[None])
+    put(module.factors["text"], pad(right)[None])
+    return module
+
+
+# the module for a form, the outputs, the rank that is enough for every form
+FORMS = {
+    "tucker": (tucker, 5, IMAGE),
+    "low-rank": (low_rank, 5, TEXT),
+    "mutan": (mutan, 5, TEXT),
+    "block": (one_block, IMAGE, TEXT),
+}
+
+
+@pytest.mark.parametrize("label", FORMS)
+def test_sufficient_rank_gives_any_bilinear_form(label, plain):
+    express, outputs, rank = FORMS[label]
+    form, features = draw_form(outputs), draw_features()
+    np.testing.assert_allclose(join(express(form, rank), features), bilinear(form, features), atol=1e-4)
+
+
+@pytest.mark.parametrize("label", ["low-rank", "mutan", "block"])
+def test_one_rank_less_gives_the_nearest_form_of_that_rank_and_not_any(label, plain):
+    express, outputs, rank = FORMS[label]
+    form, features = draw_form(outputs), draw_features()
+    nearest = np.einsum("rik,rjk->ijk", *factorise(form, rank - 1))
+    joint = join(express(form, rank - 1), features)
+    np.testing.assert_allclose(joint, bilinear(nearest, features), atol=1e-4)
+    assert np.abs(joint - bilinear(form, features)).max() > 0.1
+
+
+@pytest.mark.parametrize("label", ["tucker", "mutan", "block"])
+def test_the_nonlinearities_are_all_that_parts_it_from_the_form(label):
+    express, outputs, rank = FORMS[label]
+    form, features = draw_form(outputs), draw_features()
+    assert np.abs(join(express(form, rank), features) - bilinear(form, features)).max() > 0.1
+
+
+def test_chunks_give_any_form_that_is_block_diagonal(plain):
+    """Each half of the outputs has a form of its own, between a half of the image and a half of the text."""
+    half, rows, size = TEXT // 2, IMAGE // 2, IMAGE // 2
+    whole, form = draw_form(IMAGE), np.zeros((IMAGE, TEXT, IMAGE))
+    module = make(f"block:width={IMAGE}:chunks=2:rank={half}")
+    copy_features(module, rows=[*range(half), *range(rows, rows + half)])
+    left, right = [], []
+    for chunk in range(2):
+        i, j, k = (slice(chunk * step, (chunk + 1) * step) for step in (rows, half, size))
+        form[i, j, k] = whole[i, j, k]
+        first, second = factorise(form[i, j, k], half)
+        left.append(first)
+        right.append(np.pad(second, ((0, 0), (0, rows - half), (0, 0))))
+    put(module.factors["image"], left)
+    put(module.factors["text"], right)
+    features = draw_features()
+    np.testing.assert_allclose(join(module, features), bilinear(form, features), atol=1e-4)
+
+
+# --- what contains multiplicative interaction
+
+
+def test_multiplicative_under_a_linear_map_is_tensor_under_a_linear_map():
+    """The map's weights of [1; h_1] ⊗ [1; h_2] are b, V, U and 𝐖, each in its place."""
+    multiplicative, tensor = make("multiplicative:width=5"), make(f"tensor:width={IMAGE}")
+    copy_features(tensor)
+    of_image, of_text = multiplicative.linear["image"], multiplicative.linear_second["text"]
+    weights = np.zeros((IMAGE + 1, IMAGE + 1, 5))
+    weights[0, 0] = array(of_image.bias)
+    weights[1:, 0] = array(of_image.kernel)
+    weights[0, 1 : TEXT + 1] = array(of_text.kernel)
+    weights[1:, 1 : TEXT + 1] = array(multiplicative.product) / np.sqrt(IMAGE * TEXT)  # 𝐖, as it is trained
+    first = multiplicative.head.hidden  # a linear head
+    put(tensor.head.hidden.kernel, weights.reshape(-1, 5) @ array(first.kernel))
+    put(tensor.head.hidden.bias, array(first.bias))
+    features = draw_features()
+    expected = linear(first, join(multiplicative, features))
+    np.testing.assert_allclose(linear(tensor.head.hidden, join(tensor, features)), expected, atol=1e-4)
+
+
+# --- what a count sketch keeps
+
+DRAWS, WIDTH = 6000, 16
+
+
+def mean_inner_products(features):
+    """Mean over sketches of the inner products of all pairs of a batch, its standard error, and the exact ones."""
+    make_module = parse(f"compact-bilinear:width={WIDTH}")
+
+    def inner_products(key):
+        module: Any = make_module(key)
+        sketch = module.product({name: jnp.float32(h) for name, h in features.items()})
+        return sketch @ sketch.T
+
+    keys = jax.random.split(jax.random.key(0), DRAWS)
+    found = np.asarray(jit(jax.vmap(inner_products))(keys), np.float64)
+    extended = [np.c_[np.ones(len(h)), h / (4 * np.sqrt(h.shape[1]))] for h in features.values()]
+    exact = np.prod([x @ x.T for x in extended], axis=0)
+    return found.mean(0), found.std(0) / np.sqrt(DRAWS), exact
+
+
+def draw_large_features():
+    """Draws features before which the 1 is not all."""
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.normal(scale=6, size=(4, width)) for name, width in zip(TWO, (IMAGE, TEXT), strict=True)
+    }
+
+
+def test_sketches_keep_the_inner_products_of_outer_products_on_average():
+    mean, error, exact = mean_inner_products(draw_large_features())
+    assert (np.abs(mean - exact) < 4 * error).all()
+    assert error.max() < 0.02 * np.abs(exact).max(), "few draws would agree with anything"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda sketch: 1.02 * sketch, jnp.abs, lambda sketch: sketch.at[0].set(0)],
+    ids=["another scale", "no signs", "no place for the 1"],
+)
+def test_sketches_of_another_kind_do_not(spoil, monkeypatch):
+    draw = compact_bilinear.draw_sketch
+    monkeypatch.setattr(compact_bilinear, "draw_sketch", lambda *arguments: spoil(draw(*arguments)))
+    mean, error, exact = mean_inner_products(draw_large_features())
+    assert (np.abs(mean - exact) > 4 * error).any()
+
+
+# --- who can know of whom
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut"])
+def test_where_no_shared_token_is_visible_a_bottleneck_exchanges_nothing(cut, monkeypatch):
+    """A modality's part of the joint feature depends on its own tokens; on the others', unless the cut is made."""
+    count = 3
+    module = make(f"bottleneck:width=8:bottlenecks={count}", THREE)
+    if cut:
+        attend = TransformerBlock.__call__
+        monkeypatch.setattr(
+            TransformerBlock,
+            "__call__",
+            lambda self, x, mask: attend(self, x, mask.at[:, -count:].set(False)),
+        )
+    rng = np.random.default_rng(0)
+    tokens = {
+        name: jnp.float32(rng.normal(size=(BATCH, length, module.token_widths[name])))
+        for name, length in zip(THREE, (3, 4, 5), strict=True)
+    }
+    masks = {name: jnp.ones(x.shape[:2], bool) for name, x in tokens.items()}
+    masks["text"] = jnp.asarray(np.arange(5) <= np.arange(BATCH)[:, None] % 5)
+    compiled = jit(module.join)
+    for changed in THREE:
+        other = {**tokens, changed: tokens[changed][::-1]}
+        difference = np.abs(np.asarray(compiled(tokens, masks) - compiled(other, masks)))
+        for name, part in zip(THREE, np.split(difference, len(THREE), axis=1), strict=True):
+            assert part.max() == 0 if cut and name != changed else part.max() > 1e-3
