@@ -186,11 +186,21 @@ def _list(command: ListCommand, console: Console) -> int:
         for field in fields:
             listing.add_column(_LISTED[field], no_wrap=field != "summary")
         for entry in entries:
-            cells = (entry[field] for field in fields)
+            cells = [entry[field] for field in fields]
+            if title == "strategies":
+                cells[-1] += _options(entry["name"])
             listing.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else cell) for cell in cells))
         console.print(listing)
         console.print()
     return 0
+
+
+def _options(strategy: str) -> str:
+    """Returns the options of a strategy with their defaults, as the listing shows them."""
+    from fusion_bench.fusion.registry import strategies
+
+    options = strategies()[strategy].options.values()
+    return "\n" * bool(options) + " ".join(f":{option.name}={option.default}" for option in options)
 
 
 _LISTED = {

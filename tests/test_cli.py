@@ -389,6 +389,7 @@ def test_list_is_readable_in_80_columns(call):
             "baseline of early-token",
         )
     assert "[h_1; …; h_M]" in words
+    assert ":rank=4" in words
     assert all(name in words for name in PRESETS)
 
 
