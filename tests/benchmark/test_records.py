@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion_bench.benchmark.matching import Matched
 from fusion_bench.benchmark.records import Job, Records, metrics_of
 from fusion_bench.config import BenchmarkConfig, DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.fusion.registry import parse_strategies
@@ -37,11 +38,19 @@ def test_what_changes_the_result_changes_the_run(part, field):
 
 
 def test_the_rest_of_a_study_does_not():
-    assert {field.name for field in dataclasses.fields(BASE)} == {*OTHER, "strategies", "seeds", "out"}
+    rest = {"strategies", "seeds", "match", "match_to", "out"}
+    assert {field.name for field in dataclasses.fields(BASE)} == {*OTHER, *rest}
     assert (
         identifier(dataclasses.replace(BASE, out=Path("elsewhere"), seeds=9, strategies="concat"))
         == identifier()
     )
+
+
+def test_a_matched_run_is_another_one():
+    matched = [Matched("params", "tensor", 1000.0), Matched("params", "tensor", 2000.0)]
+    identities = [Records(BASE, DATASET, {}, match).identity(JOB) for match in (None, *matched)]
+    assert len({run_id(identity) for identity in identities}) == 3
+    assert "match" not in identities[0]
 
 
 @pytest.mark.parametrize(
