@@ -67,6 +67,7 @@ def refuse(call, tmp_path):
         (["--data-seed", "-1"], "--data-seed is -1; it must be at least 0"),
         (["--validation-fraction", "1.5"], "1.5"),
         (["--match", "params", "--match-to", "tensr"], "unknown strategy 'tensr'; did you mean tensor"),
+        (["--match-to", "sum"], "--match-to sum does nothing without --match params or --match flops"),
         (["--match", "flops", "--match-to", "canonical"], "--match-to takes one strategy, got 'canonical'"),
         (["--train-size", "0"], "0"),
     ],

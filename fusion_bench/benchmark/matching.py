@@ -12,7 +12,7 @@ SIZE = "width"
 """The option that sets the size of a strategy's joint part; what has no such option has none that can be resized."""
 _CLOSE = 0.001  # of the target; nothing is gained by a closer search
 _LARGEST = 1 << 14
-_UNITS = (1, 2, 4, 8, 16, 32, 64)
+_LARGEST_UNIT = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,20 +63,20 @@ def _resized(spec: StrategySpec, target: float, measure: Callable[[StrategySpec]
     start = spec.resolved_options[SIZE]
     try:
         figure(start)
-    except UserError:  # it cannot join these data; its run will say so
+        return with_width(nearest(figure, start, _unit(start, figure), target))
+    except UserError:  # it cannot join these data, or its width does not suit it; its run will say so
         return spec
-    return with_width(nearest(figure, start, _unit(start, figure), target))
 
 
 def _unit(start: int, figure: Callable[[int], float]) -> int:
     """Returns the smallest step by which a width can grow: heads and chunks must divide it."""
-    for unit in _UNITS:
+    for unit in range(1, _LARGEST_UNIT):
         try:
             figure(start + unit)
         except UserError:
             continue
         return unit
-    return _UNITS[-1]
+    return _LARGEST_UNIT
 
 
 def nearest(figure: Callable[[int], float], start: int, unit: int, target: float) -> int:

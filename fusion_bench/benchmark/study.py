@@ -95,6 +95,10 @@ def match_study(
 ) -> tuple[tuple[StrategySpec, ...], Matched | None]:
     """Returns the strategies with the widths that `config.match` asks for, and what they are matched to."""
     if config.match == "none":
+        if config.match_to != BenchmarkConfig.match_to:
+            raise UserError(
+                f"--match-to {config.match_to} does nothing without --match params or --match flops"
+            )
         return specs, None
     to = parse_strategies(config.match_to, dataset.task)
     if len(to) != 1:

@@ -124,7 +124,7 @@ class Blueprint:
         the interaction alone, and what each modality says by itself is learned late: on `shapes` with `default`
         captions (tiny, 4 epochs, one seed), where image-only is at 82 %, starts around 0 gave 31 to 58 % for the
         operators made of such factors, starts at 1 gave 85 to 88 %. The price: under `synergy`, where only the
-        interaction counts, they need 30 epochs for what a start around 0 brings in 12.
+        interaction counts, 12 epochs gave 9 to 42 %, where starts around 0 gave 11 to 78 %.
         """
         return self.projections(in_features, out_features, name, variance=0.25, bias=1.0)
 

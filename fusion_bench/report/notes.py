@@ -162,12 +162,12 @@ def _matching(block: pd.DataFrame) -> str:
     if not _rows(block)[0]["match"]:
         return ""
     off = [
-        f"{row['strategy']} ({points(row['match_ratio'] - 1).partition('.')[0]} %)"
+        f"{row['strategy']} ({points(row['match_ratio'] - 1)} %)"
         for row in _rows(block)
         if is_off_target(row)
     ]
     exceptions = (
-        f", but for {', '.join(off)}, marked *, which have no width or one of coarser steps" if off else ""
+        f", but for {', '.join(off)}, marked *, which have no width or none that comes nearer" if off else ""
     )
     near = f"within {100 * _TOLERANCE:.0f} %"
     return f"Matched {near} by the width of each strategy{exceptions}. Baselines are as they are."

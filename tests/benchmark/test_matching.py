@@ -82,10 +82,15 @@ def test_two_widths_of_one_strategy_become_one():
 
 
 def test_a_width_that_heads_or_chunks_do_not_divide_is_not_chosen():
-    for text in ("bottleneck", "block:width=8:chunks=4"):
+    for text, unit in (("bottleneck", 4), ("block:width=8:chunks=4", 4), ("block:width=60:chunks=20", 20)):
         (spec,) = matched_to(text, 7_777.0)
-        assert spec.resolved_options["width"] % 4 == 0
+        assert spec.resolved_options["width"] % unit == 0
         params(spec)
+
+
+def test_a_width_that_does_not_suit_is_left_for_its_run_to_say():
+    (spec,) = matched_to("cross-attention:width=30", 7_777.0)
+    assert spec.options == {"width": 30}
 
 
 def test_what_cannot_join_the_data_stays_as_it_is():

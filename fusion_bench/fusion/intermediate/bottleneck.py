@@ -17,7 +17,7 @@ class Bottleneck(TokenFusion):
     Each modality has a transformer of its own; what it knows of another has passed through b. The joint feature
     is [mean(H_1); …; mean(H_M)]. Any number of modalities. Parameters with width w: Σ_m (d_m + 1) · w + B · w +
     M · layers · (8 w² + 11 w). The paper's B is 4, in the last 4 of 12 layers, and each modality has a class
-    token; here there is a mean.
+    token; here there is a mean. With one layer nothing is exchanged: what b has read reaches a modality in the next.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64, layers: int = 2, bottlenecks: int = 4):

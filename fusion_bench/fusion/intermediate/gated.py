@@ -12,7 +12,8 @@ from fusion_bench.fusion.registry import register
 class Gated(FeatureFusion):
     """One modality gates the other: σ(W_2 h_2 + b_2) ⊙ (W_1 h_1 + b_1), two modalities in alphabetical order.
 
-    So a text gates an image. Two modalities only. Parameters: Σ_m (d_m + 1) · width.
+    So a text gates an image, the later name the earlier; the biases are ours. Two modalities only.
+    Parameters: Σ_m (d_m + 1) · width.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64):

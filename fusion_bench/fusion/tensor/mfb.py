@@ -1,4 +1,4 @@
-"""Multimodal factorised bilinear pooling, and its cascade."""
+"""Multimodal factorised bilinear pooling."""
 
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register

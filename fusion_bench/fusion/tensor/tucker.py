@@ -13,7 +13,7 @@ class Tucker(FeatureFusion):
     """A core tensor between bounded projections: 𝐂 ×_1 z_1 … ×_M z_M, z_m = tanh(W_m h_m + b_m).
 
     𝐂 has width^M · out entries; the map after it is the head's first layer. Two modalities in the paper, as many as
-    there are here. Parameters: Σ_m (d_m + 1) · width + width^M · out. The paper's widths are 310 and 510.
+    there are here. Parameters: Σ_m (d_m + 1) · width + width^M · out. The paper factorises the core instead.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 16, out: int = 64):
