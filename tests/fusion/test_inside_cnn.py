@@ -1,5 +1,6 @@
 """What joins modalities inside the image's CNN, against NumPy float64."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,13 +12,26 @@ from flax import nnx
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.models.cnn import PatchStageSpec
+from fusion_bench.models.encoders import WIDTHS
 from tests import oracles
 from tests.oracles import array, linear
-from tests.tasks import BATCH, CONFIG, build, call, make_inputs, make_task
+from tests.tasks import BATCH, CONFIG, TINY, build, call, make_inputs, make_task
 
-pytestmark = pytest.mark.usefixtures("tiny_widths")
+pytestmark = pytest.mark.usefixtures("two_stages")
 
+STAGES = (PatchStageSpec(2, 6, 2), PatchStageSpec(2, 8, 1))
+BLOCKS = (6, 6, 8)
+"""Widths of the blocks."""
 TASKS = [("image", "text"), ("image", "text", "sensor"), ("sensor", "image", "audio", "text")]
+
+
+@pytest.fixture(scope="module")
+def two_stages():
+    """Gives the size "tiny" two stages, one of them of two blocks, so that a depth lies between them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(WIDTHS, "tiny", dataclasses.replace(TINY, stages=STAGES))
+        yield
 
 
 def make(label, names) -> Any:
@@ -54,21 +68,37 @@ def laid_over(module, inputs, depth):
 
 @pytest.mark.parametrize("names", TASKS, ids=len)
 @pytest.mark.parametrize(
-    ("label", "depth"), [("early-channel:channels=2", 0), ("mid-channel:depth=1:channels=2", 1)]
+    ("label", "depth"),
+    [
+        ("early-channel:channels=2", 0),
+        *((f"mid-channel:depth={depth}:channels=2", depth) for depth in range(3)),
+    ],
 )
 def test_channels_are_laid_over_the_map(label, depth, names):
     module, inputs = make(label, names)
     image = np.asarray(inputs["image"].values, np.float64)
     maps = oracles.cnn(module.encoder.encoder.cnn, image, overlay=laid_over(module, inputs, depth))
     added = 2 * len(set(names) & {"text", "sensor"}) + ("audio" in names)
-    assert maps.shape[-1] == (8 if depth == 0 else 8 + added)
+    assert maps.shape[-1] == (8 + added if depth == 2 else 8)
     features = oracles.batch_norm(module.encoder.norm, maps.mean((1, 2)))
     np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, features), atol=1e-5)
 
 
 def test_there_is_no_depth_below_the_last_stage():
-    with pytest.raises(UserError, match="mid-channel has depths from 0 to 1 in this encoder, not 2"):
-        make("mid-channel:depth=2", TASKS[0])
+    with pytest.raises(UserError, match="mid-channel has depths from 0 to 2 in this encoder, not 3"):
+        make("mid-channel:depth=3", TASKS[0])
+
+
+@pytest.mark.parametrize("names", TASKS, ids=len)
+def test_depth_zero_is_early_channel(names):
+    task, inputs, found = make_task(*names), make_inputs(make_task(*names)), []
+    for label in ("early-channel", "mid-channel:depth=0", "mid-channel:depth=1"):
+        (spec,) = parse_strategies(label, task)
+        module: Any = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
+        module.eval()
+        found.append(call(module, inputs).logits)
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.abs(found[0] - found[2]).max() > 1e-4
 
 
 @pytest.mark.parametrize("names", TASKS, ids=len)
@@ -79,13 +109,17 @@ def test_film_scales_and_shifts_every_block_before_its_relu(names):
         for name in sorted(set(names) - {"image"})
     ]
     numbers = linear(module.modulate, np.concatenate(others, axis=1))
-    modulations = [(1 + numbers[:, :8], numbers[:, 8:])]  # one block of eight channels
+    ends = np.cumsum(BLOCKS)
+    modulations = [
+        (1 + numbers[:, end - width : end], numbers[:, ends[-1] + end - width : ends[-1] + end])
+        for end, width in zip(ends, BLOCKS, strict=True)
+    ]
     image = np.asarray(inputs["image"].values, np.float64)
     maps = oracles.cnn(module.encoders["image"].encoder.cnn, image, modulations=modulations)
     features = oracles.batch_norm(module.encoders["image"].norm, maps.mean((1, 2)))
     np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, features), atol=1e-5)
     assert module.modulate.kernel.size + module.modulate.bias.size == (
-        (sum(h.shape[1] for h in others) + 1) * 2 * 8
+        (sum(h.shape[1] for h in others) + 1) * 2 * sum(BLOCKS)
     )
 
 
@@ -97,5 +131,5 @@ def test_film_starts_as_the_image_alone():
     inputs = make_inputs(task)
     alone = module.head(module.encoders["image"](inputs["image"]))
     np.testing.assert_allclose(module(inputs).logits, alone, atol=1e-6)
-    assert nnx.state(module.modulate)["kernel"][...].shape[1] == 16
+    assert nnx.state(module.modulate)["kernel"][...].shape[1] == 2 * sum(BLOCKS)
     assert jnp.shape(alone) == (BATCH, 4)
