@@ -74,8 +74,8 @@ class Recorder:
     def kept(self, runs):
         self.events.append(("kept", runs))
 
-    def matching(self, quantity, to):
-        self.events.append(("matching", quantity, to))
+    def matching(self, strategy, quantity, to):
+        self.events.append(("matching", strategy, quantity, to))
 
     def compiling(self, strategy):
         pass

@@ -1,6 +1,8 @@
 """Tiny tasks, batches and datasets that tests of models, strategies and training share."""
 
 import functools
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +13,14 @@ from flax import nnx
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import PAD, Dataset, Modality, ModalitySpec, Task
+from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.fusion.tensor.compact_bilinear import Drawn
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS, Widths
 
+TWO, THREE = ("image", "text"), ("audio", "image", "text")
+"""Modalities, in the alphabetical order in which they are joined."""
 BATCH, CLASSES, TOKENS, WORDS = 6, 4, 5, 7
 TINY = Widths((PatchStageSpec(4, 8, 1),), features=6, hidden=8, tokens=8, layers=1, patch=4)
 CONFIG = ModelConfig(encoder="tiny", dtype="float32")
@@ -58,6 +64,19 @@ def build(make, *, training=False, seed=0):
         variable.set_value(jnp.asarray(values, variable.dtype))
     module.train() if training else module.eval()
     return module
+
+
+def make_strategy(label: str, names: Sequence[str] = TWO) -> Any:
+    """Returns a strategy of these modalities, with random variables."""
+    task = make_task(*names)
+    (spec,) = parse_strategies(label, task)
+    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0))))
+
+
+def count_params(module, *, without: Collection[str] = ()):
+    """Returns the number of trained parameters outside the named parts."""
+    state = nnx.to_flat_state(nnx.state(module, nnx.Param))
+    return sum(leaf[...].size for path, leaf in state if path[0] not in without)
 
 
 def call(module, *arguments):

@@ -70,6 +70,13 @@ def refuse(call, tmp_path):
         (["--match-to", "sum"], "--match-to sum does nothing without --match params or --match flops"),
         (["--match", "flops", "--match-to", "canonical"], "--match-to takes one strategy, got 'canonical'"),
         (["--train-size", "0"], "0"),
+        (["--strategies", "concat,mid-channel:depth=9"], "mid-channel has depths from 0 to 2"),
+        (["--strategies", "cross-attention:width=30"], "30 cannot be divided among 4 heads"),
+        (["--strategies", "block:width=10", "--match", "params"], "10 is not divisible by 4"),
+        (
+            ["--data", "shapes", "--audio", "--strategies", "gated"],
+            "gated joins two modalities; these are audio,",
+        ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )

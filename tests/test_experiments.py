@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from fusion_bench.fusion.registry import strategies
 from fusion_bench.store import Store
-from tests.studies import make_config, run_recorded, write_source
+from tests.studies import make_config, make_quick, run_recorded, write_source
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -34,3 +35,24 @@ def test_posthoc_gap(tmp_path, capsys):
         assert float(line.split("%")[0].split()[-1]) == pytest.approx(100 * sum(accuracies) / 2, abs=0.005)
     assert counted.startswith("counted frequencies")
     assert exact.endswith("+0.00 ± 0.00 points")
+
+
+def test_every_strategy(tmp_path, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        experiment = load("every_strategy")
+        status = experiment.main(experiment.Config(tmp_path, seeds=1, quick=True))
+    printed = capsys.readouterr()
+    rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| ")][2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| image-only", "| text-only", "| concat", "| late-mean"]
+    assert rows[-1].endswith("no: log-scores add up |")
+    gains = {row.split(" | ")[0][2:]: row.split(" | ")[3] for row in rows}
+    below = [name for name in ("concat", "late-mean") if float(gains[name]) <= 0]
+    assert status == (1 if below else 0)
+    assert all(name in printed.err for name in below)
+
+
+def test_theory_speaks_of_every_strategy():
+    experiment = load("every_strategy")
+    for name, registration in strategies().items():
+        assert experiment.theory(name, registration.family).split(":")[0] in ("yes", "no", "a little")

@@ -27,8 +27,8 @@ class Display(Protocol):
     def begin(self, runs: int, epochs: int) -> None:
         """Says how many runs of how many epochs are left to train."""
 
-    def matching(self, quantity: str, to: str) -> None:
-        """Widths are being chosen, by parameters or FLOPs ("params", "flops"), to match a strategy."""
+    def matching(self, strategy: str, quantity: str, to: str) -> None:
+        """The width of a strategy is being chosen, by "params" or "flops", to match another one."""
 
     def compiling(self, strategy: str) -> None:
         """A strategy's programs are being compiled."""
@@ -69,6 +69,7 @@ class PlainDisplay:
         self._started = self._spoke = time.monotonic()
         self._total = self._done = self._epochs = 0
         self._strategy = ""
+        self._matching = False
 
     def __enter__(self) -> "PlainDisplay":
         return self
@@ -85,8 +86,12 @@ class PlainDisplay:
         if runs:
             self._print(f"runs to train: {runs}, epochs of each: {epochs}")
 
-    def matching(self, quantity: str, to: str) -> None:
-        self._print(f"choosing widths: {quantity} as {to}")
+    def matching(self, strategy: str, quantity: str, to: str) -> None:
+        if not self._matching:
+            self._print(f"choosing widths: {quantity} as {to}")
+        elif time.monotonic() - self._spoke > PLAIN_INTERVAL:
+            self._print(f"choosing the width of {strategy}")
+        self._matching = True
 
     def compiling(self, strategy: str) -> None:
         self._strategy = strategy
@@ -143,8 +148,8 @@ class LiveDisplay:
         self._epochs = epochs
         self._progress.update(self._task, total=runs * epochs)
 
-    def matching(self, quantity: str, to: str) -> None:
-        self._progress.update(self._task, state=f"choosing widths: {quantity} as {to}")
+    def matching(self, strategy: str, quantity: str, to: str) -> None:
+        self._progress.update(self._task, state=f"choosing the width of {strategy}: {quantity} as {to}")
 
     def compiling(self, strategy: str) -> None:
         self._strategy = strategy

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -50,6 +50,9 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
             f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
         )
     specs = with_members(parse_strategies(config.strategies, dataset.task), dataset)
+    for spec in specs:
+        if spec.options:  # asked for, so what they cannot be is said before anything is trained
+            count_params(spec, dataset.task, config.model)
     data = to_device(dataset)
     specs, matched = match_study(config, specs, dataset, data, display)
     records = Records(config, dataset, describe_environment(), matched)
@@ -110,9 +113,14 @@ def match_study(
         num_train = len(dataset.splits["train"])
         return count_train_flops(spec, dataset.task, config.model, config.training, data, num_train)
 
-    display.matching(config.match, to[0].label)
     matched = Matched(config.match, to[0].label, measure(to[0]))
-    return match(specs, matched, measure), matched
+
+    def announced() -> Iterator[StrategySpec]:
+        for spec in specs:
+            display.matching(spec.registration.name, config.match, to[0].label)
+            yield spec
+
+    return match(announced(), matched, measure), matched
 
 
 @dataclasses.dataclass(frozen=True)

@@ -138,7 +138,7 @@ class Strategy(nnx.Module):
     """A fusion strategy. Subclasses take a `Blueprint` and their own options, as keyword arguments with defaults."""
 
     def __init__(self, blueprint: Blueprint, **options: Any):
-        raise NotImplementedError
+        """Builds the parts, each with random streams of its own from the blueprint."""
 
     @abstractmethod
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:

@@ -71,14 +71,18 @@ class Registration:
         """Returns whether it is defined for so many modalities."""
         return len(modalities) == 2 or not self.pairs_only
 
+    def check(self, modalities: Collection[str]) -> None:
+        """Raises UserError if it is not defined for so many modalities."""
+        if not self.joins(modalities):
+            raise UserError(f"{self.name} joins two modalities; these are {', '.join(sorted(modalities))}")
+
     def build(self, blueprint: Blueprint, options: Mapping[str, Any]) -> Strategy:
         """Returns the strategy's module for the blueprint's task.
 
         Raises:
-          UserError: it cannot join these modalities.
+          UserError: it cannot join these modalities, or an option does not suit it.
         """
-        if not self.joins(blueprint.modalities):
-            raise UserError(f"{self.name} joins two modalities; these are {', '.join(blueprint.modalities)}")
+        self.check(blueprint.modalities)
         if self.modality is not None:
             return self.make(blueprint, modality=self.modality, **options)
         return self.make(blueprint, **options)
@@ -215,6 +219,7 @@ def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
                 if (r.canonical or name == "all") and r.joins(task.modalities)
             ]
         elif name in known:
+            known[name].check(task.modalities)
             group = [StrategySpec(known[name], _parse_options(known[name], settings))]
         else:
             raise unknown_name("strategy", name, [*known, "canonical", "all"])

@@ -1,7 +1,6 @@
 import pytest
 
 from tests.studies import make_config, run_recorded, write_source
-from tests.tasks import tiny_widths  # noqa: F401 (a fixture)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.training.program import compile_program, count_params, count_train_flops
 from tests.studies import Recorder
-from tests.tasks import CONFIG, make_dataset, make_task
+from tests.tasks import CONFIG, make_dataset
 
 pytestmark = pytest.mark.usefixtures("tiny_widths")
 
@@ -93,13 +93,6 @@ def test_a_width_that_does_not_suit_is_left_for_its_run_to_say():
     assert spec.options == {"width": 30}
 
 
-def test_what_cannot_join_the_data_stays_as_it_is():
-    task = make_task("image", "text", "audio")
-    (spec,) = parse_strategies("gated", task)
-    matched = Matched("params", "concat", 5_000.0)
-    assert match([spec], matched, lambda spec: float(count_params(spec, task, CONFIG))) == (spec,)
-
-
 @pytest.mark.parametrize("name", ["sum", "cross-attention"])
 def test_the_quick_counts_are_those_of_the_compiled_program(name):
     (spec,) = parse_strategies(name, TASK)
@@ -120,7 +113,8 @@ def test_a_study_is_matched_to_the_strategy_that_is_named(quantity):
     assert [spec.label for spec in chosen] == ["concat", "sum:width=20"]
     assert matched is not None
     assert (matched.quantity, matched.to) == (quantity, "sum:width=20")
-    assert display.events == [("matching", quantity, "sum:width=20")]
+    asked = [spec.registration.name for spec in specs]
+    assert display.events == [("matching", name, quantity, "sum:width=20") for name in asked]
 
 
 def test_without_a_match_nothing_changes():

@@ -8,25 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
-from fusion_bench.fusion.registry import parse_strategies, strategies
+from fusion_bench.fusion.interface import FeatureFusion
+from fusion_bench.fusion.registry import strategies
 from tests import oracles
 from tests.oracles import array, linear
-from tests.tasks import BATCH, CONFIG, build, make_task
+from tests.tasks import BATCH, THREE, TWO, count_params, make_strategy
 
 pytestmark = pytest.mark.usefixtures("tiny_widths")
-
-TWO, THREE = ("image", "text"), ("audio", "image", "text")
-
-
-def make(label, names) -> Any:
-    """Returns a strategy with random variables."""
-    task = make_task(*names)
-    (spec,) = parse_strategies(label, task)
-    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0))))
 
 
 def draw_features(module, batch=BATCH, seed=0):
@@ -37,12 +27,6 @@ def draw_features(module, batch=BATCH, seed=0):
 
 def join(module, features):
     return np.asarray(module.join({name: jnp.float32(h) for name, h in features.items()}), np.float64)
-
-
-def count_join(module):
-    """Parameters that belong to neither an encoder nor the head."""
-    state = nnx.to_flat_state(nnx.state(module, nnx.Param))
-    return sum(leaf[...].size for path, leaf in state if path[0] not in ("encoders", "head"))
 
 
 # --- the formulas, example by example
@@ -86,6 +70,11 @@ def gmu(module, features):
 def gated(module, features):
     z = projected(module, features)
     return sigmoid(z["text"]) * z["image"]
+
+
+def gated_swapped(module, features):
+    z = projected(module, features)
+    return sigmoid(z["image"]) * z["text"]
 
 
 def attention(module, features):
@@ -183,7 +172,9 @@ def compact_bilinear(module, features):
     sketches = [array(module.sketches[name]) for name in features]
     width = sketches[0].shape[1]
     places, signs = [s.__abs__().argmax(1) for s in sketches], [s.sum(1) for s in sketches]
-    values = [with_one(h / (4 * np.sqrt(h.shape[1]))) for h in features.values()]
+    values = list(features.values())
+    if module.one:
+        values = [with_one(h / (4 * np.sqrt(h.shape[1]))) for h in values]
     out = np.zeros((len(values[0]), width))
     for index in itertools.product(*(range(x.shape[1]) for x in values)):
         place = sum(int(p[i]) for p, i in zip(places, index, strict=True)) % width
@@ -198,6 +189,7 @@ CASES = {
     "sum:width=5": (sum_, lambda d: sum(x + 1 for x in d) * 5, True),
     "gmu:width=5": (gmu, lambda d: sum(d) * 5 * (1 + (1 if len(d) == 2 else len(d))), True),
     "gated:width=5": (gated, lambda d: sum(x + 1 for x in d) * 5, False),
+    "gated:width=5:swap=true": (gated_swapped, lambda d: sum(x + 1 for x in d) * 5, False),
     "attention:width=5": (attention, lambda d: sum(x + 1 for x in d) * 5 + 5, True),
     "multiplicative:width=5": (multiplicative, lambda d: (math.prod(d) + sum(d) + 1) * 5, False),
     "low-rank:rank=3:width=5": (low_rank, lambda d: 3 * 5 * sum(x + 1 for x in d) + 3 + 5, True),
@@ -210,6 +202,7 @@ CASES = {
         block, lambda d: sum(x + 1 for x in d) * 6 + len(d) * 4 * 6**2 // 2, True,
     ),
     "compact-bilinear:width=7": (compact_bilinear, lambda d: 0, True),
+    "compact-bilinear:width=7:one=false": (compact_bilinear, lambda d: 0, True),
 }  # fmt: skip
 FOR_TWO = [label for label, (_, _, three) in CASES.items() if not three]
 
@@ -220,14 +213,16 @@ FOR_TWO = [label for label, (_, _, three) in CASES.items() if not three]
     ids=lambda value: value if isinstance(value, str) else str(len(value)),
 )
 def test_join_is_the_formula_and_costs_what_it_says(label, names):
-    module = make(label, names)
+    module = make_strategy(label, names)
     if label.startswith("compact-bilinear"):  # signs and places, which random numbers are not
         redraw_sketches(module)
     formula, parameters, _ = CASES[label]
     features = draw_features(module)
     expected = formula(module, features)
     np.testing.assert_allclose(join(module, features), expected, atol=1e-5)
-    assert count_join(module) == parameters(list(module.feature_widths.values()))
+    assert count_params(module, without=("encoders", "head")) == parameters(
+        list(module.feature_widths.values())
+    )
     assert module.head.hidden.in_features == expected.shape[1]
 
 
@@ -242,7 +237,7 @@ def redraw_sketches(module: Any, seed=0):
 @pytest.mark.parametrize("label", FOR_TWO)
 def test_what_is_defined_for_two_says_so_for_three(label):
     with pytest.raises(UserError, match="joins two modalities; these are audio, image, text"):
-        make(label, THREE)
+        make_strategy(label, THREE)
 
 
 def test_every_join_of_pooled_features_is_tested():

@@ -16,7 +16,17 @@ from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS
 from tests import oracles
 from tests.oracles import array, linear
-from tests.tasks import BATCH, CONFIG, TINY, build, call, make_inputs, make_task
+from tests.tasks import (
+    BATCH,
+    CONFIG,
+    TINY,
+    WORDS,
+    call,
+    count_params,
+    make_inputs,
+    make_strategy,
+    make_task,
+)
 
 pytestmark = pytest.mark.usefixtures("two_stages")
 
@@ -36,9 +46,7 @@ def two_stages():
 
 def make(label, names) -> Any:
     """Returns a strategy with random variables, and inputs for it."""
-    task = make_task(*names)
-    (spec,) = parse_strategies(label, task)
-    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0)))), make_inputs(task)
+    return make_strategy(label, names), make_inputs(make_task(*names))
 
 
 def laid_over(module, inputs, depth):
@@ -66,14 +74,27 @@ def laid_over(module, inputs, depth):
     return overlay
 
 
-@pytest.mark.parametrize("names", TASKS, ids=len)
-@pytest.mark.parametrize(
+at_every_depth = pytest.mark.parametrize(
     ("label", "depth"),
     [
         ("early-channel:channels=2", 0),
         *((f"mid-channel:depth={depth}:channels=2", depth) for depth in range(3)),
     ],
 )
+
+
+@at_every_depth
+@pytest.mark.parametrize("names", TASKS, ids=len)
+def test_parameters_beside_the_image_encoder(label, depth, names):
+    embeddings = 2 * (WORDS * ("text" in names) + (3 + 1) * ("sensor" in names))
+    added = 2 * len(set(names) & {"text", "sensor"}) + ("audio" in names)
+    following = (2**2 * 6, 2**2 * 8, TINY.hidden + 2)[depth]  # at last the head, and a normalisation
+    alone = count_params(make_strategy("image-only", names))
+    assert count_params(make_strategy(label, names)) == alone + embeddings + added * following
+
+
+@pytest.mark.parametrize("names", TASKS, ids=len)
+@at_every_depth
 def test_channels_are_laid_over_the_map(label, depth, names):
     module, inputs = make(label, names)
     image = np.asarray(inputs["image"].values, np.float64)

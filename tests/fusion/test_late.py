@@ -1,29 +1,31 @@
 """Late fusion: its formulas, and that only scores meet, so that modalities do not interact where scores are added."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.late.mean import LateFusion
-from fusion_bench.fusion.registry import parse_strategies, strategies
+from fusion_bench.fusion.late.maximum import LateMax
+from fusion_bench.fusion.late.mean import LateFusion, LateMean
+from fusion_bench.fusion.late.mixture import LateMixture
+from fusion_bench.fusion.registry import strategies
 from tests import oracles
-from tests.tasks import BATCH, CLASSES, CONFIG, build, call, make_inputs, make_task
+from tests.tasks import (
+    BATCH,
+    CLASSES,
+    THREE,
+    TWO,
+    call,
+    count_params,
+    jit,
+    make_inputs,
+    make_strategy,
+    make_task,
+)
 
 pytestmark = pytest.mark.usefixtures("tiny_widths")
-
-TWO, THREE = ("image", "text"), ("audio", "image", "text")
-
-
-def make(label, names) -> Any:
-    """Returns a strategy with random variables."""
-    task = make_task(*names)
-    (spec,) = parse_strategies(label, task)
-    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0))))
 
 
 def mean(module, logits):
@@ -58,7 +60,7 @@ CASES = {
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
 @pytest.mark.parametrize("label", CASES)
 def test_scores_are_joined_by_the_formula(label, names):
-    module, inputs = make(label, names), make_inputs(make_task(*names))
+    module, inputs = make_strategy(label, names), make_inputs(make_task(*names))
     formula, _ = CASES[label]
     outputs = call(module, inputs)
     scores = [np.asarray(outputs.by_modality[name], np.float64) for name in names]
@@ -69,12 +71,10 @@ def test_scores_are_joined_by_the_formula(label, names):
 @pytest.mark.parametrize("label", CASES)
 def test_the_members_are_the_unimodal_models_and_the_join_costs_what_it_says(label, names):
     _, parameters = CASES[label]
-    total = count(make(label, names)) - sum(count(make(f"{name}-only", names)) for name in names)
+    total = count_params(make_strategy(label, names)) - sum(
+        count_params(make_strategy(f"{name}-only", names)) for name in names
+    )
     assert total == parameters(len(names))
-
-
-def count(module):
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
 
 def test_every_joint_late_fusion_is_tested():
@@ -84,7 +84,7 @@ def test_every_joint_late_fusion_is_tested():
 
 def interaction(label):
     """How far class-centred scores are from a sum of an image's and a text's, over all pairs of a batch."""
-    module, inputs = make(label, TWO), make_inputs(make_task(*TWO))
+    module, inputs = make_strategy(label, TWO), make_inputs(make_task(*TWO))
     for path, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
         if path[-2:] == ("scores", "bias"):  # or a maximum is decided by it alone
             variable.set_value(jnp.zeros_like(variable[...]))
@@ -103,7 +103,7 @@ def interaction(label):
 def test_stacking_is_the_logistic_regression_of_scikit_learn():
     from sklearn.linear_model import LogisticRegression
 
-    module = make("late-stacking", THREE)
+    module = make_strategy("late-stacking", THREE)
     rng = np.random.default_rng(0)
     labels = rng.integers(0, CLASSES, 400)
     logits = {name: rng.normal(size=(400, CLASSES)) + 2 * np.eye(CLASSES)[labels] for name in THREE}
@@ -114,9 +114,9 @@ def test_stacking_is_the_logistic_regression_of_scikit_learn():
     np.testing.assert_allclose(joined, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("present", [[1, 3], [0, 1, 3]], ids=len)
+@pytest.mark.parametrize("present", [[2], [1, 3], [0, 1, 3]], ids=len)
 def test_stacking_never_chooses_a_class_that_validation_lacks(present):
-    module = make("late-stacking", TWO)
+    module = make_strategy("late-stacking", TWO)
     rng = np.random.default_rng(0)
     labels = rng.choice(present, 200)
     logits = {name: rng.normal(size=(200, CLASSES)) + 2 * np.eye(CLASSES)[labels] for name in TWO}
@@ -124,6 +124,42 @@ def test_stacking_never_chooses_a_class_that_validation_lacks(present):
     chosen = np.asarray(module.join({name: jnp.float32(z) for name, z in logits.items()})).argmax(1)
     assert set(chosen) <= set(present)
     assert (chosen == labels).mean() > 0.8
+
+
+def lowest_cross_entropy(make_joint, steps=1500):
+    """Fits scores of ten classes for each y and each k to the target (y + k) mod 10; the best of three starts."""
+    numbers = jnp.arange(10)
+    target = jax.nn.one_hot((numbers[:, None] + numbers) % 10, 10)
+
+    def loss(scores):
+        tables = jnp.broadcast_arrays(scores[0][:, None], scores[1][None])
+        joint = make_joint({"image": tables[0], "text": tables[1]})
+        return optax.softmax_cross_entropy(joint, target).mean()
+
+    def fit(seed):
+        optimizer = optax.adam(0.05)
+        scores = 2 * jax.random.normal(jax.random.key(seed), (2, 10, 10))
+
+        def step(carry, _):
+            scores, state = carry
+            value, gradient = jax.value_and_grad(loss)(scores)
+            updates, state = optimizer.update(gradient, state)
+            return (optax.apply_updates(scores, updates), state), value
+
+        return jax.lax.scan(step, (scores, optimizer.init(scores)), length=steps)[1].min()
+
+    return float(min(map(jit(fit), range(3))))
+
+
+@pytest.mark.parametrize(
+    ("make", "lowest"), [(LateMean, np.log(10)), (LateMixture, np.log(10)), (LateMax, 2.15)]
+)
+def test_how_well_a_join_of_scores_can_learn_a_shift_of_the_class(make, lowest):
+    found = lowest_cross_entropy(lambda logits: make.combine(None, logits))
+    if make is LateMax:
+        assert found < lowest
+    else:
+        assert found == pytest.approx(lowest, abs=1e-3)
 
 
 @pytest.mark.parametrize("label", ["late-mean", "late-weighted", "late-posthoc", "late-stacking"])

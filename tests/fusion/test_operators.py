@@ -8,33 +8,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from fusion_bench.fusion.interface import Blueprint, smoothed_cross_entropy
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.models.encoders import HEADS
 from tests import oracles
-from tests.tasks import BATCH, CLASSES, CONFIG, TINY, build, call, make_inputs, make_task
+from tests.tasks import (
+    BATCH,
+    CLASSES,
+    CONFIG,
+    THREE,
+    TINY,
+    TOKENS,
+    TWO,
+    WORDS,
+    call,
+    count_params,
+    make_inputs,
+    make_strategy,
+    make_task,
+)
 
 pytestmark = pytest.mark.usefixtures("tiny_widths")
 
-TWO, THREE = ("image", "text"), ("audio", "image", "text")  # joined in alphabetical order
 FEATURES = {"audio": 8, "image": 8, "text": 6}
 
 
 def make(label, names) -> Any:
     """Returns a strategy with random variables, and inputs for it."""
-    task = make_task(*names)
-    (spec,) = parse_strategies(label, task)
-    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0)))), make_inputs(task)
+    return make_strategy(label, names), make_inputs(make_task(*names))
 
 
 def encoded(encoder, batch):
     return np.asarray(call(encoder, batch), np.float64)
-
-
-def count(module):
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
 
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
@@ -148,20 +154,33 @@ def head_size(in_features):
 def test_parameters_of_concat_and_tensor(names):
     features = sum(FEATURES[name] for name in names)
     concat, _ = make("concat", names)
-    encoders = sum(count(concat.encoders[name]) for name in names)
-    assert count(concat) == encoders + head_size(features)
+    encoders = sum(count_params(concat.encoders[name]) for name in names)
+    assert count_params(concat) == encoders + head_size(features)
 
     width = 3
     tensor, _ = make(f"tensor:width={width}", names)
     projections = width * features + width * len(names)
-    assert count(tensor) == encoders + projections + head_size((width + 1) ** len(names))
+    assert count_params(tensor) == encoders + projections + head_size((width + 1) ** len(names))
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_parameters_of_early_token(names):
+    w, patches, mono_patches = TINY.tokens, 2 * 2, 2 * 2  # 8×8 and 6×5 pixels
+    embeddings = {
+        "audio": (TINY.patch**2 + 1) * w + mono_patches * w,
+        "image": (TINY.patch**2 * 3 + 1) * w + patches * w,
+        "text": WORDS * w + TOKENS * w,
+    }
+    transformer = TINY.layers * (8 * w**2 + 11 * w) + 2 * w
+    expected = sum(embeddings[name] for name in names) + transformer + head_size(w)
+    assert count_params(make_strategy("early-token", names)) == expected
 
 
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
 def test_parameters_of_late_fusion_are_those_of_the_unimodal_models(names):
-    unimodal = sum(count(make(f"{name}-only", names)[0]) for name in names)
+    unimodal = sum(count_params(make(f"{name}-only", names)[0]) for name in names)
     for label in ("late-mean", "late-posthoc"):
-        assert count(make(label, names)[0]) == unimodal
+        assert count_params(make(label, names)[0]) == unimodal
 
 
 def test_the_joint_transformer_has_the_depth_and_heads_of_its_size():

@@ -13,11 +13,10 @@ from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.fusion.tensor import block, compact_bilinear
 from fusion_bench.models.transformer import TransformerBlock
 from tests.oracles import array, linear
-from tests.tasks import BATCH, CONFIG, build, jit, make_task
+from tests.tasks import BATCH, CONFIG, THREE, TWO, jit, make_strategy, make_task
 
 pytestmark = pytest.mark.usefixtures("tiny_widths")
 
-TWO, THREE = ("image", "text"), ("audio", "image", "text")
 IMAGE, TEXT = 8, 6
 """Widths of the pooled features."""
 
@@ -26,11 +25,6 @@ def parse(label, names=TWO):
     task = make_task(*names)
     (spec,) = parse_strategies(label, task)
     return lambda key: spec.build(Blueprint(task, CONFIG, key))
-
-
-def make(label, names=TWO) -> Any:
-    """Returns a strategy with random variables."""
-    return build(lambda: parse(label, names)(jax.random.key(0)))
 
 
 def draw_features(seed=0):
@@ -89,7 +83,7 @@ def pad(right):
 
 
 def tucker(form, rank):
-    module = make(f"tucker:width={rank}:out={form.shape[-1]}")
+    module = make_strategy(f"tucker:width={rank}:out={form.shape[-1]}")
     copy_features(module)
     put(module.core, np.pad(form, ((0, 0), (0, IMAGE - TEXT), (0, 0))))
     return module
@@ -97,7 +91,7 @@ def tucker(form, rank):
 
 def low_rank(form, rank):
     outputs = form.shape[-1]
-    module = make(f"low-rank:rank={rank}:width={outputs}")
+    module = make_strategy(f"low-rank:rank={rank}:width={outputs}")
     for name, factor in zip(TWO, factorise(form, rank), strict=True):
         put_linear(module.factors[name], np.moveaxis(factor, 1, 0).reshape(-1, rank * outputs))
     put(module.weights, np.ones(rank))
@@ -106,7 +100,7 @@ def low_rank(form, rank):
 
 
 def mutan(form, rank):
-    module = make(f"mutan:rank={rank}:width={IMAGE}:out={form.shape[-1]}")
+    module = make_strategy(f"mutan:rank={rank}:width={IMAGE}:out={form.shape[-1]}")
     left, right = factorise(form, rank)
     copy_features(module)
     put(module.factors["image"], left)
@@ -115,7 +109,7 @@ def mutan(form, rank):
 
 
 def one_block(form, rank):
-    module = make(f"block:width={form.shape[-1]}:chunks=1:rank={rank}")
+    module = make_strategy(f"block:width={form.shape[-1]}:chunks=1:rank={rank}")
     left, right = factorise(form, rank)
     copy_features(module)
     put(module.factors["image"], left[None])
@@ -160,7 +154,7 @@ def test_chunks_give_any_form_that_is_block_diagonal(plain):
     """Each half of the outputs has a form of its own, between a half of the image and a half of the text."""
     half, rows, size = TEXT // 2, IMAGE // 2, IMAGE // 2
     whole, form = draw_form(IMAGE), np.zeros((IMAGE, TEXT, IMAGE))
-    module = make(f"block:width={IMAGE}:chunks=2:rank={half}")
+    module = make_strategy(f"block:width={IMAGE}:chunks=2:rank={half}")
     copy_features(module, rows=[*range(half), *range(rows, rows + half)])
     left, right = [], []
     for chunk in range(2):
@@ -180,7 +174,7 @@ def test_chunks_give_any_form_that_is_block_diagonal(plain):
 
 def test_multiplicative_under_a_linear_map_is_tensor_under_a_linear_map():
     """The map's weights of [1; h_1] ⊗ [1; h_2] are b, V, U and 𝐖, each in its place."""
-    multiplicative, tensor = make("multiplicative:width=5"), make(f"tensor:width={IMAGE}")
+    multiplicative, tensor = make_strategy("multiplicative:width=5"), make_strategy(f"tensor:width={IMAGE}")
     copy_features(tensor)
     of_image, of_text = multiplicative.linear["image"], multiplicative.linear_second["text"]
     weights = np.zeros((IMAGE + 1, IMAGE + 1, 5))
@@ -250,7 +244,7 @@ def test_sketches_of_another_kind_do_not(spoil, monkeypatch):
 def test_where_no_shared_token_is_visible_a_bottleneck_exchanges_nothing(cut, monkeypatch):
     """A modality's part of the joint feature depends on its own tokens; on the others', unless the cut is made."""
     count = 3
-    module = make(f"bottleneck:width=8:bottlenecks={count}", THREE)
+    module = make_strategy(f"bottleneck:width=8:bottlenecks={count}", THREE)
     if cut:
         attend = TransformerBlock.__call__
         monkeypatch.setattr(

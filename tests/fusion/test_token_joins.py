@@ -1,31 +1,20 @@
 """What joins tokens, against NumPy float64; and who sees whom."""
 
 import itertools
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint, TokenFusion
-from fusion_bench.fusion.registry import parse_strategies, strategies
+from fusion_bench.fusion.interface import TokenFusion
+from fusion_bench.fusion.registry import strategies
 from tests import oracles
 from tests.oracles import array, gelu, layer_norm, linear
-from tests.tasks import BATCH, CONFIG, build, make_task
+from tests.tasks import BATCH, THREE, TWO, count_params, make_strategy
 
 pytestmark = pytest.mark.usefixtures("tiny_widths")
 
-TWO, THREE = ("image", "text"), ("audio", "image", "text")
 LENGTHS = {"audio": 3, "image": 4, "text": 5}
-
-
-def make(label, names) -> Any:
-    """Returns a strategy with random variables."""
-    task = make_task(*names)
-    (spec,) = parse_strategies(label, task)
-    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0))))
 
 
 def draw_tokens(module, seed=0):
@@ -40,11 +29,6 @@ def draw_tokens(module, seed=0):
 def join(module, tokens, masks):
     tokens = {name: jnp.float32(x) for name, x in tokens.items()}
     return np.asarray(module.join(tokens, {name: jnp.asarray(m) for name, m in masks.items()}), np.float64)
-
-
-def count_join(module):
-    state = nnx.to_flat_state(nnx.state(module, nnx.Param))
-    return sum(leaf[...].size for path, leaf in state if path[0] not in ("encoders", "head"))
 
 
 def mlp(block, x):
@@ -98,12 +82,14 @@ CASES = {
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
 @pytest.mark.parametrize("label", CASES)
 def test_join_is_the_formula_and_costs_what_it_says(label, names):
-    module = make(label, names)
+    module = make_strategy(label, names)
     formula, parameters = CASES[label]
     tokens, masks = draw_tokens(module)
     expected = formula(module, tokens, masks)
     np.testing.assert_allclose(join(module, tokens, masks), expected, atol=1e-5)
-    assert count_join(module) == parameters(list(module.token_widths.values()))
+    assert count_params(module, without=("encoders", "head")) == parameters(
+        list(module.token_widths.values())
+    )
     assert module.head.hidden.in_features == expected.shape[1]
 
 
@@ -115,7 +101,7 @@ def test_every_join_of_tokens_is_tested():
 @pytest.mark.parametrize("cut", [False, True])
 def test_modalities_exchange_through_the_bottleneck_alone(cut):
     """The image's part of the joint feature depends on the text, unless the shared tokens are cut."""
-    module = make("bottleneck:width=8", TWO)
+    module = make_strategy("bottleneck:width=8", TWO)
     if cut:
         module.shared.set_value(jnp.zeros((0, 8)))
     tokens, masks = draw_tokens(module)
@@ -126,7 +112,7 @@ def test_modalities_exchange_through_the_bottleneck_alone(cut):
 
 def test_one_layer_of_bottleneck_exchanges_nothing_yet():
     """What a modality writes into the shared tokens is read in the next layer."""
-    module = make("bottleneck:width=8:layers=1", TWO)
+    module = make_strategy("bottleneck:width=8:layers=1", TWO)
     tokens, masks = draw_tokens(module)
     other = {**tokens, "text": tokens["text"][::-1]}
     assert np.abs(join(module, tokens, masks) - join(module, other, masks))[:, :8].max() == 0

@@ -78,8 +78,9 @@ class EarlyChannel(ChannelFusion):
     """One CNN over the image with each other modality laid over it as channels: cnn([x_1, LOUDNESS · norm(e_2), …]).
 
     e_m is the mean of a text's word embeddings or a linear map of a vector, of so many channels, repeated at every
-    pixel; a further grid is resized to the image's. Parameters beside the encoder of the image: the embeddings, and
-    the first layer's weights of the further channels.
+    pixel; a further grid is resized to the image's. Needs a grid; any number of other modalities. Parameters beside
+    the image's encoder: those of the embeddings (a text's: words · channels; a vector's: (d_m + 1) · channels), and
+    the first layer's weights of A further channels, patch² · A · width. StackGAN lays 128 channels over a 4×4 map.
     """
 
     def __init__(self, blueprint: Blueprint, *, channels: int = 16):

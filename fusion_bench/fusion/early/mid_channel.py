@@ -13,7 +13,9 @@ class MidChannel(ChannelFusion):
     """As `early-channel`, laid over the feature map after stage `depth` of the CNN.
 
     Depth 0 is `early-channel`; the number of stages lays the channels over the last map, so that pooling puts them
-    beside the image's features, as `concat` does.
+    beside the image's features, as `concat` does. Needs a grid; any number of other modalities. Parameters as those
+    of `early-channel`, with the stage that follows in place of the first; after the last stage the head follows, and
+    each channel has a scale and a shift.
     """
 
     def __init__(self, blueprint: Blueprint, *, depth: NonNegative = 1, channels: int = 16):

@@ -14,7 +14,8 @@ from fusion_bench.fusion.registry import register
 class Attention(FeatureFusion):
     """Weighted sum of projected features: Σ_m α_m u_m, u_m = W_m h_m + b_m, α = softmax_m(v · tanh(u_m)).
 
-    Any number of modalities. Parameters: Σ_m (d_m + 1) · width + width.
+    Any number of modalities. Parameters: Σ_m (d_m + 1) · width + width. In the paper the weights follow a decoder's
+    state, anew for each word; here there is none. The width is a choice of ours.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64):

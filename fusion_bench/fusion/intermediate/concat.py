@@ -13,7 +13,10 @@ from fusion_bench.fusion.registry import register
     canonical=True,
 )
 class Concat(FeatureFusion):
-    """Features side by side: [h_1; …; h_M]."""
+    """Features side by side: [h_1; …; h_M].
+
+    Any number of modalities. Parameters: none; the head sees Σ_m d_m features.
+    """
 
     def __init__(self, blueprint: Blueprint):
         super().__init__(blueprint)

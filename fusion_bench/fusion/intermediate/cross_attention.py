@@ -18,8 +18,8 @@ class CrossAttention(TokenFusion):
 
     P_m maps tokens to one width; in a cross block the queries are modality m's, keys and values modality n's.
     Any number of modalities, M (M - 1) pairs. Parameters with width w: Σ_m (d_m + 1) · w + M (M - 1) · layers ·
-    (8 w² + 13 w). The paper has 4 layers, a second transformer over what each modality has read, and takes the
-    last token; here there is no second one, and a mean over the tokens, which have no last.
+    (8 w² + 13 w). The paper has 4 layers of width 40, a second transformer over what each modality has read, and takes
+    the last token; here there is no second one, and a mean over the tokens, which have no last.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64, layers: int = 1):

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
@@ -28,8 +27,8 @@ class GatedMultimodalUnit(FeatureFusion):
 
     def join(self, features):
         everything = jnp.concatenate(list(features.values()), axis=-1)
-        gates = {name: nnx.sigmoid(gate(everything)) for name, gate in self.gates.items()}
+        gates = {name: jax.nn.sigmoid(gate(everything)) for name, gate in self.gates.items()}
         if len(features) == 2:
             first, second = features
             gates[second] = 1 - gates[first]
-        return sum(gates[name] * jax.numpy.tanh(self.projections[name](h)) for name, h in features.items())
+        return sum(gates[name] * jnp.tanh(self.projections[name](h)) for name, h in features.items())

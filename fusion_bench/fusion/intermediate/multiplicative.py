@@ -19,7 +19,7 @@ class Multiplicative(FeatureFusion):
 
     𝐖 √(d_1 d_2) is what is trained: Adam's steps are of one size, and too large for d_1 · d_2 inputs as they are
     (`shapes`, tiny, 4 epochs, three seeds: 81.9 % without the root, 86.8 % with it).
-    Two modalities only. Parameters: (d_1 · d_2 + d_1 + d_2 + 1) · width.
+    Two modalities only. Parameters: (d_1 · d_2 + d_1 + d_2 + 1) · width. The width is a choice of ours.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 16):

@@ -10,7 +10,7 @@ from fusion_bench.fusion.registry import register
 class Sum(FeatureFusion):
     """Sum of projected features: Σ_m W_m h_m + b_m.
 
-    Any number of modalities. Parameters: Σ_m (d_m + 1) · width.
+    Any number of modalities. Parameters: Σ_m (d_m + 1) · width. The width is a choice of ours.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64):

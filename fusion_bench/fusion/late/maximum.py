@@ -9,7 +9,11 @@ from fusion_bench.fusion.registry import register
 
 @register("late-max", family="late", reference="max rule: Kittler et al., TPAMI 20(3), 1998")
 class LateMax(LateFusion):
-    """Largest of the modalities' probabilities for each class, trained jointly: logits = max_m log softmax(z_m)."""
+    """Largest of the modalities' probabilities for each class, trained jointly: logits = max_m log softmax(z_m).
+
+    Any number of modalities. Parameters of the join: none. The paper applies its rules to classifiers that were trained
+    apart.
+    """
 
     def combine(self, logits):
         return jax.nn.log_softmax(jnp.stack(list(logits.values()))).max(0)

@@ -32,7 +32,8 @@ class LateFusion(Strategy):
 class LateMean(LateFusion):
     """Mean of the modalities' logits, trained jointly: logits = Σ_m head_m(h_m) / M.
 
-    The softmax of a mean of logits is the normalised geometric mean of the modalities' probabilities.
+    The softmax of a mean of logits is the normalised geometric mean of the modalities' probabilities. Any number of
+    modalities. Parameters of the join: none.
     """
 
     def combine(self, logits):

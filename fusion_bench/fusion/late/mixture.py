@@ -12,7 +12,7 @@ class LateMixture(LateFusion):
     """Mean of the modalities' probabilities, trained jointly: logits = log Σ_m softmax(z_m) / M.
 
     A product of experts under a uniform prior needs no strategy of its own: its logits are those of `late-mean`
-    times M.
+    times M. Any number of modalities. Parameters of the join: none.
     """
 
     def combine(self, logits):

@@ -26,7 +26,8 @@ class LatePosthoc(PosthocFusion):
     """Product of the calibrated unimodal models: logits = Σ_m log p_m - (M - 1) log π, p_m = softmax(z_m / T_m).
 
     This is Bayes' rule where the modalities are independent given the class, π its prior. The members are the
-    unimodal runs of the same seed; each temperature T_m is fitted on validation data.
+    unimodal runs of the same seed; each temperature T_m is fitted on validation data. Any number of modalities.
+    M + C numbers are fitted, none trained.
     """
 
     def __init__(self, blueprint: Blueprint):

@@ -19,7 +19,8 @@ class LateStacking(PosthocFusion):
     """Logistic regression over log-probabilities: logits = Σ_m log softmax(z_m) A_m + b.
 
     The members are the unimodal runs of the same seed; A and b are fitted on validation data alone, with the squared
-    penalty ||A||² / 2 of scikit-learn's default. Any number of modalities. M · C² + C numbers are fitted.
+    penalty ||A||² / 2 of scikit-learn's default; so its accuracy on validation is on what it was fitted to. Any number
+    of modalities. M · C² + C numbers are fitted, none trained.
     """
 
     def __init__(self, blueprint: Blueprint):
@@ -34,18 +35,19 @@ class LateStacking(PosthocFusion):
 
         scores = np.concatenate([log_softmax(z.astype(np.float64), axis=1) for z in logits.values()], axis=1)
         classes = len(prior)
-        fitted = LogisticRegression(max_iter=1000).fit(scores, labels)
         # A class that validation data lack gets no weight, and a score that it cannot win with.
         weights = np.zeros((scores.shape[1], classes))
         bias = np.full(classes, -1e3)
-        if len(fitted.classes_) == 2:  # one row of weights, for the second of the two
-            half = fitted.coef_[0] / 2
-            weights[:, fitted.classes_], bias[fitted.classes_] = (
-                np.stack([-half, half], 1),
-                fitted.intercept_ / 2 * [-1, 1],
-            )
+        present = np.unique(labels)
+        if len(present) == 1:
+            bias[present] = 0
         else:
-            weights[:, fitted.classes_], bias[fitted.classes_] = fitted.coef_.T, fitted.intercept_
+            fitted = LogisticRegression(max_iter=1000).fit(scores, labels)
+            signs = (
+                np.array([[-0.5], [0.5]]) if len(present) == 2 else 1
+            )  # one row, for the second of the two
+            weights[:, present] = (signs * fitted.coef_).T
+            bias[present] = np.ravel(signs) * fitted.intercept_
         for name, block in zip(logits, np.split(weights, len(logits)), strict=True):
             self.weights[name].set_value(jnp.asarray(block, jnp.float32))
         self.bias.set_value(jnp.asarray(bias, jnp.float32))

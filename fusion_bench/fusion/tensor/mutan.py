@@ -14,7 +14,7 @@ class Mutan(FeatureFusion):
 
     The core tensor of `tucker` with each slice of this rank; the map after it is the head's first layer. Two
     modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width + M · rank · width · out.
-    The paper: rank 5, widths 310 and 510.
+    The paper: rank 5, widths 310 and 510 with attention over the image; rank 10, widths 360 and 360 without.
     """
 
     def __init__(self, blueprint: Blueprint, *, rank: int = 5, width: int = 32, out: int = 64):

@@ -12,8 +12,9 @@ from fusion_bench.fusion.registry import register
 class Tensor(FeatureFusion):
     """Outer product of features with a 1 appended: vec([1; z_1] ⊗ … ⊗ [1; z_M]), z_m = W_m h_m + b_m.
 
-    The 1 keeps every product of fewer modalities: the features alone, pairs, and so on. The joint feature has
-    (width + 1)^M entries. Each z_m starts with the length of its 1, on average: longer, the many products would
+    The 1 keeps every product of fewer modalities: the features alone, pairs, and so on. Any number of modalities.
+    Parameters: Σ_m (d_m + 1) · width; the head sees (width + 1)^M features. The paper's widths are 128 for text and 32
+    for vision and sound. Each z_m starts with the length of its 1, on average: longer, the many products would
     drown the features for most of a short training.
     """
 
