@@ -5,7 +5,7 @@
 Parameters, floating-point operations and memory, each of the join alone and at the operator's default options, read
 off the compiled program: nothing is computed, no formula is written by hand.
 
-Found with jax 0.10.2 on a CPU, commit 4ee02e7f73, in 75 seconds; at the defaults, from D = 64 and M = 2:
+Found with jax 0.10.2 on a CPU, commit eb08c5c40c, in 75 seconds; at the defaults, from D = 64 and M = 2:
 
 - Of the joins only `multiplicative` is quadratic in D: 412 kFLOP an example, 15.5 times as many at D = 256. What
   projects to a fixed width first is linear; `tucker`, `mutan` and `block` spend much on a core that D does not enter.
