@@ -36,6 +36,7 @@ def code_digest() -> str:
     """
     root = Path(__file__).parents[1]
     face = {root / "cli.py", root / "benchmark" / "progress.py", *(root / "report").rglob("*.py")}
+    face |= {root / "evaluation" / f"{name}.py" for name in ("calibration", "intervals", "significance")}
     return _digest(set(root.rglob("*.py")) - face - set((root / "fusion").glob("*/*.py")))
 
 

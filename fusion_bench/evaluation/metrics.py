@@ -1,16 +1,112 @@
-"""Metrics of logits and labels, in NumPy float64."""
+"""Metrics of logits and labels, in float64: scikit-learn's where it has them."""
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
+
+from fusion_bench.evaluation.calibration import calibration_error
+
+Logits = Float[np.ndarray, "example class"]
+Labels = Int[np.ndarray, " example"]
 
 
-def accuracy(logits: Float[np.ndarray, "example class"], labels: Int[np.ndarray, " example"]) -> float:
+def accuracy(logits: Logits, labels: Labels) -> float:
     """Returns the part of the examples whose label has the highest logit, 0 to 1; the first wins a tie."""
     return float(np.mean(logits.argmax(axis=1) == labels))
 
 
-def cross_entropy(logits: Float[np.ndarray, "example class"], labels: Int[np.ndarray, " example"]) -> float:
-    """Returns the mean over examples of −log softmax(logits)[label], in nats."""
+def cross_entropy(logits: Logits, labels: Labels) -> float:
+    """Returns the mean over examples of −log softmax(logits)[label], in nats: the negative log-likelihood."""
     log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
     return float(-log_probabilities[np.arange(len(labels)), labels].mean())
+
+
+def brier_score(logits: Logits, labels: Labels) -> float:
+    """Returns the mean over examples of Σ_c (p_c − [c is the label])², 0 to 2 (Brier 1950)."""
+    errors = softmax(logits.astype(np.float64), axis=1)
+    errors[np.arange(len(labels)), labels] -= 1
+    return float((errors**2).sum(axis=1).mean())
+
+
+def confusion_matrix(logits: Logits, labels: Labels) -> Int[np.ndarray, "class class"]:
+    """Returns how many examples of each class, a row, were taken for each class, a column."""
+    from sklearn import metrics
+
+    return metrics.confusion_matrix(labels, logits.argmax(axis=1), labels=np.arange(logits.shape[1]))
+
+
+def class_accuracy(logits: Logits, labels: Labels) -> Float[np.ndarray, " class"]:
+    """Returns the part of each class's examples that was found (recall); NaN for a class without examples."""
+    counts = confusion_matrix(logits, labels)
+    totals = counts.sum(axis=1)
+    return np.where(totals > 0, counts.diagonal() / np.maximum(totals, 1), np.nan)
+
+
+def balanced_accuracy(logits: Logits, labels: Labels) -> float:
+    """Returns the mean of `class_accuracy` over the classes that have examples."""
+    return float(np.nanmean(class_accuracy(logits, labels)))
+
+
+def macro_f1(logits: Logits, labels: Labels) -> float:
+    """Returns the mean over classes of 2 · precision · recall / (precision + recall).
+
+    Classes count that occur among labels or predictions; the F1 of a class that is never found is 0.
+    """
+    from sklearn import metrics
+
+    return float(metrics.f1_score(labels, logits.argmax(axis=1), average="macro", zero_division=0.0))  # type: ignore[arg-type]
+
+
+def roc_auc(logits: Logits, labels: Labels) -> float:
+    """Returns the area under the ROC curve of each class's probability against all other classes, a plain mean.
+
+    Classes that no example has, or all examples have, have no curve and are left out; NaN if none is left.
+    """
+    from sklearn import metrics
+
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    areas = [
+        metrics.roc_auc_score(labels == c, probabilities[:, c])
+        for c in range(logits.shape[1])
+        if 0 < np.sum(labels == c) < len(labels)
+    ]
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+def roc_curve(
+    logits: Logits, labels: Labels, points: int = 101
+) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+    """Returns false and true positive rates, the latter the mean over classes of each class against the others.
+
+    Args:
+      logits: scores.
+      labels: of the examples.
+      points: number of false positive rates, from 0 to 1 in equal steps, at which the curves are read.
+    """
+    from sklearn import metrics
+
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    grid = np.linspace(0, 1, points)
+    curves = []
+    for c in range(logits.shape[1]):
+        if 0 < np.sum(labels == c) < len(labels):
+            false_rate, true_rate, _ = metrics.roc_curve(labels == c, probabilities[:, c])
+            curves.append(np.interp(grid, false_rate, true_rate))
+    mean = np.mean(curves, axis=0) if curves else np.full(points, np.nan)
+    mean[0] = 0.0 if curves else np.nan
+    return grid, mean
+
+
+METRICS: Mapping[str, Callable[[Logits, Labels], float]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "roc_auc": roc_auc,
+    "nll": cross_entropy,
+    "brier": brier_score,
+    "ece": calibration_error,
+}
+"""Every metric that is one number, by its name in tables."""
+LOWER_IS_BETTER = ("nll", "brier", "ece")

@@ -1,0 +1,151 @@
+"""Which differences between strategies the seeds establish, and which they could have."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from fusion_bench.evaluation.intervals import CONFIDENCE, Interval
+
+POWER = 0.8
+"""The part of true differences of that size that a detectable difference is found in."""
+_MOST_SEEDS = 1000
+_QUANTILES = 1000
+
+
+def paired_p_value(differences: Sequence[float] | Float[np.ndarray, " seed"]) -> float:
+    """Returns the two-sided p-value of Student's paired t-test: that differences as large come from a mean of 0.
+
+    NaN for fewer than two differences; 1 if all are 0, 0 if all are the same other number.
+    """
+    from scipy import stats
+
+    sample = np.asarray(differences, np.float64)
+    if len(sample) < 2:
+        return math.nan
+    deviation = sample.std(ddof=1)
+    if deviation <= 1e-12 * np.abs(sample).max():
+        return float(sample.mean() == 0)
+    t = sample.mean() / (deviation / math.sqrt(len(sample)))
+    return float(2 * stats.t.sf(abs(t), len(sample) - 1))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Returns p-values corrected for being looked at together: max_{j ≤ i} (m − j + 1) p_(j), at most 1.
+
+    Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979. The probability of any
+    false claim stays below the level that each is tested at. NaN stays NaN and does not count.
+    """
+    known = sorted((p, name) for name, p in p_values.items() if not math.isnan(p))
+    corrected, highest = dict.fromkeys(p_values, math.nan), 0.0
+    for rank, (p, name) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * p))
+        corrected[name] = highest
+    return corrected
+
+
+def pairwise_p_values(values: Mapping[str, Mapping[int, float]]) -> dict[tuple[str, str], float]:
+    """Returns the Holm-corrected p-value of every two strategies, over the seeds that both have.
+
+    Args:
+      values: of each strategy, by seed.
+    """
+    names = list(values)
+    pairs = {f"{i} {j}": (a, b) for i, a in enumerate(names) for j, b in enumerate(names) if i < j}
+    raw = {key: paired_p_value(_differences(values[a], values[b])) for key, (a, b) in pairs.items()}
+    corrected = holm(raw)
+    return {pairs[key]: p for key, p in corrected.items()} | {
+        (b, a): corrected[key] for key, (a, b) in pairs.items()
+    }
+
+
+def ranks(values: Mapping[str, Mapping[int, float]]) -> dict[str, tuple[int, int, int]]:
+    """Returns each strategy's rank by its mean, 1 for the highest, with the lowest and highest it may truly have.
+
+    A rank may be as low as 1 plus the number of strategies that are shown to be better, as high as their number minus
+    those shown to be worse: with Holm's correction over all pairs the intervals hold together, with 95 % confidence
+    (Mogstad, Romano, Shaikh and Wilhelm, "Inference for Ranks", Rev. Econ. Stud. 91, 2024).
+
+    Args:
+      values: of each strategy, by seed.
+    """
+    means = {name: float(np.mean(list(by_seed.values()))) for name, by_seed in values.items() if by_seed}
+    p_values = pairwise_p_values({name: values[name] for name in means})
+    found = {}
+    for name, mean in means.items():
+        differs = [o for o in means if o != name and p_values[name, o] < 1 - CONFIDENCE]
+        better = sum(means[other] > mean for other in differs)
+        rank = 1 + sum(other > mean for other in means.values())
+        found[name] = (rank, 1 + better, len(means) - (len(differs) - better))
+    return found
+
+
+def detectable_difference(deviation: float, n: int) -> float:
+    """Returns the smallest true difference that a paired t-test over n seeds finds with a probability of 80 %.
+
+    Args:
+      deviation: standard deviation over seeds of the paired difference, which is taken as normal.
+      n: number of seeds; for fewer than two the result is infinite.
+    """
+    from scipy.optimize import brentq
+
+    if n < 2:
+        return math.inf
+    if deviation == 0:
+        return 0.0
+    # In units of the standard error; two seeds need the most, about 18.
+    effect: Any = brentq(lambda effect: _power(effect, n) - POWER, 0.0, 30.0)
+    return float(effect) * deviation / math.sqrt(n)
+
+
+def seeds_to_detect(difference: float, deviation: float) -> int | None:
+    """Returns the number of seeds at which `detectable_difference` is as small as this; None if above 1,000."""
+    if deviation == 0:
+        return 2
+    effect = difference / deviation
+    enough = (n for n in range(2, _MOST_SEEDS + 1) if _power(effect * math.sqrt(n), n) >= POWER)
+    return next(enough, None)
+
+
+def bootstrap_interval(correct: Bool[np.ndarray, "seed image"], draws: int = 2000) -> Interval:
+    """Returns the accuracy over all seeds with the 95 % interval of the test set's sampling, from a bootstrap.
+
+    Images are drawn again, each with what every seed made of it: seeds see the same images, so pairs of image and seed
+    are not independent. Efron's percentile interval, as half its width.
+    """
+    return _bootstrap(correct.mean(axis=0), draws)
+
+
+def bootstrap_difference(
+    correct: Bool[np.ndarray, "seed image"], other: Bool[np.ndarray, "other_seed image"], draws: int = 2000
+) -> Interval:
+    """Returns the difference of two accuracies on the same images with its interval, as `bootstrap_interval`."""
+    return _bootstrap(correct.mean(axis=0) - other.mean(axis=0), draws)
+
+
+def _bootstrap(by_image: Float[np.ndarray, " image"], draws: int) -> Interval:
+    # How often each image is drawn is multinomial; images of equal value need not be told apart.
+    values, counts = np.unique(by_image, return_counts=True)
+    drawn = np.random.default_rng(0).multinomial(len(by_image), counts / len(by_image), draws)
+    means = drawn @ values / len(by_image)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(by_image.mean()), float((high - low) / 2))
+
+
+def _power(effect: float, n: int) -> float:
+    """Probability that a two-sided t-test finds a difference of so many standard errors.
+
+    The mean of the normal's over the sample's standard deviation; scipy's noncentral t is NaN for large effects.
+    """
+    from scipy import stats
+
+    critical = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    quantiles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    needed = critical * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
+    return float(np.mean(stats.norm.cdf(effect - needed) + stats.norm.cdf(-effect - needed)))
+
+
+def _differences(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
+    return [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
