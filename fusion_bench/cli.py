@@ -23,6 +23,19 @@ class TableCommand:
     directory: Annotated[tyro.conf.Positional[Path], Option(metavar="DIR")]
     """Where `fusion-bench run` put its runs."""
     format: Literal["terminal", "md", "csv", "latex"] = "terminal"
+    """csv is for scripts: every column, unrounded; with --columns all also the metrics from logits."""
+    columns: Annotated[
+        str | None, Option(metavar="a,b|all", help_behavior_hint="(default: the usual ones)")
+    ] = None
+    """Columns to show, comma-separated; all shows every one. An unknown name is answered with the right ones."""
+    sort: Annotated[str | None, Option(metavar="COLUMN", help_behavior_hint="(default: by family)")] = None
+    """The column to sort by, the best value first."""
+    group: Literal["family", "none"] = "family"
+    """Keep the strategies of a family together, or not."""
+    against: Annotated[
+        str | None, Option(metavar="STRATEGY", help_behavior_hint="(default: the best unimodal one)")
+    ] = None
+    """What gains are over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,20 +116,25 @@ def _run(config: BenchmarkConfig, console: Console) -> int:
 
 
 def _table(command: TableCommand, console: Console) -> int:
+    from fusion_bench.report.columns import arrange, parse_columns
     from fusion_bench.report.render import to_latex, to_markdown, to_rich
     from fusion_bench.report.table import table
     from fusion_bench.store import Store
 
+    columns = parse_columns(command.columns) if command.columns else None
+    sort = parse_columns(command.sort)[0] if command.sort else None
     store = Store(command.directory, read_only=True)
-    frame = table(store)
+    details = any(column.detail for column in (*(columns or ()), *([sort] if sort else ())))
+    frame = table(store, against=command.against or "", details=details)
+    frame = arrange(frame, sort, by_family=command.group == "family")
     for folder, fault in store.damaged.items():
         print(f"fusion-bench: left out {folder}: {fault}", file=sys.stderr)
     if command.format == "terminal":
-        console.print(to_rich(frame))
+        console.print(to_rich(frame, columns))
     elif command.format == "csv":
         print(frame.to_csv(index=False), end="")
     else:
-        print(to_latex(frame) if command.format == "latex" else to_markdown(frame), end="")
+        print((to_latex if command.format == "latex" else to_markdown)(frame, columns), end="")
     return 0
 
 

@@ -1,14 +1,15 @@
 """The sentences around a table: what it is of, what its numbers mean, and what they show."""
 
 import math
+import statistics
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from fusion_bench.evaluation.intervals import binomial_standard_error
+from fusion_bench.evaluation.intervals import binomial_standard_error, t_quantile
+from fusion_bench.report.table import MULTIMODAL
 
-MULTIMODAL = ("early", "intermediate", "tensor", "late")
 MISSING = "–"
 _TOLERANCE = 0.02
 """How near a matched figure comes to its target."""
@@ -77,7 +78,7 @@ def _rows(block: pd.DataFrame, keep: Any = slice(None)) -> list[dict[Hashable, A
 def notes(block: pd.DataFrame) -> list[str]:
     """Returns the sentences below a block of the table."""
     parts = (
-        *(_interval, _gain, _sampling, _reference, _ceiling),
+        *(_interval, _gain, _bold, _detectable, _sampling, _reference, _ceiling),
         *(_own_baseline, _matching, _failures, _rates, _provenance),
     )
     return [sentence for part in parts if (sentence := part(block))]
@@ -92,7 +93,8 @@ def _interval(block: pd.DataFrame) -> str:
     usual = seeds.mode().max()
     others = _rows(block, (block["n_seeds"] > 0) & (block["n_seeds"] != usual))
     exceptions = "".join(f"; {row['strategy']}: n = {row['n_seeds']}" for row in others)
-    meaning = "(Student's t), given the split and the captions"
+    errors = t_quantile(int(usual))
+    meaning = f"(Student's t: {errors:.1f} standard errors), given the split and the captions"
     return f"±: 95 % interval over n = {usual} seeds {meaning}{exceptions}."
 
 
@@ -100,7 +102,34 @@ def _gain(block: pd.DataFrame) -> str:
     best = best_of(block)
     if not best:
         return "No gain is given: no unimodal run is complete."
-    return f"Gain: over {best}, the best unimodal strategy on validation; percentage points, paired by seed."
+    unimodal = any((block["strategy"] == best) & (block["family"] == "unimodal"))
+    what = ", the best unimodal strategy on validation" if unimodal else ""
+    return f"Gain: over {best}{what}; percentage points, paired by seed."
+
+
+def _bold(block: pd.DataFrame) -> str:
+    if not any(block["ties_best"]) or max(block["n_seeds"]) < 2:
+        return ""
+    return (
+        "Bold: the highest multimodal mean, and what is not shown to differ from it (paired t-test at 5 %, "
+        "Holm-corrected)."
+    )
+
+
+def _detectable(block: pd.DataFrame) -> str:
+    """What so many seeds could have shown: the median over the multimodal rows."""
+    rows = _rows(block, block["family"].isin(MULTIMODAL) & block["detectable_gain"].notna())
+    if not rows:
+        return ""
+    gain = statistics.median(row["detectable_gain"] for row in rows)
+    seeds = statistics.median(
+        math.inf if pd.isna(row["seeds_for_a_point"]) else row["seeds_for_a_point"] for row in rows
+    )
+    needed = "more than 1,000" if math.isinf(seeds) else f"{math.ceil(seeds):,}"
+    return (
+        f"So many seeds find a true gain of {100 * gain:.1f} points four times in five; "
+        f"a gain of one point takes {needed} (medians over the multimodal rows)."
+    )
 
 
 def _sampling(block: pd.DataFrame) -> str:

@@ -1,10 +1,8 @@
 """The table as people read it: Markdown, LaTeX, and the terminal."""
 
-import math
 import os
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from rich import box
@@ -14,44 +12,35 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_bench.errors import UserError
-from fusion_bench.report.notes import (
-    MISSING,
-    MULTIMODAL,
-    best_of,
-    heading,
-    is_off_target,
-    notes,
-    percent,
-    points,
-)
+from fusion_bench.report.columns import ACCURACY, Column, default_columns
+from fusion_bench.report.notes import heading, notes
 from fusion_bench.store import Store
 
-_ACCURACY = "test accuracy, %"
 
-
-def to_markdown(frame: pd.DataFrame) -> str:
-    """Returns a section for each setting: heading, table, notes."""
+def to_markdown(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
+    """Returns a section for each setting: heading, table, notes; the usual columns if none are given."""
+    columns = columns or default_columns(frame)
     sections = []
     for block in _blocks(frame):
-        header, rows = _cells(block)
-        winner = _winner(block)
-        if winner is not None:
-            rows[winner][header.index(_ACCURACY)] = f"**{rows[winner][header.index(_ACCURACY)]}**"
-        lines = [header, ["---", "---", *["--:"] * (len(header) - 2)], *rows]
+        header, rows = _cells(block, columns)
+        for row in _winners(block) if ACCURACY in header else ():
+            rows[row][header.index(ACCURACY)] = f"**{rows[row][header.index(ACCURACY)]}**"
+        lines = [header, ["---" if c.name in _WORDS else "--:" for c in columns], *rows]
         listing = "\n".join(f"| {' | '.join(_escape_markdown(cell) for cell in line)} |" for line in lines)
         remarks = "\n".join(f"- {note}" for note in notes(block))
         sections.append(f"### {heading(block)}\n\n{listing}\n\n{remarks}\n")
     return "\n".join(sections)
 
 
-def to_latex(frame: pd.DataFrame) -> str:
+def to_latex(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
     """Returns a floating table for each setting; needs the package booktabs."""
-    return "\n".join(_latex_table(block) for block in _blocks(frame))
+    columns = columns or default_columns(frame)
+    return "\n".join(_latex_table(block, columns) for block in _blocks(frame))
 
 
-def to_rich(frame: pd.DataFrame) -> "TerminalTable":
-    """Returns what a rich console prints; it fits 80 columns, and shows more in 100."""
-    return TerminalTable(frame)
+def to_rich(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> "TerminalTable":
+    """Returns what a rich console prints; the usual columns fit 80 characters, and show more in 100."""
+    return TerminalTable(frame, columns or default_columns(frame))
 
 
 def write_tables(store: Store, frame: pd.DataFrame) -> None:
@@ -76,8 +65,9 @@ def write_tables(store: Store, frame: pd.DataFrame) -> None:
 class TerminalTable:
     """The table for a terminal, as wide as the terminal allows."""
 
-    def __init__(self, frame: pd.DataFrame):
+    def __init__(self, frame: pd.DataFrame, columns: Sequence[Column]):
         self.frame = frame
+        self.columns = columns
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         for number, block in enumerate(_blocks(self.frame)):
@@ -85,7 +75,7 @@ class TerminalTable:
                 yield Text()
             yield Text(heading(block), style="bold")
             yield Text()
-            yield _fitting_table(block, console, options)
+            yield _fitting_table(block, self.columns, console, options)
             yield Text()
             remarks = Table.grid(padding=(0, 1))
             for note in notes(block):
@@ -94,13 +84,17 @@ class TerminalTable:
 
 
 _SHORT = {
-    _ACCURACY: "test\naccuracy, %",
+    ACCURACY: "test\naccuracy, %",
     "parameters": "params",
     "train MFLOP": "train\nMFLOP",
     "train examples/s": "train\nex./s",
     "test examples/s": "test\nex./s",
     "compile s": "compile\ns",
+    "balanced accuracy, %": "balanced\naccuracy, %",
+    "sampling ±, points": "sampling\n±, points",
+    "test MFLOP": "test\nMFLOP",
 }
+_WORDS = ("strategy", "family")
 
 
 def _blocks(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -109,53 +103,31 @@ def _blocks(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
         yield block.reset_index(drop=True)
 
 
-def _cells(block: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def _cells(block: pd.DataFrame, columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
     """Returns the header and the rows of a block as text."""
-    best = best_of(block)
-    header = ["strategy", "family", _ACCURACY, f"gain over {best}" if best else "gain", "parameters"]
-    by_flops = any(block["match"] == "flops")
-    header += [*["train MFLOP"] * by_flops, "train examples/s", "test examples/s", "compile s"]
-    rows = [
-        [
-            row["strategy"],
-            row["family"],
-            percent(row["test_accuracy_mean"], row["test_accuracy_ci95"]),
-            points(row["gain_mean"], row["gain_ci95"]),
-            MISSING if pd.isna(row["params"]) else f"{row['params']:,}" + _mark(row, "params"),
-            *[_number(row["train_flops"] / 1e6, ".3f") + _mark(row, "flops")] * by_flops,
-            _rate(row["train_examples_per_s"]),
-            _rate(row["inference_examples_per_s"]),
-            _number(row["compile_s"], ".1f"),
-        ]
-        for row in block.to_dict("records")
-    ]
-    return header, rows
+    records = block.to_dict("records")
+    return [column.title(block) for column in columns], [[c.cell(row) for c in columns] for row in records]
 
 
-def _mark(row: Mapping[Hashable, Any], quantity: str) -> str:
-    """Returns a star for a figure that was to be matched and is not."""
-    return "*" if row["match"] == quantity and is_off_target(row) else ""
+def _winners(block: pd.DataFrame) -> list[int]:
+    """Returns the rows of the best multimodal test accuracy and of all that are not shown to differ from it."""
+    return [row for row, ties in enumerate(block["ties_best"]) if ties]
 
 
-def _rate(value: float) -> str:
-    """Returns a rate with three significant digits."""
-    return _number(value if math.isnan(value) else float(f"{value:.3g}"), ",.0f" if value >= 100 else ".3g")
+def _section_ends(block: pd.DataFrame) -> set[int]:
+    """Returns the last row of each family, if every family's rows are together."""
+    families = list(block["family"])
+    ends = {i for i in range(len(families) - 1) if families[i] != families[i + 1]}
+    return ends if len(ends) < len(set(families)) else set()
 
 
-def _number(value: float, form: str) -> str:
-    return MISSING if math.isnan(value) else format(value, form)
-
-
-def _winner(block: pd.DataFrame) -> int | None:
-    """Returns the row of the highest multimodal test accuracy, None if there is none."""
-    fusions = block.loc[block["family"].isin(MULTIMODAL), "test_accuracy_mean"].dropna()
-    return None if fusions.empty else int(fusions.idxmax())
-
-
-def _fitting_table(block: pd.DataFrame, console: Console, options: ConsoleOptions) -> Table:
+def _fitting_table(
+    block: pd.DataFrame, columns: Sequence[Column], console: Console, options: ConsoleOptions
+) -> Table:
     """Returns the roomiest table that fits; its rows are apart by family even without the families' names."""
     layouts = [
-        _rich_table(block, gap, family) for gap, family in ((2, True), (1, True), (1, False), (0, False))
+        _rich_table(block, columns, gap, family)
+        for gap, family in ((2, True), (1, True), (1, False), (0, False))
     ]
     boundless = options.update(width=1000)
     widths = [Measurement.get(console, boundless, layout).maximum for layout in layouts]
@@ -164,28 +136,27 @@ def _fitting_table(block: pd.DataFrame, console: Console, options: ConsoleOption
     )
 
 
-def _rich_table(block: pd.DataFrame, gap: int, with_family: bool) -> Table:
-    header, rows = _cells(block)
-    columns = {name: [row[index] for row in rows] for index, name in enumerate(header)}
-    if not with_family:
-        del columns["family"]
+def _rich_table(block: pd.DataFrame, columns: Sequence[Column], gap: int, with_family: bool) -> Table:
+    shown = [column for column in columns if with_family or column.name != "family"]
+    header, rows = _cells(block, shown)
+    cells = {name: [row[index] for row in rows] for index, name in enumerate(header)}
     listing = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
-    for name, cells in columns.items():
-        justify = "left" if name in ("strategy", "family") else "right"
+    for name, column in cells.items():
+        justify = "left" if name in _WORDS else "right"
         title = Text(_SHORT.get(name, name.replace(" over ", " over\n")), justify=justify)
-        if name == _ACCURACY or name.startswith("gain"):
-            columns[name] = _aligned(cells)
+        if any(" ± " in cell for cell in column):
+            cells[name] = _aligned(column)
             justify = "left"  # rich would drop the spaces that stand for an interval
         style = "dim" if name == "family" else ""
         fold = name == "strategy"
         listing.add_column(title, justify=justify, no_wrap=not fold, overflow="fold", style=style)
-    winner, families = _winner(block), [*block["family"], None]
-    for number, family in enumerate(families[:-1]):
-        cells = {name: Text(column[number]) for name, column in columns.items()}
-        if number == winner:
-            cells[_ACCURACY].stylize("bold")
+    winners, ends = _winners(block), _section_ends(block)
+    for number, family in enumerate(block["family"]):
+        texts = {name: Text(column[number]) for name, column in cells.items()}
+        if number in winners and ACCURACY in texts:
+            texts[ACCURACY].stylize("bold")
         style = "dim" if family == "ceiling" else ""
-        listing.add_row(*cells.values(), style=style, end_section=families[number + 1] != family)
+        listing.add_row(*texts.values(), style=style, end_section=number in ends)
     return listing
 
 
@@ -199,17 +170,16 @@ def _aligned(cells: Sequence[str]) -> list[str]:
     ]
 
 
-def _latex_table(block: pd.DataFrame) -> str:
-    header, rows = _cells(block)
-    winner = _winner(block)
-    families = list(block["family"])
+def _latex_table(block: pd.DataFrame, columns: Sequence[Column]) -> str:
+    header, rows = _cells(block, columns)
+    winners, ends = _winners(block), _section_ends(block)
     lines = []
     for number, cells in enumerate(rows):
-        if number and families[number] != families[number - 1]:
+        if number - 1 in ends:
             lines.append(r"\midrule")
         escaped = [_escape_latex(cell) for cell in cells]
-        if number == winner:
-            position = header.index(_ACCURACY)
+        if number in winners and ACCURACY in header:
+            position = header.index(ACCURACY)
             escaped[position] = rf"\textbf{{{escaped[position]}}}"
         lines.append(" & ".join(escaped) + r" \\")
     body = "\n".join(lines)
@@ -217,7 +187,7 @@ def _latex_table(block: pd.DataFrame) -> str:
     return (
         "\\begin{table}\n\\centering\n"
         f"\\caption{{{_escape_latex(heading(block))}}}\n"
-        f"\\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}\n\\toprule\n"
+        f"\\begin{{tabular}}{{{''.join('l' if c.name in _WORDS else 'r' for c in columns)}}}\n\\toprule\n"
         f"{' & '.join(_escape_latex(name) for name in header)} \\\\\n\\midrule\n"
         f"{body}\n\\bottomrule\n\\end{{tabular}}\n\n"
         f"\\footnotesize\n{remarks}\n\\end{{table}}\n"

@@ -7,32 +7,69 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from fusion_bench.evaluation.intervals import paired_interval, t_interval
+from fusion_bench.errors import unknown_name
+from fusion_bench.evaluation.intervals import CONFIDENCE, paired_interval, t_interval
+from fusion_bench.evaluation.metrics import METRICS
+from fusion_bench.evaluation.significance import (
+    bootstrap_interval,
+    detectable_difference,
+    holm,
+    paired_p_value,
+    ranks,
+    seeds_to_detect,
+)
 from fusion_bench.store import Run, Store, setting
 
 FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late", "reference", "ceiling")
 """In the order of the rows."""
+MULTIMODAL = ("early", "intermediate", "tensor", "late")
 COLUMNS = (
     *("strategy", "family", "n_seeds", "n_failed", "params", "test_accuracy_mean", "test_accuracy_ci95"),
-    *("gain_mean", "gain_ci95", "gain_over"),
+    *("gain_mean", "gain_ci95", "gain_p", "gain_over", "ties_best", "rank", "rank_low", "rank_high"),
+    *("detectable_gain", "seeds_for_a_point"),
     *("baseline_kind", "baseline", "baseline_gain_mean", "baseline_gain_ci95"),
     *("reference_gain_mean", "reference_gain_ci95", "validation_accuracy_mean"),
-    *("train_examples_per_s", "inference_examples_per_s", "compile_s", "train_flops"),
+    *("train_examples_per_s", "inference_examples_per_s", "compile_s", "train_flops", "inference_flops"),
+    "train_seconds",
     *("match", "match_to", "match_target", "match_ratio"),
     *("dataset", "description", "captions", "bits", "interaction_bits", "encoder", "epochs"),
     *("n_train", "n_validation", "n_test", "device", "version", "commit"),
     *("setting", "differs", "failures"),
 )
-_COUNTS = ("n_seeds", "n_failed", "params", "epochs", "n_train", "n_validation", "n_test")
+DETAILS = (*(f"{name}_{part}" for name in METRICS for part in ("mean", "ci95")), "sampling_ci95")
+"""Further columns, which are computed from the logits of every run."""
+_COUNTS = (
+    *("n_seeds", "n_failed", "params", "epochs", "n_train", "n_validation", "n_test"),
+    *("rank", "rank_low", "rank_high", "seeds_for_a_point"),
+)
+_COSTS = (
+    *("train_examples_per_s", "inference_examples_per_s", "compile_s", "train_flops", "inference_flops"),
+    "train_seconds",
+)
 _IN_HEADING = {
     *("data.captions", "data.train_size", "data.test_size", "model.encoder", "training.epochs"),
     *("match.quantity", "match.to", "match.target"),
 }
 
 
-def table(store: Store) -> pd.DataFrame:
+def blocks(store: Store) -> dict[str, list[Run]]:
+    """Returns the runs of each setting, by a digest of all that they share.
+
+    Models that are trained on the class instead of the label only serve the reference, and are left out. An operator
+    whose code has changed is trained anew; what its old code gave is left out.
+    """
+    latest: dict[str, dict[tuple[str, int], Run]] = {}
+    for run in store.runs():
+        if run.identity.get("target", "label") == "label":
+            block, key = latest.setdefault(_digest(setting(run)), {}), (run.strategy, run.seed)
+            block[key] = max(block.get(key, run), run, key=lambda run: run.environment.get("started", ""))
+    return {digest: list(block.values()) for digest, block in latest.items()}
+
+
+def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataFrame:
     """Returns the table of all runs: a row for each strategy of each setting, sorted by family.
 
     Accuracies and gains are fractions, not percent; an interval is half its width, NaN for fewer than two
@@ -40,34 +77,47 @@ def table(store: Store) -> pd.DataFrame:
 
     - gain_*: test accuracy over that of the best unimodal strategy, `gain_over`, paired by seed; NaN for
       that one itself. The best is the one with the highest mean accuracy on validation, among those with a
-      modality's own encoder.
+      modality's own encoder. gain_p: of the paired t-test, Holm-corrected over the rows of the block.
+    - ties_best: whether it is the multimodal strategy with the highest mean, or not shown to differ from that one
+      (paired t-test, Holm-corrected over the multimodal strategies).
+    - rank_*: by mean accuracy among what is trained, with the lowest and highest rank that the seeds allow for.
+    - detectable_gain: the true gain that so many seeds find four times in five; seeds_for_a_point: the seeds that
+      would find one percentage point; empty where it would take more than a thousand.
     - baseline_*: the same over the best unimodal strategy of the row's own kind, `baseline`, where that is
       another kind: `baseline_kind` "token-only" for a joint transformer. Empty if none of that kind was run.
     - reference_gain_*: the same over the Bayes reference.
-    - train_examples_per_s, inference_examples_per_s, compile_s: medians over seeds; train_flops: floating-point
-      operations per training example.
+    - train_examples_per_s, inference_examples_per_s, compile_s, train_seconds: medians over seeds; train_flops,
+      inference_flops: floating-point operations per example.
     - match, match_to, match_target: "params" or "flops" where widths were chosen to bring that figure to the target,
       which is that of `match_to`; match_ratio: how near the strategy came.
     - setting: a digest of all that the rows of one block share; differs: what tells it from other blocks.
     - failures: the failed seeds with their reasons.
 
-    The family "reference" is the Bayes reference; "ceiling" rows are exact and have no seeds. Models that are
-    trained on the class instead of the label only serve the reference, and have no row.
+    The family "reference" is the Bayes reference; "ceiling" rows are exact and have no seeds.
+
+    Args:
+      store: its runs.
+      against: the strategy that gains are over; the best unimodal one if empty.
+      details: add the columns `DETAILS`: every metric, and half the width of the interval of the test set's sampling,
+        which are computed from the stored logits.
+
+    Raises:
+      UserError: no run is of `against`, or a run's logits cannot be read.
     """
-    latest: dict[str, dict[tuple[str, int], Run]] = {}
-    for run in store.runs():
-        if run.identity.get("target", "label") == "label":
-            # An operator whose code has changed is trained anew; what its old code gave is left out.
-            block, key = latest.setdefault(_digest(setting(run)), {}), (run.strategy, run.seed)
-            block[key] = max(block.get(key, run), run, key=lambda run: run.environment.get("started", ""))
-    blocks = {digest: list(block.values()) for digest, block in latest.items()}
-    settings = {digest: _flat(setting(runs[0])) for digest, runs in blocks.items()}
+    by_setting = blocks(store)
+    settings = {digest: _flat(setting(runs[0])) for digest, runs in by_setting.items()}
     varied = _varied(settings.values())
+    known = {run.strategy for runs in by_setting.values() for run in runs}
+    if against and against not in known:
+        raise unknown_name("strategy", against, sorted(known))
     rows = []
-    for digest, runs in blocks.items():
+    for digest, runs in by_setting.items():
         facts = {"setting": digest, **_facts(runs, settings[digest], varied)}
-        rows += [{**facts, **row} for row in (*_strategy_rows(runs), *_ceiling_rows(runs[0]))]
-    frame = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+        found = _strategy_rows(runs, against)
+        if details:
+            found = [row | detail(store, runs, row["strategy"]) for row in found]
+        rows += [{**facts, **row} for row in (*found, *_ceiling_rows(runs[0]))]
+    frame = pd.DataFrame(rows, columns=pd.Index([*COLUMNS, *DETAILS] if details else COLUMNS))
     frame = frame.astype(dict.fromkeys(_COUNTS, "Int64"))
     order = frame["family"].map(FAMILIES.index)
     blockwise = ["dataset", "captions", "encoder", "epochs", "setting", "order", "baseline_kind", "strategy"]
@@ -96,13 +146,30 @@ def _kind(run: Run) -> str:
     return run.strategy.partition(":")[0].removeprefix(f"{run.modality}-")
 
 
-def _strategy_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def detail(store: Store, runs: Iterable[Run], strategy: str) -> dict[str, float]:
+    """Returns the columns `DETAILS` of one strategy, from its runs' logits on test.
+
+    Raises:
+      UserError: they cannot be read.
+    """
+    stored = [store.predictions(r.id) for r in runs if r.strategy == strategy and r.status == "complete"]
+    if not stored:
+        return {}
+    tests = [(predictions["test_logits"], predictions["test_labels"]) for predictions in stored]
+    found: dict[str, float] = {}
+    for name, metric in METRICS.items():
+        found[f"{name}_mean"], found[f"{name}_ci95"] = t_interval([metric(*test) for test in tests])
+    correct = np.stack([logits.argmax(axis=1) == labels for logits, labels in tests])
+    return found | {"sampling_ci95": bootstrap_interval(correct).half_width}
+
+
+def _strategy_rows(runs: Sequence[Run], against: str) -> list[dict[str, Any]]:
     by_strategy: dict[str, list[Run]] = {}
     for run in runs:
         by_strategy.setdefault(run.strategy, []).append(run)
     accuracies = {strategy: _test_accuracies(group) for strategy, group in by_strategy.items()}
     reference = next((run.strategy for run in runs if run.family == "reference"), "")
-    best = best_unimodal(runs)
+    best = against if against in by_strategy else best_unimodal(runs)
     rows = []
     for strategy, group in by_strategy.items():
         kind = _kind(group[0])
@@ -112,7 +179,43 @@ def _strategy_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
             compared = accuracies.get(other, {}) if other != strategy else {}
             row[f"{prefix}_mean"], row[f"{prefix}_ci95"] = paired_interval(accuracies[strategy], compared)
         rows.append(row)
+    trained = [row for row in rows if row["family"] != "reference"]
+    _compare(trained, accuracies, best)
     return rows
+
+
+def _compare(
+    rows: Sequence[dict[str, Any]], accuracies: Mapping[str, Mapping[int, float]], over: str
+) -> None:
+    """Adds to the rows what the seeds establish: p-values, ties with the best, ranks, and what they could find."""
+    shown = {row["strategy"]: accuracies[row["strategy"]] for row in rows}
+    p_values = _p_values(shown, over)
+    ranked = ranks(shown)
+    fusions = {row["strategy"]: shown[row["strategy"]] for row in rows if row["family"] in MULTIMODAL}
+    means = {name: statistics.fmean(by_seed.values()) for name, by_seed in fusions.items() if by_seed}
+    best = max(means, key=lambda name: means[name], default="")
+    against_best = _p_values(fusions, best)
+    for row in rows:
+        name = row["strategy"]
+        row["gain_p"] = p_values.get(name, math.nan)
+        row["ties_best"] = bool(best) and (name == best or against_best.get(name, 0.0) >= 1 - CONFIDENCE)
+        if name in ranked:
+            row |= dict(zip(("rank", "rank_low", "rank_high"), ranked[name], strict=True))
+        differences = _differences(shown[name], shown.get(over, {}))
+        if name != over and len(differences) > 1:
+            deviation = statistics.stdev(differences)
+            row["detectable_gain"] = detectable_difference(deviation, len(differences))
+            row["seeds_for_a_point"] = seeds_to_detect(0.01, deviation)
+
+
+def _p_values(values: Mapping[str, Mapping[int, float]], over: str) -> dict[str, float]:
+    """Returns the Holm-corrected p-value of each one's difference from one of them."""
+    other = values.get(over, {})
+    return holm({n: paired_p_value(_differences(own, other)) for n, own in values.items() if n != over})
+
+
+def _differences(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
+    return [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
 
 
 def _row(group: Sequence[Run]) -> dict[str, Any]:
@@ -124,6 +227,7 @@ def _row(group: Sequence[Run]) -> dict[str, Any]:
     return {
         "strategy": group[0].strategy,
         "family": group[0].family,
+        "ties_best": False,
         "n_seeds": len(complete),
         "n_failed": len(failed),
         "params": None if math.isnan(params) else round(params),
@@ -132,10 +236,7 @@ def _row(group: Sequence[Run]) -> dict[str, Any]:
         "validation_accuracy_mean": t_interval(
             [value for run in complete if (value := run.metrics.get("validation_accuracy")) is not None]
         ).mean,
-        **{
-            name: _median(run.cost.get(name) for run in complete)
-            for name in ("train_examples_per_s", "inference_examples_per_s", "compile_s", "train_flops")
-        },
+        **{name: _median(run.cost.get(name) for run in complete) for name in _COSTS},
         **_match(
             group[0], {"params": params, "flops": _median(run.cost.get("train_flops") for run in complete)}
         ),
@@ -165,6 +266,7 @@ def _ceiling_rows(run: Run) -> list[dict[str, Any]]:
             "n_failed": 0,
             "test_accuracy_mean": ceiling,
             "gain_over": "",
+            "ties_best": False,
             "match": "",
             "match_to": "",
             "baseline": "",

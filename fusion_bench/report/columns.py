@@ -1,0 +1,192 @@
+"""The columns of a table as people read it: what each is called, shows, and sorts by."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from fusion_bench.errors import UserError, unknown_name
+from fusion_bench.evaluation.metrics import LOWER_IS_BETTER
+from fusion_bench.report.notes import MISSING, best_of, is_off_target, percent, points
+
+Row = Mapping[Hashable, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+      name: as on the command line.
+      header: above it; "{best}" stands for the strategy that gains are over.
+      cell: what it shows of a row.
+      key: the frame's column that it sorts by.
+      descending: whether the best value is the largest.
+      detail: whether its values are computed from stored logits (`table.DETAILS`).
+    """
+
+    name: str
+    header: str
+    cell: Callable[[Row], str]
+    key: str
+    descending: bool = True
+    detail: bool = False
+
+    def title(self, block: pd.DataFrame) -> str:
+        """Returns the heading above the column for a block of the frame."""
+        return self.header.format(best=best_of(block) or "?")
+
+
+def _metric(name: str, header: str, show: Callable[[float, float], str] = percent) -> Column:
+    def cell(row: Row) -> str:
+        return show(row[f"{name}_mean"], row[f"{name}_ci95"])
+
+    return Column(name, header, cell, f"{name}_mean", name not in LOWER_IS_BETTER, detail=True)
+
+
+def _cost(name: str, header: str, show: Callable[[float], str], key: str, *, descending=False) -> Column:
+    return Column(name, header, lambda row: show(row[key]), key, descending)
+
+
+def number(value: float, form: str) -> str:
+    """Returns a number in a format, or a dash for none."""
+    return MISSING if math.isnan(value) else format(value, form)
+
+
+def _decimal(mean: float, half_width: float) -> str:
+    """Returns a mean with its interval, to three places: "0.412 ± 0.013"."""
+    if math.isnan(mean):
+        return MISSING
+    return f"{mean:.3f}" if math.isnan(half_width) else f"{mean:.3f} ± {half_width:.3f}"
+
+
+def _rate(value: float) -> str:
+    """Returns a rate with three significant digits."""
+    return number(value if math.isnan(value) else float(f"{value:.3g}"), ",.0f" if value >= 100 else ".3g")
+
+
+def _p_value(row: Row) -> str:
+    p = row["gain_p"]
+    return MISSING if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _rank(row: Row) -> str:
+    if pd.isna(row["rank"]):
+        return MISSING
+    return f"{row['rank']} ({row['rank_low']}–{row['rank_high']})"
+
+
+def _mark(row: Row, quantity: str) -> str:
+    """Returns a star for a figure that was to be matched and is not."""
+    return "*" if row["match"] == quantity and is_off_target(row) else ""
+
+
+def _params(row: Row) -> str:
+    return MISSING if pd.isna(row["params"]) else f"{row['params']:,}" + _mark(row, "params")
+
+
+def _train_flops(row: Row) -> str:
+    return number(row["train_flops"] / 1e6, ".3f") + _mark(row, "flops")
+
+
+def _accuracy(row: Row) -> str:
+    return percent(row["test_accuracy_mean"], row["test_accuracy_ci95"])
+
+
+ACCURACY = "test accuracy, %"
+COLUMNS = {
+    column.name: column
+    for column in (
+        Column("strategy", "strategy", lambda row: row["strategy"], "strategy", descending=False),
+        Column("family", "family", lambda row: row["family"], "family", descending=False),
+        Column("accuracy", ACCURACY, _accuracy, "test_accuracy_mean"),
+        Column("gain", "gain over {best}", lambda r: points(r["gain_mean"], r["gain_ci95"]), "gain_mean"),
+        Column("p", "p (Holm)", _p_value, "gain_p", descending=False),
+        Column("rank", "rank", _rank, "rank", descending=False),
+        Column("params", "parameters", _params, "params", descending=False),
+        Column("train_flops", "train MFLOP", _train_flops, "train_flops", descending=False),
+        _cost("test_flops", "test MFLOP", lambda value: number(value / 1e6, ".3f"), "inference_flops"),
+        _cost("train_rate", "train examples/s", _rate, "train_examples_per_s", descending=True),
+        _cost("test_rate", "test examples/s", _rate, "inference_examples_per_s", descending=True),
+        _cost("train_seconds", "train s", lambda value: number(value, ".1f"), "train_seconds"),
+        _cost("compile", "compile s", lambda value: number(value, ".1f"), "compile_s"),
+        _metric("balanced_accuracy", "balanced accuracy, %"),
+        _metric("macro_f1", "macro F1, %"),
+        _metric("roc_auc", "ROC AUC, %"),
+        _metric("nll", "NLL, nats", _decimal),
+        _metric("brier", "Brier score", _decimal),
+        _metric("ece", "ECE, %"),
+        Column(
+            "sampling",
+            "sampling ±, points",
+            lambda row: number(100 * row["sampling_ci95"], ".2f"),
+            "sampling_ci95",
+            descending=False,
+            detail=True,
+        ),
+    )
+}
+DEFAULT: Sequence[str] = (
+    "strategy",
+    "family",
+    "accuracy",
+    "gain",
+    "params",
+    "train_rate",
+    "test_rate",
+    "compile",
+)
+
+
+def default_columns(frame: pd.DataFrame) -> list[Column]:
+    """Returns the usual columns, with FLOPs where they were matched."""
+    names = [*DEFAULT]
+    if any(frame["match"] == "flops"):
+        names.insert(names.index("params") + 1, "train_flops")
+    return [COLUMNS[name] for name in names]
+
+
+def parse_columns(text: str) -> list[Column]:
+    """Reads a comma-separated list of columns; "all" stands for every one.
+
+    Raises:
+      UserError: a name is unknown, or there is none.
+    """
+    names = [name for part in text.split(",") if (name := part.strip())]
+    if "all" in names:
+        names = [*COLUMNS]
+    for name in names:
+        if name not in COLUMNS:
+            raise unknown_name("column", name, COLUMNS)
+    if not names:
+        raise UserError(f"no column is named; choose from {', '.join(COLUMNS)}")
+    return [COLUMNS[name] for name in dict.fromkeys(names)]
+
+
+def arrange(frame: pd.DataFrame, sort: Column | None, *, by_family: bool = True) -> pd.DataFrame:
+    """Returns the rows sorted by a column, the best value first, missing ones last; settings stay together.
+
+    Args:
+      frame: from `table`.
+      sort: the column; None leaves the order of the frame.
+      by_family: keep the rows of a family together.
+    """
+    blocks = []
+    for _, block in frame.groupby("setting", sort=False):
+        if sort is not None:
+            block = block.sort_values(
+                sort.key, ascending=not sort.descending, kind="stable", na_position="last"
+            )
+        if by_family:
+            order = {family: place for place, family in enumerate(_families(frame))}
+            block = block.sort_values("family", key=lambda column: column.map(order), kind="stable")
+        blocks.append(block)
+    return pd.concat(blocks, ignore_index=True) if blocks else frame
+
+
+def _families(frame: pd.DataFrame) -> Sequence[str]:
+    from fusion_bench.report.table import FAMILIES
+
+    return [family for family in FAMILIES if family in set(frame["family"])]
