@@ -21,7 +21,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PYTHON=python3.12 make ... chooses an interpreter"
 
-bench: $(RUNTIME) ## train every strategy on the embedded data and print the default table (ARGS="--seeds 1 --out DIR")
+bench: $(RUNTIME) ## train the canonical strategies on the embedded data and print the default table (ARGS="--seeds 1 --out DIR")
 	@$(BIN)/fusion-bench run --out runs/default $(ARGS)
 
 test: $(DEV) ## run the tests (PYTEST_ARGS="-x tests/fusion")

@@ -40,7 +40,7 @@ FAMILY_THEORY = {
 THEORY = {
     **dict.fromkeys(["late-mean", "late-weighted", "late-posthoc", "late-stacking"], ADDS_SCORES),
     "late-mixture": "no: probabilities add up",
-    "late-max": "a little: 2.08 of 2.30 nats at best",
+    "late-max": "a little: 2.08 of 2.30 nats found",
     **dict.fromkeys(["concat", "sum"], "yes: by the head's hidden layer"),
     **dict.fromkeys(["attention", "gmu"], "yes: by gates and the head's hidden layer"),
     **dict.fromkeys(["gated", "film", "multiplicative"], "yes: one modality multiplies the other"),
@@ -86,7 +86,7 @@ def study(config: Config, captions: str, epochs: int) -> dict[str, dict[str, Any
 
 def theory(name: str, family: str) -> str:
     """Returns whether a strategy can learn the target of `synergy`, with the reason."""
-    return THEORY.get(name) or FAMILY_THEORY[family]
+    return THEORY.get(name) or FAMILY_THEORY.get(family, "not stated")
 
 
 def accuracy(row: Mapping[str, Any]) -> str:
@@ -95,10 +95,10 @@ def accuracy(row: Mapping[str, Any]) -> str:
     return f"{100 * row['test_accuracy_mean']:.2f}{interval}"
 
 
-def gain(row: Mapping[str, Any]) -> float:
-    """Returns the gain, in points, over the better baseline of the strategy's own kind."""
-    own = row["baseline_gain_mean"]
-    return 100 * (row["gain_mean"] if pd.isna(own) else own)
+def gain(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns the gain and half its interval, in points, over the best baseline of the strategy's own kind."""
+    kind = "gain" if pd.isna(row["baseline_gain_mean"]) else "baseline_gain"
+    return 100 * row[f"{kind}_mean"], 100 * row[f"{kind}_ci95"]
 
 
 def to_markdown(default: Mapping[str, Any], synergy: Mapping[str, Any]) -> str:
@@ -109,7 +109,9 @@ def to_markdown(default: Mapping[str, Any], synergy: Mapping[str, Any]) -> str:
     for name, row in default.items():
         if row["family"] in ("reference", "ceiling"):
             continue
-        gained = "–" if row["family"] == "unimodal" else f"{gain(row):+.2f}"
+        mean, half_width = gain(row)
+        interval = "" if pd.isna(half_width) else f" ± {half_width:.2f}"
+        gained = "–" if row["family"] == "unimodal" else f"{mean:+.2f}{interval}"
         learned = accuracy(synergy[name])
         reason = theory(name, row["family"])
         lines.append(f"| {name} | {row['family']} | {accuracy(row)} | {gained} | {learned} | {reason} |")
@@ -124,7 +126,7 @@ def to_markdown(default: Mapping[str, Any], synergy: Mapping[str, Any]) -> str:
 
 
 def main(config: Config) -> int:
-    """Trains, writes table.md, prints it; 1 if a strategy is not above its baseline."""
+    """Trains, writes table.md, prints it; 1 if a strategy's mean is not above that of its baseline."""
     start = time.perf_counter()
     default = study(config, "default", config.epochs)
     seconds = time.perf_counter() - start
@@ -134,7 +136,7 @@ def main(config: Config) -> int:
     console = Console()
     console.print(Markdown(text))
     console.print(f"default captions took {seconds:.0f} s; written to {config.out}/table.md", style="dim")
-    below = [name for name, row in default.items() if row["family"] in JOINED and not gain(row) > 0]
+    below = [name for name, row in default.items() if row["family"] in JOINED and not gain(row)[0] > 0]
     if below:
         print(f"not above their baseline: {', '.join(below)}", file=sys.stderr)
     return 1 if below else 0

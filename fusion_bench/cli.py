@@ -244,7 +244,13 @@ def list_catalogue() -> dict[str, list[dict[str, Any]]]:
     channels = {name: make_channel(name, CLASS_NAMES) for name in PRESETS}
     return {
         "strategies": [
-            {"name": r.name, "family": r.family, "summary": r.summary, "reference": r.reference}
+            {
+                "name": r.name,
+                "family": r.family,
+                "summary": r.summary,
+                "reference": r.reference,
+                "options": {name: option.default for name, option in r.options.items()},
+            }
             for r in strategies().values()
         ],
         "datasets": [{"name": name, "summary": summary} for name, summary in SOURCES.items()],

@@ -74,6 +74,9 @@ class Recorder:
     def kept(self, runs):
         self.events.append(("kept", runs))
 
+    def left_out(self, strategies):
+        self.events += [("left out", name) for name in strategies]
+
     def matching(self, strategy, quantity, to):
         self.events.append(("matching", strategy, quantity, to))
 

@@ -4,6 +4,7 @@ import datetime
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import os
 import platform
 import shlex
@@ -14,6 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import jax
+
+from fusion_bench.errors import UserError
 
 DISTRIBUTION = "fusion-bench-jax"
 _RECORDED = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -45,8 +48,24 @@ def operator_digest(operator: type) -> str:
     """Digest of the code of one operator: its file, and every other operator's from which that takes a name.
 
     Of an operator that another package brings: also the files of that package from which it takes a name or a module.
+    Of one that is written in a notebook: its own lines.
+
+    Raises:
+      UserError: its code cannot be read.
     """
-    return _digest(_operator_files(operator.__module__))
+    if _file_of(operator.__module__) is not None:
+        return _digest(_operator_files(operator.__module__))
+    functions = [value for value in vars(operator).values() if inspect.isfunction(value)]
+    try:
+        text = "".join(map(inspect.getsource, functions))
+    except OSError:
+        raise UserError(f"the code of {operator.__qualname__} cannot be read; put it into a file") from None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _file_of(module: str) -> Path | None:
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return Path(path) if path is not None and Path(path).is_file() else None
 
 
 def _digest(paths: Iterable[Path]) -> str:
@@ -61,9 +80,9 @@ def _operator_files(module: str) -> set[Path]:
     found, waiting = {}, {module}
     while waiting:
         name = waiting.pop()
-        found[name] = Path(str(sys.modules[name].__file__))
+        found[name] = _file_of(name)
         waiting |= {other for other in _taken_from(name) if _holds_operators(other, package)} - set(found)
-    return set(found.values())
+    return {path for path in found.values() if path is not None}
 
 
 def _taken_from(module: str) -> set[str]:
@@ -77,7 +96,7 @@ def _taken_from(module: str) -> set[str]:
 
 def _holds_operators(module: str, package: str) -> bool:
     """Returns whether a module is an operator's file, or lies in another package that brings operators."""
-    if getattr(sys.modules.get(module), "__file__", None) is None:  # not imported, or a folder
+    if _file_of(module) is None:  # not imported, or a folder
         return False
     if module.partition(".")[0] == "fusion_bench":
         return module.startswith("fusion_bench.fusion.") and module.count(".") > 2

@@ -8,8 +8,6 @@ from fusion_bench.config import Match
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
 
-SIZE = "width"
-"""The option that sets the size of a strategy's joint part; what has no such option has none that can be resized."""
 _CLOSE = 0.001  # of the target; nothing is gained by a closer search
 _LARGEST = 1 << 14
 _LARGEST_UNIT = 64
@@ -33,10 +31,10 @@ class Matched:
 def match(
     specs: Iterable[StrategySpec], matched: Matched, measure: Callable[[StrategySpec], float]
 ) -> tuple[StrategySpec, ...]:
-    """Returns the strategies with the width of each chosen so that its figure is nearest to the target.
+    """Returns the strategies with the size of each chosen so that its figure is nearest to the target.
 
-    What has no option `width` stays as it is, and so does the one that gives the target. A width that is asked for is
-    where the search starts, no more.
+    A size is the width of the joint part, or what else a registration names. What has none stays as it is, and so does
+    the one that gives the target. A size that is asked for is where the search starts, no more.
 
     Args:
       specs: the strategies.
@@ -44,23 +42,32 @@ def match(
       measure: the figure of a strategy, growing with its width; a UserError where the width does not suit it.
     """
     resized = (
-        _resized(spec, matched.target, measure)
-        if spec.label != matched.to and SIZE in spec.registration.options
-        else spec
+        (spec, _resized(spec, matched.target, measure))
+        if spec.label != matched.to and spec.registration.size in spec.registration.options
+        else (spec, spec)
         for spec in specs
     )
-    return tuple({spec.label: spec for spec in resized}.values())
+    found: dict[str, StrategySpec] = {}
+    for asked, spec in resized:
+        if spec.label in found:
+            raise UserError(
+                f"matched, {asked.label} is the same as another strategy, {spec.label}; leave one out"
+            )
+        found[spec.label] = spec
+    return tuple(found.values())
 
 
 def _resized(spec: StrategySpec, target: float, measure: Callable[[StrategySpec], float]) -> StrategySpec:
     def with_width(width: int) -> StrategySpec:
-        return dataclasses.replace(spec, options={**spec.options, SIZE: width})
+        return dataclasses.replace(spec, options={**spec.options, size: width})
+
+    size = spec.registration.size
 
     @functools.cache
     def figure(width: int) -> float:
         return measure(with_width(width))
 
-    start = spec.resolved_options[SIZE]
+    start = spec.resolved_options[size]
     try:
         figure(start)
         return with_width(nearest(figure, start, _unit(start, figure), target))

@@ -1,6 +1,7 @@
 """What a study shows while it runs: a live display on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
@@ -26,6 +27,9 @@ class Display(Protocol):
 
     def begin(self, runs: int, epochs: int) -> None:
         """Says how many runs of how many epochs are left to train."""
+
+    def left_out(self, strategies: Sequence[str]) -> None:
+        """Of all strategies these are not defined for the modalities of the data."""
 
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         """The width of a strategy is being chosen, by "params" or "flops", to match another one."""
@@ -85,6 +89,10 @@ class PlainDisplay:
         self._total, self._epochs = runs, epochs
         if runs:
             self._print(f"runs to train: {runs}, epochs of each: {epochs}")
+
+    def left_out(self, strategies: Sequence[str]) -> None:
+        if strategies:
+            self._print(describe_left_out(strategies))
 
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         if not self._matching:
@@ -148,6 +156,10 @@ class LiveDisplay:
         self._epochs = epochs
         self._progress.update(self._task, total=runs * epochs)
 
+    def left_out(self, strategies: Sequence[str]) -> None:
+        if strategies:
+            self._progress.console.print(describe_left_out(strategies), highlight=False)
+
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         self._progress.update(self._task, state=f"choosing the width of {strategy}: {quantity} as {to}")
 
@@ -170,6 +182,11 @@ class LiveDisplay:
 
     def kept(self, runs: int) -> None:
         self._progress.console.print(f"runs complete already: {runs}", highlight=False)
+
+
+def describe_left_out(strategies: Sequence[str]) -> str:
+    """Returns one line about what "all" does not include."""
+    return f"left out, as they join two modalities alone: {', '.join(strategies)}"
 
 
 def describe_progress(progress: TrainingProgress, epochs: int) -> str:

@@ -21,7 +21,7 @@ from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.registry import StrategySpec, parse_strategies
+from fusion_bench.fusion.registry import StrategySpec, left_out, parse_strategies
 from fusion_bench.store import Run, Store
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
 from fusion_bench.training.program import (
@@ -50,6 +50,7 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
             f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
         )
     specs = with_members(parse_strategies(config.strategies, dataset.task), dataset)
+    display.left_out(left_out(config.strategies, dataset.task))
     for spec in specs:
         if spec.options:  # asked for, so what they cannot be is said before anything is trained
             count_params(spec, dataset.task, config.model)

@@ -220,7 +220,7 @@ class PosthocFusion(Strategy):
     from validation data.
     """
 
-    members: nnx.Dict
+    members: Mapping[str, Any]
 
     @abstractmethod
     def fit(

@@ -8,7 +8,9 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+import math
 import pkgutil
+import re
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -23,6 +25,9 @@ FAMILIES: tuple[Family, ...] = ("unimodal", "early", "intermediate", "tensor", "
 NonNegative = Annotated[int, "0 or more"]
 """The type of an option that is a whole number and may be 0; an `int` may not."""
 DEFAULT_MODALITIES = ("image", "text")
+RESERVED = ("all", "canonical", "bayes-reference")
+"""Names that stand for something else, on the command line or in a table."""
+_NAME = r"(\{modality\}-)?[a-z0-9]+(-[a-z0-9]+)*"
 ENTRY_POINTS = "fusion_bench.strategies"
 """The group of entry points by which other packages name the modules that register their strategies."""
 
@@ -40,6 +45,7 @@ class Registration:
       modality: the only one that it reads; None for a fusion strategy.
       baseline: the family of unimodal strategies that it is compared with, by the ending of their names.
       pairs_only: whether it is defined for two modalities alone.
+      size: the option that sets the size of its joint part, if it has one of that name.
     """
 
     name: str
@@ -50,6 +56,7 @@ class Registration:
     modality: str | None = None
     baseline: str = "only"
     pairs_only: bool = False
+    size: str = "width"
 
     @property
     def summary(self) -> str:
@@ -99,6 +106,7 @@ def register(
     canonical: bool = False,
     baseline: str = "only",
     pairs_only: bool = False,
+    size: str = "width",
 ) -> Callable[[type], type]:
     """Decorates the class of a strategy.
 
@@ -110,23 +118,51 @@ def register(
       canonical: whether the default run includes it.
       baseline: "only", or "token-only" where the fair unimodal baseline is the joint transformer on one modality.
       pairs_only: whether it is defined for two modalities alone.
+      size: the option that sets the size of its joint part, by which it is matched to others in cost.
 
     Raises:
-      ValueError: there is no such family, or the name is taken.
+      ValueError: the name cannot be one or is taken, there is no such family, or an option has no default of a kind
+        that the command line can read.
+      TypeError: what is decorated is not a class of strategies.
     """
     if family not in FAMILIES:
         raise ValueError(f"strategy {name!r} is of the family {family!r}; choose from {', '.join(FAMILIES)}")
+    if not re.fullmatch(_NAME, name) or name in RESERVED:
+        raise ValueError(f"a strategy cannot be called {name!r}; use small letters, digits and hyphens")
 
     def decorate(cls: type) -> type:
-        taken = _REGISTRY.get(name)
-        if taken is not None and taken.make is not cls:
-            raise ValueError(f"strategy {name!r} is registered twice: {taken.make} and {cls}")
-        _REGISTRY[name] = Registration(
-            name, family, reference, cls, canonical, baseline=baseline, pairs_only=pairs_only
+        if not (isinstance(cls, type) and issubclass(cls, Strategy)):
+            raise TypeError(f"strategy {name!r} should be a subclass of Strategy, and is {cls!r}")
+        for taken in _REGISTRY.values():
+            if taken.make is not cls and _may_be_the_same(taken.name, name):
+                raise ValueError(f"strategy {name!r} is registered twice: {taken.make} and {cls}")
+        registration = Registration(
+            name, family, reference, cls, canonical, baseline=baseline, pairs_only=pairs_only, size=size
         )
+        for option in registration.options.values():
+            if _kind(option) not in _PARSERS:
+                raise ValueError(
+                    f"option {option.name} of strategy {name!r} needs a default that is a number, a word, "
+                    f"true or false, not {option.default!r}"
+                )
+        _REGISTRY[name] = registration
         return cls
 
     return decorate
+
+
+def _may_be_the_same(name: str, other: str) -> bool:
+    """Returns whether two names, of which either may stand for one of each modality, are one for some modality."""
+    modality = re.escape("{modality}")
+    return any(
+        re.fullmatch(re.escape(a).replace(modality, "[a-z0-9_]+"), b.format(modality="x"))
+        for a, b in ((name, other), (other, name))
+    )
+
+
+def _kind(option: inspect.Parameter) -> Any:
+    """Returns what an option's value is: the type of its default, or `NonNegative`."""
+    return NonNegative if option.annotation in (NonNegative, "NonNegative") else type(option.default)
 
 
 @functools.cache
@@ -229,6 +265,13 @@ def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
     return tuple(chosen.values())
 
 
+def left_out(text: str, task: Task) -> tuple[str, ...]:
+    """Returns what "all" leaves out of a list of strategies, because it is not defined for the task's modalities."""
+    asked = {item.strip() for item in text.split(",")}
+    known = strategies(task.modalities)
+    return tuple(name for name, r in known.items() if "all" in asked and not r.joins(task.modalities))
+
+
 def _parse_options(registration: Registration, settings: Iterable[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for setting in settings:
@@ -247,9 +290,9 @@ def _parse_option(registration: Registration, setting: str) -> tuple[str, Any]:
     if name not in options:
         raise unknown_name(f"option of {registration.name}", name, options)
     option = options[name]
-    what, parse = _PARSERS[NonNegative if option.annotation is NonNegative else type(option.default)]
+    what, parse = _PARSERS[_kind(option)]
     try:
-        return name, parse(value)
+        return name, option.default if value == str(option.default) else parse(value)
     except (KeyError, ValueError):
         raise UserError(
             f"option {name} of {registration.name} takes {what}, for example "
@@ -264,6 +307,13 @@ def _size(value: str) -> int:
     return size
 
 
+def _finite(value: str) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
 def _non_negative(value: str) -> int:
     number = int(value)
     if number < 0:
@@ -274,7 +324,7 @@ def _non_negative(value: str) -> int:
 _PARSERS: Mapping[Any, tuple[str, Callable[[str], Any]]] = {
     NonNegative: ("a whole number, 0 or more", _non_negative),
     int: ("a whole number above 0", _size),
-    float: ("a number", float),
+    float: ("a number", _finite),
     str: ("a word", str),
     bool: ("true or false", lambda value: {"true": True, "false": False}[value.lower()]),
 }

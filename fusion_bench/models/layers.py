@@ -22,7 +22,11 @@ class Head(nnx.Module):
 
     def __call__(self, features: Inexact[Array, "batch feature"]) -> Float[Array, "batch class"]:
         """Returns logits, in float32."""
-        return self.scores(jax.nn.relu(self.hidden(features))).astype(jnp.float32)
+        return self.from_hidden(self.hidden(features))
+
+    def from_hidden(self, hidden: Inexact[Array, "batch hidden"]) -> Float[Array, "batch class"]:
+        """Returns logits of the hidden layer's result before its ReLU."""
+        return self.scores(jax.nn.relu(hidden)).astype(jnp.float32)
 
 
 def masked_mean(

@@ -196,10 +196,12 @@ def _matching(block: pd.DataFrame) -> str:
         if is_off_target(row)
     ]
     exceptions = (
-        f", but for {', '.join(off)}, marked *, which have no width or none that comes nearer" if off else ""
+        f", but for {', '.join(off)}, marked *, which have no size to choose or none that comes nearer"
+        if off
+        else ""
     )
     near = f"within {100 * _TOLERANCE:.0f} %"
-    return f"Matched {near} by the width of each strategy{exceptions}. Baselines are as they are."
+    return f"Matched {near} by the size of each joint part{exceptions}. Baselines are as they are."
 
 
 def _failures(block: pd.DataFrame) -> str:

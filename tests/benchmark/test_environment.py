@@ -1,8 +1,10 @@
+import linecache
 from pathlib import Path
 
 import pytest
 
 from fusion_bench.benchmark.environment import _operator_files, code_digest, operator_digest
+from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import strategies
 
 MAKE = {name: registration.make for name, registration in strategies().items()}
@@ -34,6 +36,32 @@ def test_a_change_of_code_makes_new_runs_of_what_depends_on_it(changed, runs, mo
     monkeypatch.undo()
     assert digests() == before
     assert {name for name in before if before[name] != after[name]} == runs
+
+
+NOTEBOOK = """
+class Mine:
+    def join(self, features):
+        return {result}
+"""
+
+
+def test_an_operator_of_a_notebook_is_known_by_its_lines():
+    def define(result, number):
+        text, file = NOTEBOOK.format(result=result), f"<cell {number}>"
+        linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
+        space = {"__name__": "a_notebook"}
+        exec(compile(text, file, "exec"), space)
+        return space["Mine"]
+
+    first, again, other = (operator_digest(define(r, i)) for i, r in enumerate(("1", "1", "2")))
+    assert first == again != other
+
+
+def test_an_operator_whose_code_is_nowhere_is_refused():
+    space = {"__name__": "nowhere"}
+    exec(NOTEBOOK.format(result="1"), space)
+    with pytest.raises(UserError, match="the code of Mine cannot be read; put it into a file"):
+        operator_digest(space["Mine"])
 
 
 def test_the_files_of_an_operator_are_its_own_and_those_it_takes_names_from():

@@ -77,8 +77,16 @@ def test_what_gives_the_target_stays_as_it_is():
     assert spec.options == {"width": 7}
 
 
-def test_two_widths_of_one_strategy_become_one():
-    assert len(matched_to("sum:width=4,sum:width=40", 5_000.0)) == 1
+def test_two_widths_of_one_strategy_would_become_one():
+    with pytest.raises(UserError, match="matched, sum:width=40 is the same as another strategy"):
+        matched_to("sum:width=4,sum:width=40", 5_000.0)
+
+
+@pytest.mark.parametrize("name", ["early-channel", "mid-channel"])
+def test_what_is_laid_over_a_map_is_matched_by_its_channels(name):
+    (spec,) = matched_to(name, 2_500.0)
+    assert set(spec.options) == {"channels"}
+    assert abs(params(spec) / 2_500 - 1) < 0.05
 
 
 def test_a_width_that_heads_or_chunks_do_not_divide_is_not_chosen():

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fusion_bench.config import ModelConfig
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS
+from fusion_bench.training.program import count_params as count_of_spec
 from tests import oracles
 from tests.oracles import array, linear
 from tests.tasks import (
@@ -91,6 +93,16 @@ def test_parameters_beside_the_image_encoder(label, depth, names):
     following = (2**2 * 6, 2**2 * 8, TINY.hidden + 2)[depth]  # at last the head, and a normalisation
     alone = count_params(make_strategy("image-only", names))
     assert count_params(make_strategy(label, names)) == alone + embeddings + added * following
+
+
+def test_parameters_where_the_first_layer_has_3x3_kernels():
+    config = ModelConfig(encoder="resnet9", dtype="float32")
+    task = make_task(*TASKS[0])
+    alone, early = (
+        count_of_spec(spec, task, config) for spec in parse_strategies("image-only,early-channel", task)
+    )
+    first = next(iter(WIDTHS["resnet9"].stages)).width
+    assert early - alone == 16 * WORDS + 3**2 * 16 * first
 
 
 @pytest.mark.parametrize("names", TASKS, ids=len)

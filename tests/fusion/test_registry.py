@@ -1,3 +1,4 @@
+import inspect
 import re
 
 import pytest
@@ -5,7 +6,15 @@ import pytest
 from fusion_bench.errors import UserError
 from fusion_bench.fusion import registry
 from fusion_bench.fusion.interface import FeatureFusion, Strategy
-from fusion_bench.fusion.registry import FAMILIES, StrategySpec, parse_strategies, register, strategies
+from fusion_bench.fusion.registry import (
+    FAMILIES,
+    NonNegative,
+    StrategySpec,
+    left_out,
+    parse_strategies,
+    register,
+    strategies,
+)
 from tests.tasks import make_task
 
 TASK = make_task("image", "text")
@@ -59,7 +68,6 @@ def test_every_registration_says_what_it_is():
         assert registration.reference
         assert issubclass(registration.make, Strategy)
         assert all(p.default is not p.empty for p in registration.options.values()), "options need defaults"
-        assert registration.is_posthoc == (name in ("late-posthoc", "late-stacking"))
     order = [FAMILIES.index(registration.family) for registration in strategies().values()]
     assert order == sorted(order)
 
@@ -99,6 +107,56 @@ def test_a_name_is_registered_once(empty_registry):
     with pytest.raises(ValueError, match=r"'mine' is registered twice: .*First.* and .*Second"):
         register("mine", family="late", reference="a paper")(Second)
     assert strategies()["mine"].make is First
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "all", "canonical", "bayes-reference", "a,b", "a:b", "Mine", "brace{x}", "{modality}", "a--b"],
+)
+def test_a_name_can_be_typed(empty_registry, name):
+    class Mine(Strategy):
+        pass
+
+    with pytest.raises(ValueError, match=f"a strategy cannot be called {re.escape(repr(name))}"):
+        register(name, family="late", reference="a paper")(Mine)
+
+
+def test_no_name_is_that_of_a_baseline():
+    class Mine(Strategy):
+        pass
+
+    for name in ("image-only", "sensor-only", "text-token-only", "{modality}-only"):
+        with pytest.raises(ValueError, match="is registered twice"):
+            register(name, family="late", reference="a paper")(Mine)
+
+
+def test_only_classes_of_strategies_are_registered(empty_registry):
+    with pytest.raises(TypeError, match="'mine' should be a subclass of Strategy"):
+        register("mine", family="late", reference="a paper")(dict)
+
+
+@pytest.mark.parametrize("default", [None, (1, 2), b"x", inspect.Parameter.empty])
+def test_options_have_defaults_that_can_be_typed(empty_registry, default):
+    class Mine(Strategy):
+        def __init__(self, blueprint, *, option=default):
+            pass
+
+    if default is inspect.Parameter.empty:
+        Mine.__init__.__kwdefaults__ = {}
+    with pytest.raises(ValueError, match="option option of strategy 'mine' needs a default that is a number"):
+        register("mine", family="late", reference="a paper")(Mine)
+
+
+def test_an_option_takes_its_own_default(empty_registry):
+    @register("mine", family="late", reference="a paper")
+    class Mine(Strategy):
+        def __init__(self, blueprint, *, drop: int = 0, depth: "NonNegative" = 1):
+            pass
+
+    (spec,) = parse_strategies("mine:drop=0:depth=0", TASK)
+    assert spec.label == "mine:depth=0"
+    with pytest.raises(UserError, match="takes a whole number above 0"):
+        parse_strategies("mine:drop=-1", TASK)
 
 
 def test_options():
@@ -166,6 +224,7 @@ def test_an_option_is_read_as_its_default_is(empty_registry, kind, text, value):
         ("tensor:modality=image", "unknown option of tensor 'modality'"),
         ("concat:width=8", "strategy 'concat' has no options, got 'width=8'"),
         ("image-only:modality=text", "strategy 'image-only' has no options"),
+        ("early-channel:loudness=nan", "option loudness of early-channel takes a number"),
         ("tensor:width=8:width=9", "option width of tensor is given twice"),
         ("canonical:width=8", "canonical stands for several strategies and takes no option, got 'width=8'"),
     ],
@@ -191,3 +250,10 @@ def test_early_channel_needs_a_grid():
 def test_a_label_leaves_defaults_out():
     tensor = strategies()["tensor"]
     assert StrategySpec(tensor, {"width": tensor.options["width"].default}).label == "tensor"
+
+
+def test_all_says_what_it_leaves_out():
+    three = make_task("image", "text", "audio")
+    assert left_out("all", three) == ("gated", "multiplicative")
+    assert left_out("canonical,concat", three) == left_out("all", TASK) == ()
+    assert not {"gated", "multiplicative"} & set(labels("all", three))

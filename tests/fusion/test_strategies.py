@@ -124,6 +124,18 @@ def test_every_parameter_has_a_finite_gradient(case):
         assert (np.abs(values).max() > 1e-7) or path[-3:] == INEFFECTIVE, path
 
 
+def test_every_parameter_learns_from_the_first_step(case):
+    """As it is initialised, not at random values: a product of two zeros would never start."""
+    names = tuple(case.inputs)
+    _, params, rest = nnx.split(make(names, case.name)(), nnx.Param, ...)
+    for path, gradient in nnx.to_flat_state(case.gradient(params, rest, case.inputs)):
+        behind_a_zero = case.name == "film" and path[:2] in {
+            ("encoders", name) for name in names if name != "image"
+        }
+        still = np.abs(np.asarray(gradient[...])).max() == 0
+        assert still == behind_a_zero or path[-3:] == INEFFECTIVE, path
+
+
 def test_rows_are_independent_in_evaluation(case):
     other = make_inputs_like(case, seed=7)
     mixed = jax.tree.map(lambda old, new: old.at[-1].set(new[-1]), case.inputs, other)

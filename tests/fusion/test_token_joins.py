@@ -98,18 +98,6 @@ def test_every_join_of_tokens_is_tested():
     assert joins == {label.partition(":")[0] for label in CASES}
 
 
-@pytest.mark.parametrize("cut", [False, True])
-def test_modalities_exchange_through_the_bottleneck_alone(cut):
-    """The image's part of the joint feature depends on the text, unless the shared tokens are cut."""
-    module = make_strategy("bottleneck:width=8", TWO)
-    if cut:
-        module.shared.set_value(jnp.zeros((0, 8)))
-    tokens, masks = draw_tokens(module)
-    other = {**tokens, "text": tokens["text"][::-1]}
-    difference = np.abs(join(module, tokens, masks) - join(module, other, masks))[:, :8].max()
-    assert difference == 0 if cut else difference > 1e-3
-
-
 def test_one_layer_of_bottleneck_exchanges_nothing_yet():
     """What a modality writes into the shared tokens is read in the next layer."""
     module = make_strategy("bottleneck:width=8:layers=1", TWO)

@@ -1,13 +1,16 @@
 """Fusion by channels at any depth of one CNN: from the input to next door of `concat`."""
 
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.early.channel import ChannelFusion
+from fusion_bench.fusion.early.channel import LOUDNESS, ChannelFusion
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import NonNegative, register
 
 
 @register(
-    "mid-channel", family="early", reference="text broadcast over a feature map: StackGAN, arXiv:1612.03242"
+    "mid-channel",
+    family="early",
+    reference="text broadcast over a feature map: StackGAN, arXiv:1612.03242",
+    size="channels",
 )
 class MidChannel(ChannelFusion):
     """As `early-channel`, laid over the feature map after stage `depth` of the CNN.
@@ -18,8 +21,10 @@ class MidChannel(ChannelFusion):
     each channel has a scale and a shift.
     """
 
-    def __init__(self, blueprint: Blueprint, *, depth: NonNegative = 1, channels: int = 16):
+    def __init__(
+        self, blueprint: Blueprint, *, depth: NonNegative = 1, channels: int = 16, loudness: float = LOUDNESS
+    ):
         stages = len(blueprint.widths.stages)
         if depth > stages:
             raise UserError(f"mid-channel has depths from 0 to {stages} in this encoder, not {depth}")
-        super().__init__(blueprint, depth=depth, channels=channels)
+        super().__init__(blueprint, depth=depth, channels=channels, loudness=loudness)

@@ -14,13 +14,22 @@ from fusion_bench.models.transformer import TransformerBlock
 class Bottleneck(TokenFusion):
     """Modalities exchange through B shared tokens b: [H_m; b_m] ← block_m([H_m; b]), then b ← mean_m b_m.
 
-    Each modality has a transformer of its own; what it knows of another has passed through b. The joint feature
-    is [mean(H_1); …; mean(H_M)]. Any number of modalities. Parameters with width w: Σ_m (d_m + 1) · w + B · w +
-    M · layers · (8 w² + 11 w). The paper's B is 4, in the last 4 of 12 layers, and each modality has a class
-    token; here there is a mean. With one layer nothing is exchanged: what b has read reaches a modality in the next.
+    Each modality has a transformer of its own; what it knows of another has passed through b. The joint feature is
+    [mean(H_1); …; mean(H_M)]. Any number of modalities. Parameters with width w: Σ_m (d_m + 1) · w + B · w + M · layers
+    · (8 w² + 11 w). The paper's B is 4, in the last 4 of 12 layers of 12 heads, and the scores of each modality's class
+    token are averaged; here means of tokens go to one head. With one layer nothing is exchanged: what b has read
+    reaches a modality in the next.
     """
 
-    def __init__(self, blueprint: Blueprint, *, width: int = 64, layers: int = 2, bottlenecks: int = 4):
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        *,
+        width: int = 64,
+        layers: int = 2,
+        bottlenecks: int = 4,
+        heads: int = HEADS,
+    ):
         super().__init__(blueprint)
         self.projections = blueprint.projections(self.token_widths, width, "bottleneck")
         self.shared = blueprint.weight((bottlenecks, width), "bottleneck/shared", fan_in=1)
@@ -29,7 +38,7 @@ class Bottleneck(TokenFusion):
                 nnx.Dict(
                     {
                         name: TransformerBlock(
-                            width, HEADS, dtype=blueprint.dtype,
+                            width, heads, dtype=blueprint.dtype,
                             rngs=blueprint.rngs(f"bottleneck/{name}/{layer}"),
                         )
                         for name in self.encoders

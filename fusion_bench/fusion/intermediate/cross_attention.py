@@ -16,13 +16,14 @@ from fusion_bench.models.transformer import CrossBlock
 class CrossAttention(TokenFusion):
     """Each modality reads each other one: concat over pairs n ≠ m of mean(cross_{n→m}(P_m H_m, P_n H_n)).
 
-    P_m maps tokens to one width; in a cross block the queries are modality m's, keys and values modality n's.
-    Any number of modalities, M (M - 1) pairs. Parameters with width w: Σ_m (d_m + 1) · w + M (M - 1) · layers ·
-    (8 w² + 13 w). The paper has 4 layers of width 40, a second transformer over what each modality has read, and takes
-    the last token; here there is no second one, and a mean over the tokens, which have no last.
+    P_m maps tokens to one width; in a cross block the queries are modality m's, keys and values modality n's. Any
+    number of modalities, M (M - 1) pairs. Parameters with width w: Σ_m (d_m + 1) · w + M (M - 1) · layers · (8 w² + 13
+    w). The paper has 4 layers of width 40 with 10 heads, ReLU, a second transformer over what each modality has read,
+    and takes the last token; here there is GELU, as in every transformer here, no second one, and a mean over the
+    tokens, which have no last.
     """
 
-    def __init__(self, blueprint: Blueprint, *, width: int = 64, layers: int = 1):
+    def __init__(self, blueprint: Blueprint, *, width: int = 64, layers: int = 1, heads: int = HEADS):
         super().__init__(blueprint)
         self.projections = blueprint.projections(self.token_widths, width, "cross-attention")
         self.pairs = tuple(itertools.permutations(self.encoders, 2))
@@ -31,7 +32,7 @@ class CrossAttention(TokenFusion):
                 f"{source} to {target}": nnx.List(
                     [
                         CrossBlock(
-                            width, HEADS, dtype=blueprint.dtype,
+                            width, heads, dtype=blueprint.dtype,
                             rngs=blueprint.rngs(f"cross-attention/{source} to {target}/{layer}"),
                         )
                         for layer in range(layers)

@@ -20,7 +20,8 @@ class Film(Strategy):
     [γ - 1; β] is, for each block, a linear map of the other modalities' pooled features, side by side; it starts at
     zero, so the CNN starts as it is alone. Needs a grid; any number of other modalities. Parameters beside the
     encoders: (Σ_m d_m + 1) · 2 Σ_block width, over the modalities that modulate. The paper has 4 residual blocks of
-    128 channels and a GRU of 4,096 to read the text; here they are the encoders of every strategy.
+    128 channels, a GRU of 4,096 to read the text, and no scale and shift of the normalisation's own; here they are the
+    encoders of every strategy, which have them.
     """
 
     def __init__(self, blueprint: Blueprint):

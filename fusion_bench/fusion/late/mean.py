@@ -10,14 +10,14 @@ from jaxtyping import Array, Float
 from fusion_bench.data.batches import Inputs
 from fusion_bench.fusion.interface import Blueprint, Outputs, Strategy
 from fusion_bench.fusion.registry import register
-from fusion_bench.fusion.unimodal.only import Unimodal
+from fusion_bench.fusion.unimodal.only import unimodal_models
 
 
 class LateFusion(Strategy):
     """An encoder and a head for each modality, trained jointly on what `combine` makes of their scores."""
 
     def __init__(self, blueprint: Blueprint):
-        self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
+        self.members = unimodal_models(blueprint)
 
     @abstractmethod
     def combine(self, logits: Mapping[str, Float[Array, "batch class"]]) -> Float[Array, "batch class"]:
@@ -28,7 +28,12 @@ class LateFusion(Strategy):
         return Outputs(self.combine(logits), logits)
 
 
-@register("late-mean", family="late", reference="sum rule: Kittler et al., TPAMI 20(3), 1998", canonical=True)
+@register(
+    "late-mean",
+    family="late",
+    reference="geometric mean, a product rule: Kittler et al., TPAMI 20(3), 1998",
+    canonical=True,
+)
 class LateMean(LateFusion):
     """Mean of the modalities' logits, trained jointly: logits = Σ_m head_m(h_m) / M.
 

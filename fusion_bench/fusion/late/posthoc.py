@@ -9,7 +9,7 @@ from flax import nnx
 from fusion_bench.fusion.interface import Blueprint, PosthocFusion
 from fusion_bench.fusion.late.calibration import fit_temperature
 from fusion_bench.fusion.registry import register
-from fusion_bench.fusion.unimodal.only import Unimodal
+from fusion_bench.fusion.unimodal.only import unimodal_models
 
 
 class Fitted(nnx.Variable):
@@ -31,7 +31,7 @@ class LatePosthoc(PosthocFusion):
     """
 
     def __init__(self, blueprint: Blueprint):
-        self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
+        self.members = unimodal_models(blueprint)
         self.temperatures = nnx.Dict({name: Fitted(jnp.ones(())) for name in blueprint.modalities})
         num_classes = blueprint.task.num_classes
         self.log_prior = Fitted(jnp.full((num_classes,), -math.log(num_classes), jnp.float32))

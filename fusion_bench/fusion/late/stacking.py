@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 from fusion_bench.fusion.interface import Blueprint, PosthocFusion
 from fusion_bench.fusion.late.posthoc import Fitted
 from fusion_bench.fusion.registry import register
-from fusion_bench.fusion.unimodal.only import Unimodal
+from fusion_bench.fusion.unimodal.only import unimodal_models
 
 
 @register(
@@ -19,12 +19,13 @@ class LateStacking(PosthocFusion):
     """Logistic regression over log-probabilities: logits = Σ_m log softmax(z_m) A_m + b.
 
     The members are the unimodal runs of the same seed; A and b are fitted on validation data alone, with the squared
-    penalty ||A||² / 2 of scikit-learn's default; so its accuracy on validation is on what it was fitted to. Any number
-    of modalities. M · C² + C numbers are fitted, none trained.
+    penalty of penalty · ||A||² / 2, 1 as scikit-learn has it; so its accuracy on validation is on what it was fitted
+    to. Any number of modalities. M · C² + C numbers are fitted, none trained.
     """
 
-    def __init__(self, blueprint: Blueprint):
-        self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
+    def __init__(self, blueprint: Blueprint, *, penalty: float = 1.0):
+        self.penalty = penalty
+        self.members = unimodal_models(blueprint)
         classes = blueprint.task.num_classes
         # Before the fit: the sum of the log-probabilities.
         self.weights = nnx.Dict({name: Fitted(jnp.eye(classes)) for name in blueprint.modalities})
@@ -42,7 +43,7 @@ class LateStacking(PosthocFusion):
         if len(present) == 1:
             bias[present] = 0
         else:
-            fitted = LogisticRegression(max_iter=1000).fit(scores, labels)
+            fitted = LogisticRegression(C=1 / self.penalty, max_iter=1000).fit(scores, labels)
             signs = (
                 np.array([[-0.5], [0.5]]) if len(present) == 2 else 1
             )  # one row, for the second of the two

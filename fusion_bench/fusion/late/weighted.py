@@ -9,7 +9,11 @@ from fusion_bench.fusion.late.mean import LateFusion
 from fusion_bench.fusion.registry import register
 
 
-@register("late-weighted", family="late", reference="weighted sum rule: Kittler et al., TPAMI 20(3), 1998")
+@register(
+    "late-weighted",
+    family="late",
+    reference="logarithmic opinion pool: Genest and Zidek, Statistical Science 1(1), 1986",
+)
 class LateWeighted(LateFusion):
     """Weighted mean of the modalities' logits, trained jointly: logits = Σ_m w_m z_m, w = softmax(a).
 

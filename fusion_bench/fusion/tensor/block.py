@@ -15,7 +15,7 @@ class Block(FeatureFusion):
 
     z_m = W_m h_m + b_m, cut into as many chunks; normalised by a signed square root and by its length. Two modalities
     in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width + M · rank · width² / chunks. The paper:
-    width 1,600, 20 chunks, rank 15.
+    width 1,600, 20 chunks, rank 15; its dropout is left out here.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64, chunks: int = 4, rank: int = 4):

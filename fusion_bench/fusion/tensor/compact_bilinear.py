@@ -20,8 +20,9 @@ class CompactBilinear(FeatureFusion):
     """Circular convolution of count sketches: normalise(FFT⁻¹(∏_m FFT(ψ_m(x_m)))), ψ(x)_j = Σ_{i: p_i = j} s_i x_i.
 
     Each p_i in 0 … width-1 and each sign s_i is drawn once. The result is a count sketch of the outer product of all
-    x_m: inner products are kept on average. Normalised by a signed square root and by its length. Two modalities in
-    the paper, as many as there are here. Parameters: none. The paper's width is 16,000.
+    x_m: inner products are kept on average. Normalised by a signed square root and by its length. Two modalities in the
+    paper, as many as there are here. Parameters: none. The paper's width is 16,000. A sketch is a product with a matrix
+    of which each row has one entry: (d_m + 1) · width products, where the published algorithm scatters d_m sums.
 
     x_m = [1; h_m / (4 √d_m)], and without `one` x_m = h_m, as in the paper, whose features come out of a ReLU. Ours
     have mean 0, so that their product holds neither of them: on `shapes` (tiny, 4 epochs, one seed) h_m itself gave

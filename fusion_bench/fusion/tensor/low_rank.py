@@ -23,7 +23,7 @@ class LowRank(FeatureFusion):
         super().__init__(blueprint)
         self.factors = blueprint.factors(self.feature_widths, rank * width, "low-rank")
         self.rank = rank
-        self.weights = nnx.Param(jnp.full((rank,), 1 / math.sqrt(rank)))
+        self.weights = nnx.Param(jnp.full((rank,), 1 / math.sqrt(rank), jnp.float32))
         self.bias = nnx.Param(jnp.zeros((width,)))
         self.head = blueprint.head(width)
 

@@ -12,7 +12,7 @@ class LowRankBilinear(FeatureFusion):
     """Product of bounded projections: ∏_m tanh(W_m h_m + b_m); the head's first layer is the paper's last map P.
 
     Two modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width. The paper's width
-    is 1,200.
+    is 1,200; its dropout is left out here.
     """
 
     def __init__(self, blueprint: Blueprint, *, width: int = 64):

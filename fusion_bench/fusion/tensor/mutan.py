@@ -12,9 +12,10 @@ from fusion_bench.models.layers import product
 class Mutan(FeatureFusion):
     """A sum of products of projections: Σ_r ∏_m (z_m M_m^r), z_m = tanh(W_m h_m + b_m), M_m^r of width × out.
 
-    The core tensor of `tucker` with each slice of this rank; the map after it is the head's first layer. Two
-    modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width + M · rank · width · out.
-    The paper: rank 5, widths 310 and 510 with attention over the image; rank 10, widths 360 and 360 without.
+    The core tensor of `tucker` with each slice of this rank; the map after it is the head's first layer. Two modalities
+    in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width + M · rank · width · out. The paper: rank
+    5, widths 310 and 510 with attention over the image; rank 10, widths 360 and 360 without; its dropout is left out
+    here.
     """
 
     def __init__(self, blueprint: Blueprint, *, rank: int = 5, width: int = 32, out: int = 64):

@@ -1,5 +1,7 @@
 """One modality alone: the baseline that every fusion has to beat."""
 
+from collections.abc import Mapping
+
 from flax import nnx
 
 from fusion_bench.data.batches import Inputs
@@ -18,3 +20,8 @@ class Unimodal(Strategy):
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
         return Outputs(self.head(self.encoder(inputs[self.modality])))
+
+
+def unimodal_models(blueprint: Blueprint) -> Mapping[str, Unimodal]:
+    """Returns the model of each modality alone: what late fusion joins."""
+    return nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
