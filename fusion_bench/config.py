@@ -28,7 +28,8 @@ class DataConfig:
     data_dir: Annotated[Path | None, _option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
     """A prepared TFDS directory, or where to prepare one."""
     captions: Annotated[str, Option(metavar="NAME|FILE")] = "default"
-    """A caption channel, or a CSV or Parquet file with the columns id and caption."""
+    """A caption channel, which may differ from its preset (half:named=0.2), or a CSV or Parquet file with the columns
+    id and caption."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
     train_size: Annotated[int | None, _option("N", "all")] = None

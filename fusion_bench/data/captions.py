@@ -78,6 +78,7 @@ _SPECS = (  # name, named, grouped, partition, wrong, shift, what it isolates
 )
 
 PRESETS: Mapping[str, ChannelSpec] = {spec.name: spec for spec in _SPECS}
+_SETTINGS = ("named", "grouped", "partition", "wrong", "shift")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -226,14 +227,38 @@ class Channel:
 def make_channel(
     name: str, class_names: Sequence[str], prior: Float64[np.ndarray, " class"] | None = None
 ) -> Channel:
-    """Returns the preset channel of that name over the classes of a dataset.
+    """Returns a channel over the classes of a dataset.
+
+    Args:
+      name: of a preset, with what is to differ from it: "half", or "half:named=0.2".
+      class_names: the classes.
+      prior: probability of each class; uniform if None.
 
     Raises:
-      UserError: there is no preset of that name.
+      UserError: there is no preset of that name, or what is to differ cannot be read.
     """
+    return Channel(parse_channel(name), lexicon_for(class_names), prior)
+
+
+def parse_channel(text: str) -> ChannelSpec:
+    """Reads a preset's name with what is to differ from it: "synergy:shift=0.5".
+
+    Raises:
+      UserError: there is no preset of that name, or a setting is none of a channel's.
+    """
+    name, *settings = text.split(":")
     if name not in PRESETS:
         raise errors.unknown_name("caption channel", name, PRESETS)
-    return Channel(PRESETS[name], lexicon_for(class_names), prior)
+    changes: dict[str, float | str] = {}
+    for setting in settings:
+        field, _, value = setting.partition("=")
+        if field not in _SETTINGS:
+            raise errors.unknown_name(f"setting of the channel {name}", field, _SETTINGS)
+        try:
+            changes[field] = value if field == "partition" else float(value)
+        except ValueError:
+            raise errors.UserError(f"{field} of the channel {name} is a probability, not {value!r}") from None
+    return dataclasses.replace(PRESETS[name], name=text, **changes) if changes else PRESETS[name]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

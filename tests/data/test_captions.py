@@ -263,3 +263,30 @@ def test_a_channel_must_fit_its_classes() -> None:
     for prior in (np.full(3, 1 / 3), np.full(10, 0.2), np.array([-0.1, 1.1, *[0.0] * 8])):
         with pytest.raises(UserError, match="10 probabilities that sum to 1"):
             Channel(PRESETS["default"], lexicon_for(CIFAR10), prior)
+
+
+def test_a_channel_may_differ_from_its_preset():
+    channel = make_channel("half:named=0.2:wrong=0.1", CIFAR10)
+    assert channel.spec == dataclasses.replace(
+        PRESETS["half"], name="half:named=0.2:wrong=0.1", named=0.2, wrong=0.1
+    )
+    # a fifth of the words name a class, nine tenths of them the right one; otherwise a guess
+    assert channel.text_only_ceiling == pytest.approx(0.2 * 0.9 + 0.8 * 0.1)
+    assert make_channel("neutral:grouped=1:partition=pairs", CIFAR10).bits == pytest.approx(math.log2(5))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("half:nmed=0.2", "unknown setting of the channel half 'nmed'; did you mean named"),
+        ("half:named", "named of the channel half is a probability, not ''"),
+        ("half:named=2", "named is 2.0, not in 0..1"),
+        ("half:named=nan", "named is nan, not in 0..1"),
+        ("half:grouped=0.5", "grouped > 0 needs the name of a partition"),
+        ("half:grouped=0.5:partition=triples", "unknown partition 'triples'"),
+        ("sinergy:shift=0.5", "unknown caption channel 'sinergy'"),
+    ],
+)
+def test_what_a_channel_cannot_be(name, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        make_channel(name, CIFAR10)
