@@ -86,6 +86,12 @@ class Recorder:
     def finished(self, run):
         self.runs.append(run)
 
+    def elsewhere(self, run):
+        self.events.append(("elsewhere", run.strategy, run.seed))
+
+    def note(self, line):
+        self.events.append(("note", line))
+
 
 @dataclasses.dataclass(frozen=True)
 class Done:

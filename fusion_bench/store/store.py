@@ -1,11 +1,12 @@
 """The runs below one directory."""
 
+import contextlib
 import os
 import platform
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ PREDICTIONS = "predictions.npz"
 TOKENIZER = "tokenizer.json"
 CHECKPOINT = "checkpoint"
 _PARTIAL = ".partial-"
+_LOCKS = ".locks"
+_POLL_SECONDS = 0.2
 
 
 class Store:
@@ -75,6 +78,38 @@ class Store:
         found = [run for name in names if (run := self.get(name)) is not None]
         return sorted(found, key=lambda run: (run.strategy, run.seed, run.id))
 
+    @contextlib.contextmanager
+    def claim(self, identifier: str, *, wait: bool = False) -> Iterator[bool]:
+        """Claims a run for as long as the context lasts, so that no other process makes it too.
+
+        Gives whether it was claimed: False if another process has it. A claim ends with its process, even with one
+        that is killed.
+
+        Args:
+          identifier: the run's; it need not exist.
+          wait: until no other process has it.
+
+        Raises:
+          UserError: the directory cannot be written to.
+        """
+        from filelock import FileLock, Timeout
+
+        path = self._runs / _LOCKS / f"{identifier}.lock"
+        lock = FileLock(path)
+        is_ours = True
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(poll_interval=_POLL_SECONDS, blocking=wait)
+        except Timeout:
+            is_ours = False
+        except OSError as error:
+            raise _unwritable(identifier, self._runs, error) from error
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                lock.release()
+
     def write(
         self,
         run: Run,
@@ -119,9 +154,7 @@ class Store:
                 checkpoints.save(partial / CHECKPOINT, checkpoint)
             self._publish(run, partial, final)
         except OSError as error:
-            raise UserError(
-                f"run {run.id} cannot be written to {self._runs}: {record.cause(error)}"
-            ) from error
+            raise _unwritable(run.id, self._runs, error) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         self.damaged.pop(run.id, None)
@@ -218,6 +251,10 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError:
         raise UserError(f"results cannot be written to {folder}: {existing} is not writable") from None
+
+
+def _unwritable(identifier: str, folder: Path, error: OSError) -> UserError:
+    return UserError(f"run {identifier} cannot be written to {folder}: {record.cause(error)}")
 
 
 def _owner(process: int) -> str:
