@@ -17,6 +17,7 @@ from fusion_bench.benchmark.posthoc import join_members, posthoc_cost
 from fusion_bench.benchmark.progress import Display
 from fusion_bench.benchmark.records import Job, Records, checkpoint_of, metrics_of, variables_of
 from fusion_bench.benchmark.reference import bayes_logits
+from fusion_bench.benchmark.resume import RunKeeper
 from fusion_bench.benchmark.throughput import inference_rate, train_rate
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.batches import DeviceData, to_device
@@ -202,9 +203,12 @@ class Study:
         def report(progress):
             self.display.training(job.label, job.seed, progress)
 
+        unfinished = self.store.unfinished(self.records.identifier(job))
+        keeper = RunKeeper(unfinished, self.display, f"{job.label}, seed {job.seed}")
         try:
-            trained = train(program, data, splits, job.seed, self.config.training, report)
+            trained = train(program, data, splits, job.seed, self.config.training, report, keeper)
         except TrainingDiverged as error:
+            unfinished.clear()
             self._write(self.records.failed(job, str(error)))
             return
         except jax.errors.JaxRuntimeError as error:

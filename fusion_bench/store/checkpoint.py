@@ -1,6 +1,5 @@
 """A model's arrays on disk, in orbax's format, independent of the device that made them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def restore(path: Path, like: Any) -> Any:
 
     Args:
       path: a directory that `save` wrote.
-      like: a tree of the same structure, whose leaves have the same shapes.
+      like: a tree of the same structure, whose leaves have the same shapes and types.
 
     Raises:
       OSError: there is none.
@@ -33,18 +32,23 @@ def restore(path: Path, like: Any) -> Any:
     import orbax.checkpoint as ocp
 
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        stored = dict(_named_leaves(checkpointer.restore(path.absolute())))
-    wanted = dict(_named_leaves(like))
+        stored = flatten(checkpointer.restore(path.absolute()))
+    wanted = flatten(like)
     # Orbax itself would cut or pad an array of another shape in silence.
     for name in sorted(stored.keys() | wanted.keys()):
-        there, here = (np.shape(tree[name]) if name in tree else "absent" for tree in (stored, wanted))
+        there, here = (_describe(tree.get(name)) for tree in (stored, wanted))
         if there != here:
             raise ValueError(f"{name} is {there} there and {here} in the model")
     return jax.tree.unflatten(jax.tree.structure(like), [stored[name] for name in wanted])
 
 
-def _named_leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+def flatten(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of a tree, in their order, by their path: "params/head/kernel"."""
     import jax
 
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _describe(leaf: Any) -> str:
+    return "absent" if leaf is None else f"{np.shape(leaf)} {leaf.dtype}"

@@ -14,8 +14,9 @@ import numpy as np
 
 from fusion_bench.errors import UserError
 from fusion_bench.store import checkpoint as checkpoints
-from fusion_bench.store import record
+from fusion_bench.store import disk, record
 from fusion_bench.store.record import Run, run_id
+from fusion_bench.store.unfinished import Unfinished
 
 if TYPE_CHECKING:
     import pandas
@@ -26,6 +27,7 @@ TOKENIZER = "tokenizer.json"
 CHECKPOINT = "checkpoint"
 _PARTIAL = ".partial-"
 _LOCKS = ".locks"
+_UNFINISHED = ".training-"
 _POLL_SECONDS = 0.2
 
 
@@ -160,7 +162,13 @@ class Store:
         self.damaged.pop(run.id, None)
         if run.status == "failed":
             self.failed.append(run)
+        else:
+            self.unfinished(run.id).clear()
         return final
+
+    def unfinished(self, identifier: str) -> Unfinished:
+        """Returns where the training of a run is saved until the run is complete."""
+        return Unfinished(self._runs / f"{_UNFINISHED}{identifier}")
 
     def predictions(self, identifier: str) -> dict[str, np.ndarray]:
         """Returns a run's predictions: {test, validation}_logits [example, class] and _labels [example].
@@ -212,8 +220,7 @@ class Store:
     def _publish(self, run: Run, partial: Path, final: Path) -> None:
         """Writes the record, last, and moves the folder into place once all of it has reached the disk."""
         record.write_record(partial, run, sorted(path.name for path in partial.iterdir()))
-        for path in (*partial.rglob("*"), partial):
-            _sync(path)
+        disk.sync_tree(partial)
         if final.exists():  # a directory that is not empty cannot be replaced, only moved aside
             aside = partial.with_name(f"{_PARTIAL}old{partial.name.removeprefix(_PARTIAL)}")
             final.rename(aside)
@@ -223,7 +230,7 @@ class Store:
         except OSError:
             if not self._is_complete(final.name):  # else another process has just written the same run
                 raise
-        _sync(self._runs)
+        disk.sync(self._runs)
 
     def _remove_stale(self) -> None:
         """Removes what processes of this machine left when they were killed in the middle of a write."""
@@ -270,12 +277,3 @@ def _is_alive(process: int) -> bool:
     except PermissionError:  # another user's
         return True
     return True
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file's content, or a directory's list of files, has reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
