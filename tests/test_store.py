@@ -334,6 +334,15 @@ def test_what_a_live_process_or_another_machine_is_writing_is_left_alone(store):
     assert store.runs() == [make_run(1), make_run(2)]
 
 
+def test_a_half_written_text_file_is_cleared_away(store):
+    store.publish("table.md", "old")
+    left = store.directory / "runs" / f".partial-table.md@{os.uname().nodename}-999999999"
+    left.write_text("ne")
+    store.publish("table.md", "new")
+    assert folders(store) == []
+    assert (store.directory / "table.md").read_text() == "new"
+
+
 def truncated(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

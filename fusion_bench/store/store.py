@@ -166,6 +166,23 @@ class Store:
             self.unfinished(run.id).clear()
         return final
 
+    def publish(self, name: str, text: str) -> None:
+        """Writes a text file beside the runs, whole or not at all.
+
+        Raises:
+          UserError: the disk is full, or the directory cannot be written to.
+        """
+        final, partial = self.directory / name, self._runs / f"{_PARTIAL}{name}{_owner(os.getpid())}"
+        try:
+            self._remove_stale()
+            self._runs.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text, encoding="utf-8")
+            disk.sync(partial)
+            partial.replace(final)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(f"{final} cannot be written: {record.cause(error)}") from error
+
     def unfinished(self, identifier: str) -> Unfinished:
         """Returns where the training of a run is saved until the run is complete."""
         return Unfinished(self._runs / f"{_UNFINISHED}{identifier}")
@@ -234,12 +251,12 @@ class Store:
 
     def _remove_stale(self) -> None:
         """Removes what processes of this machine left when they were killed in the middle of a write."""
-        for folder in self._runs.glob(f"{_PARTIAL}*"):
-            process = folder.name.rpartition("-")[2]
-            if not process.isdecimal() or not folder.name.endswith(_owner(int(process))):
+        for path in self._runs.glob(f"{_PARTIAL}*"):
+            process = path.name.rpartition("-")[2]
+            if not process.isdecimal() or not path.name.endswith(_owner(int(process))):
                 continue  # another machine's, on a shared disk
             if int(process) == os.getpid() or not _is_alive(int(process)):
-                shutil.rmtree(folder, ignore_errors=True)
+                path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
     def _unreadable(self, identifier: str, what: str, error: Exception) -> UserError:
         folder = self._runs / identifier
