@@ -5,8 +5,8 @@
 A study (three strategies and post-hoc fusion, two seeds, four epochs each, saved after every epoch) runs as a process
 of its own, is killed with SIGKILL at a random moment, uniform over the time that it takes in peace, and started again,
 until it completes; then the next one, until there were so many kills. After every kill: each complete run is still
-there, its run.json the same file. In the end: no run was made twice, nothing half-written is left, and the table and all
-logits are those of the study in peace, bit for bit; only measured seconds and rates differ.
+there, its run.json the same file. In the end: no run was made twice, nothing half-written is left, and the table and
+all logits are those of the study in peace, bit for bit; only measured seconds and rates differ.
 
 Found: not run yet.
 """
@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -66,18 +67,18 @@ def write_source(path: Path) -> None:
 
 def run_study(source: Path, out: Path) -> None:
     """Runs the study: encoders that compile quickly, a save after every epoch, short timed passes."""
-    WIDTHS["tiny"] = Widths((PatchStageSpec(4, 8, 1),), features=6, hidden=8, tokens=8, layers=1, patch=4)
+    widths = Widths((PatchStageSpec(4, 8, 1),), features=6, hidden=8, tokens=8, layers=1, patch=4)
     loop.SAVE_SECONDS = 0.0
     throughput.SECONDS, throughput.REPETITIONS = 0.01, 2
-    fusion_bench.run(
-        BenchmarkConfig(
-            data=DataConfig(str(source), validation_fraction=0.2),
-            training=TrainingConfig(epochs=4, batch_size=16, learning_rate=0.01),
-            strategies="image-only,text-only,concat,late-posthoc",
-            seeds=2,
-            out=out,
-        )
+    config = BenchmarkConfig(
+        data=DataConfig(str(source), validation_fraction=0.2),
+        training=TrainingConfig(epochs=4, batch_size=16, learning_rate=0.01),
+        strategies="image-only,text-only,concat,late-posthoc",
+        seeds=2,
+        out=out,
     )
+    with mock.patch.dict(WIDTHS, tiny=widths):
+        fusion_bench.run(config)
 
 
 class Victim:

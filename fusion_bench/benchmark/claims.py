@@ -31,9 +31,15 @@ class Claims:
         """Returns the jobs whose runs are not complete."""
         missing = []
         for job in jobs:
-            run = self.store.get(self.records.identifier(job))
+            identifier = self.records.identifier(job)
+            run = self.store.get(identifier)
+            if identifier in self.store.damaged:
+                fault = self.store.damaged[identifier]
+                self.display.note(
+                    f"{job.label}, seed {job.seed}: made anew, {identifier} is damaged: {fault}"
+                )
             if run is None or run.status != "complete":
-                self.seen[self.records.identifier(job)] = run
+                self.seen[identifier] = run
                 missing.append(job)
         return missing
 

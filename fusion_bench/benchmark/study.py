@@ -23,7 +23,7 @@ from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
-from fusion_bench.errors import UserError
+from fusion_bench.errors import DiskFull, UserError
 from fusion_bench.fusion.registry import StrategySpec, parse_strategies
 from fusion_bench.store import Run, Store
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
@@ -310,5 +310,16 @@ class Study:
     def _write(self, run: Run, **contents: Any) -> None:
         captions = self.dataset.captions
         tokenizer = captions.tokenizer.to_str() if captions is not None and run.status == "complete" else None
-        self.store.write(run, tokenizer_json=tokenizer, **contents)
+        try:
+            self.store.write(run, tokenizer_json=tokenizer, **contents)
+        except DiskFull as error:  # for this run; a smaller one may fit
+            run = dataclasses.replace(run, status="failed", metrics={}, cost={}, reason=str(error))
+            self._write_failed(run)
         self.display.finished(run)
+
+    def _write_failed(self, run: Run) -> None:
+        """Stores that a run failed; where there is no space even for that, it is only remembered."""
+        try:
+            self.store.write(run)
+        except DiskFull:
+            self.store.failed.append(run)

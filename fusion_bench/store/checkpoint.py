@@ -1,20 +1,43 @@
 """A model's arrays on disk, in orbax's format, independent of the device that made them."""
 
+import contextlib
+import errno
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+_OVERHEAD = 2**16
+"""Bytes that a checkpoint takes beside its arrays, at most."""
+
 
 def save(path: Path, tree: Any) -> None:
-    """Writes a tree of arrays to a new directory, and returns when it is there."""
+    """Writes a tree of arrays to a new directory, and returns when it is there.
+
+    Raises:
+      OSError: the disk is full, or the directory cannot be written to.
+    """
     import jax
     import orbax.checkpoint as ocp
 
     # As NumPy arrays they are read anywhere, and written in a third of the time.
     arrays = jax.tree.map(np.asarray, tree)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        checkpointer.save(path.absolute(), arrays)
+    # Said beforehand: from inside, orbax lets each of its threads print a trace.
+    if shutil.disk_usage(path.parent).free < sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + _OVERHEAD:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    try:
+        with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            checkpointer.save(path.absolute(), arrays)
+    except ValueError as error:  # orbax's form of what the system says
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
 
 
 def restore(path: Path, like: Any) -> Any:
@@ -48,6 +71,18 @@ def flatten(tree: Any) -> dict[str, Any]:
 
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps orbax from logging the errors that it raises."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _describe(leaf: Any) -> str:

@@ -1,6 +1,7 @@
 """The runs below one directory."""
 
 import contextlib
+import errno
 import os
 import platform
 import shutil
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion_bench.errors import UserError
+from fusion_bench.errors import DiskFull, UserError
 from fusion_bench.store import checkpoint as checkpoints
 from fusion_bench.store import disk, record
 from fusion_bench.store.record import Run, run_id
@@ -105,7 +106,7 @@ class Store:
         except Timeout:
             is_ours = False
         except OSError as error:
-            raise _unwritable(identifier, self._runs, error) from error
+            raise _unwritable(f"run {identifier} cannot be written to {self._runs}", error) from error
         try:
             yield is_ours
         finally:
@@ -134,7 +135,8 @@ class Store:
           tokenizer_json: what turns text into the model's tokens.
 
         Raises:
-          UserError: the disk is full, or the directory cannot be written to.
+          DiskFull: there is no space for it.
+          UserError: the directory cannot be written to.
           ValueError: the run's id does not belong to its identity.
         """
         if run.id != run_id(run.identity):
@@ -156,7 +158,7 @@ class Store:
                 checkpoints.save(partial / CHECKPOINT, checkpoint)
             self._publish(run, partial, final)
         except OSError as error:
-            raise _unwritable(run.id, self._runs, error) from error
+            raise _unwritable(f"run {run.id} cannot be written to {self._runs}", error) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         self.damaged.pop(run.id, None)
@@ -170,7 +172,8 @@ class Store:
         """Writes a text file beside the runs, whole or not at all.
 
         Raises:
-          UserError: the disk is full, or the directory cannot be written to.
+          DiskFull: there is no space for it.
+          UserError: the directory cannot be written to.
         """
         final, partial = self.directory / name, self._runs / f"{_PARTIAL}{name}{_owner(os.getpid())}"
         try:
@@ -181,7 +184,7 @@ class Store:
             partial.replace(final)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            raise UserError(f"{final} cannot be written: {record.cause(error)}") from error
+            raise _unwritable(f"{final} cannot be written", error) from error
 
     def unfinished(self, identifier: str) -> Unfinished:
         """Returns where the training of a run is saved until the run is complete."""
@@ -225,9 +228,11 @@ class Store:
         Raises:
           UserError: the run has none, it is damaged, or it is of another model than `like`.
         """
+        folder = self._runs / identifier
         try:
-            return checkpoints.restore(self._runs / identifier / CHECKPOINT, like)
-        except (OSError, ValueError) as error:
+            record.check_digest(folder, CHECKPOINT)
+            return checkpoints.restore(folder / CHECKPOINT, like)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._unreadable(identifier, "checkpoint", error) from error
 
     def _is_complete(self, identifier: str) -> bool:
@@ -277,8 +282,9 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f"results cannot be written to {folder}: {existing} is not writable") from None
 
 
-def _unwritable(identifier: str, folder: Path, error: OSError) -> UserError:
-    return UserError(f"run {identifier} cannot be written to {folder}: {record.cause(error)}")
+def _unwritable(what: str, error: OSError) -> UserError:
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+    return kind(f"{what}: {record.cause(error)}")
 
 
 def _owner(process: int) -> str:
