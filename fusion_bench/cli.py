@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_bench.config import BenchmarkConfig, DataConfig, Option
-from fusion_bench.errors import UserError
+from fusion_bench.errors import DiskFull, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = run_command(command, Console())
     except UserError as error:
         print(f"fusion-bench: {error}", file=sys.stderr)
-        status = 2
+        status = 1 if isinstance(error, DiskFull) else 2
     except KeyboardInterrupt:
         print(
             "fusion-bench: interrupted; the same command goes on from the last complete run", file=sys.stderr

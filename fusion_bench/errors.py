@@ -8,6 +8,10 @@ class UserError(Exception):
     """A request that cannot be met as given. The command line prints it as one line and exits with status 2."""
 
 
+class DiskFull(UserError):
+    """A result that cannot be stored for lack of space; others may fit. The command line exits with status 1."""
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
     """Returns the error for a name that is not among `choices`, with the nearest right ones.
 

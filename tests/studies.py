@@ -74,9 +74,6 @@ class Recorder:
     def kept(self, runs):
         self.events.append(("kept", runs))
 
-    def left_out(self, strategies):
-        self.events += [("left out", name) for name in strategies]
-
     def matching(self, strategy, quantity, to):
         self.events.append(("matching", strategy, quantity, to))
 
@@ -88,6 +85,12 @@ class Recorder:
 
     def finished(self, run):
         self.runs.append(run)
+
+    def elsewhere(self, run):
+        self.events.append(("elsewhere", run.strategy, run.seed))
+
+    def note(self, line):
+        self.events.append(("note", line))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,9 @@
 import dataclasses
+import errno
 import functools
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +16,7 @@ import pytest
 from fusion_bench.benchmark import study
 from fusion_bench.cli import main
 from fusion_bench.data.captions import PRESETS
-from fusion_bench.store import Store
+from fusion_bench.store import Store, record
 from tests.studies import TRAINING, make_quick, write_source
 
 FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late")
@@ -363,7 +366,8 @@ def test_list_json(call):
     assert (status, error) == (0, "")
     catalogue = json.loads(printed)
     assert list(catalogue) == ["strategies", "datasets", "captions", "encoders"]
-    assert all(list(entry) == ["name", "family", "summary", "reference"] for entry in catalogue["strategies"])
+    fields = ["name", "family", "summary", "reference", "options"]
+    assert all(list(entry) == fields for entry in catalogue["strategies"])
     assert {entry["family"] for entry in catalogue["strategies"]} <= set(FAMILIES)
     assert all(all(entry.values()) for entry in catalogue["strategies"])
     names = {part: [entry["name"] for entry in entries] for part, entries in catalogue.items()}
@@ -439,3 +443,56 @@ def test_as_a_module():
     )
     assert done.returncode == 2
     assert done.stderr == "fusion-bench: unknown caption channel 'synergi'; did you mean synergy?\n"
+
+
+def test_a_full_disk_fails_one_run_and_the_others_go_on(call, source, tmp_path, monkeypatch):
+    """There is space for a record of the failure of text-only, and none for that of concat."""
+    make_quick(monkeypatch)
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def savez(path, *arguments, original=np.savez, **options):
+        return (
+            full()
+            if {"text", "concat"} & set(path.parent.name.split("-"))
+            else original(path, *arguments, **options)
+        )
+
+    def write_record(folder, run, files, original=record.write_record):
+        return full() if run.strategy == "concat" else original(folder, run, files)
+
+    arguments = run_arguments(source, tmp_path / "out", strategies="image-only,text-only,concat", seeds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", savez)
+        patch.setattr(record, "write_record", write_record)
+        status, _, error = call(*arguments)
+    assert status == 1
+    for strategy in ("text-only", "concat"):
+        assert re.search(
+            rf"{strategy}, seed 0: failed, .* cannot be written to .*: No space left on device", error
+        )
+    store = Store(tmp_path / "out")
+    statuses = {run.strategy: run.status for run in store.runs()}
+    assert statuses == {"image-only": "complete", "text-only": "failed", "bayes-reference": "complete"}
+    assert call(*arguments)[0] == 0
+    assert {run.status for run in store.runs()} == {"complete"}
+
+
+def test_a_run_that_was_edited_by_hand_is_named_and_made_anew(broken, call, source, tmp_path, monkeypatch):
+    make_quick(monkeypatch)
+    out = tmp_path / "out"
+    shutil.copytree(broken[0], out)
+    (run,) = [run for run in Store(out).runs() if (run.strategy, run.seed) == ("text-only", 1)]
+    path = out / "runs" / run.id / "run.json"
+    genuine = path.read_text()
+    path.write_text(genuine.replace('"test_accuracy": 0', '"test_accuracy": 1'))
+    fault = "run.json was changed after it was written"
+    status, _, error = call("table", out, "--format", "csv")
+    assert (status, error) == (0, f"fusion-bench: left out {run.id}: {fault}\n")
+
+    status, _, progress = call(*run_arguments(source, out, strategies="text-only"))
+    assert status == 0
+    assert progress.splitlines()[0] == f"text-only, seed 1: made anew, {run.id} is damaged: {fault}"
+    metrics = json.loads(genuine)["metrics"]
+    assert json.loads(path.read_text())["metrics"] == metrics

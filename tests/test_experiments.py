@@ -56,3 +56,12 @@ def test_theory_speaks_of_every_strategy():
     experiment = load("every_strategy")
     for name, registration in strategies().items():
         assert experiment.theory(name, registration.family).split(":")[0] in ("yes", "no", "a little")
+
+
+def test_kill_study(capsys):
+    experiment = load("kill_study")
+    assert experiment.main(experiment.Config(kills=3)) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("3 kills (")
+    assert printed.out.rstrip().endswith(": 0 differences")
+    assert printed.err == ""

@@ -1,7 +1,6 @@
 """What a study shows while it runs: a live display on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
@@ -28,9 +27,6 @@ class Display(Protocol):
     def begin(self, runs: int, epochs: int) -> None:
         """Says how many runs of how many epochs are left to train."""
 
-    def left_out(self, strategies: Sequence[str]) -> None:
-        """Of all strategies these are not defined for the modalities of the data."""
-
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         """The width of a strategy is being chosen, by "params" or "flops", to match another one."""
 
@@ -43,8 +39,14 @@ class Display(Protocol):
     def finished(self, run: Run) -> None:
         """A run is stored."""
 
+    def elsewhere(self, run: Run) -> None:
+        """Another process has stored a run that was to be made here."""
+
     def kept(self, runs: int) -> None:
         """So many runs were complete already."""
+
+    def note(self, line: str) -> None:
+        """Something out of the ordinary, in one line."""
 
 
 def make_display(console: Console) -> Display:
@@ -90,10 +92,6 @@ class PlainDisplay:
         if runs:
             self._print(f"runs to train: {runs}, epochs of each: {epochs}")
 
-    def left_out(self, strategies: Sequence[str]) -> None:
-        if strategies:
-            self._print(describe_left_out(strategies))
-
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         if not self._matching:
             self._print(f"choosing widths: {quantity} as {to}")
@@ -105,6 +103,7 @@ class PlainDisplay:
         self._strategy = strategy
 
     def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
+        self._strategy = strategy
         if time.monotonic() - self._spoke > PLAIN_INTERVAL:
             self._print(
                 f"{strategy}, seed {seed}: {describe_progress(progress, self._epochs)}"
@@ -116,8 +115,15 @@ class PlainDisplay:
         counter = f"[{self._done}/{self._total}] " if run.strategy == self._strategy else ""
         self._print(f"{counter}{describe(run)}{self._left(0.0)}")
 
+    def elsewhere(self, run: Run) -> None:
+        self._done += _is_trained(run)
+        self._print(f"{describe(run)}; by another process")
+
     def kept(self, runs: int) -> None:
         self._print(f"runs complete already: {runs}")
+
+    def note(self, line: str) -> None:
+        self._print(line)
 
     def _left(self, part: float) -> str:
         done = self._done + part
@@ -156,10 +162,6 @@ class LiveDisplay:
         self._epochs = epochs
         self._progress.update(self._task, total=runs * epochs)
 
-    def left_out(self, strategies: Sequence[str]) -> None:
-        if strategies:
-            self._progress.console.print(describe_left_out(strategies), highlight=False)
-
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         self._progress.update(self._task, state=f"choosing the width of {strategy}: {quantity} as {to}")
 
@@ -168,6 +170,7 @@ class LiveDisplay:
         self._progress.update(self._task, description=strategy, state="compiling")
 
     def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
+        self._strategy = strategy
         self._progress.update(
             self._task,
             description=f"{strategy}, seed {seed}",
@@ -178,15 +181,18 @@ class LiveDisplay:
     def finished(self, run: Run) -> None:
         self._done += run.strategy == self._strategy
         self._progress.update(self._task, completed=self._done * self._epochs)
-        self._progress.console.print(describe(run), highlight=False, markup=False, soft_wrap=True)
+        self.note(describe(run))
+
+    def elsewhere(self, run: Run) -> None:
+        self._done += _is_trained(run)
+        self._progress.update(self._task, completed=self._done * self._epochs)
+        self.note(f"{describe(run)}; by another process")
 
     def kept(self, runs: int) -> None:
-        self._progress.console.print(f"runs complete already: {runs}", highlight=False)
+        self.note(f"runs complete already: {runs}")
 
-
-def describe_left_out(strategies: Sequence[str]) -> str:
-    """Returns one line about what "all" does not include."""
-    return f"left out, as they join two modalities alone: {', '.join(strategies)}"
+    def note(self, line: str) -> None:
+        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def describe_progress(progress: TrainingProgress, epochs: int) -> str:
@@ -198,3 +204,8 @@ def describe_progress(progress: TrainingProgress, epochs: int) -> str:
         f"epoch {progress.epoch:.1f}/{epochs}, loss {progress.loss:.3f}{accuracy}, "
         f"{progress.examples_per_second:,.0f} examples/s"
     )
+
+
+def _is_trained(run: Run) -> bool:
+    """Returns whether a complete run was trained, not joined of others."""
+    return "train_seconds" in run.cost

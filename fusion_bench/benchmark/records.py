@@ -76,9 +76,13 @@ class Records:
             **({} if self.matched is None else {"match": dataclasses.asdict(self.matched)}),
         }
 
+    def identifier(self, job: Job) -> str:
+        """Returns the id of the job's run."""
+        return run_id(self.identity(job))
+
     def find(self, store: Store, job: Job) -> Run | None:
         """Returns the job's complete run, if there is one."""
-        run = store.get(run_id(self.identity(job)))
+        run = store.get(self.identifier(job))
         return run if run is not None and run.status == "complete" else None
 
     def complete(self, job: Job, metrics: Mapping[str, int | float], cost: Mapping[str, int | float]) -> Run:

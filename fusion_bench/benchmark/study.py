@@ -1,26 +1,29 @@
 """A study: strategies × seeds on one dataset, each run trained once, measured, and stored."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fusion_bench.benchmark.claims import Claims, Make
 from fusion_bench.benchmark.environment import describe_environment
 from fusion_bench.benchmark.matching import Matched, match
 from fusion_bench.benchmark.posthoc import join_members, posthoc_cost
 from fusion_bench.benchmark.progress import Display
 from fusion_bench.benchmark.records import Job, Records, checkpoint_of, metrics_of, variables_of
 from fusion_bench.benchmark.reference import bayes_logits
+from fusion_bench.benchmark.resume import RunKeeper
 from fusion_bench.benchmark.throughput import inference_rate, train_rate
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
-from fusion_bench.errors import UserError
+from fusion_bench.errors import DiskFull, UserError
 from fusion_bench.fusion.registry import StrategySpec, left_out, parse_strategies
 from fusion_bench.store import Run, Store
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
@@ -50,14 +53,16 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
             f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
         )
     specs = with_members(parse_strategies(config.strategies, dataset.task), dataset)
-    display.left_out(left_out(config.strategies, dataset.task))
+    without = left_out(config.strategies, dataset.task)
+    if without:
+        display.note(f"left out, as they join two modalities alone: {', '.join(without)}")
     for spec in specs:
         if spec.options:  # asked for, so what they cannot be is said before anything is trained
             count_params(spec, dataset.task, config.model)
     data = to_device(dataset)
     specs, matched = match_study(config, specs, dataset, data, display)
     records = Records(config, dataset, describe_environment(), matched)
-    Study(config, dataset, store, display, records).run(specs, data)
+    Study(config, dataset, store, display, records, Claims(store, records, display)).run(specs, data)
     return store
 
 
@@ -133,25 +138,31 @@ class Study:
     store: Store
     display: Display
     records: Records
+    claims: Claims
 
     def run(self, specs: tuple[StrategySpec, ...], data: DeviceData) -> None:
         """Trains, joins and stores every run that is not complete yet."""
         trained = [spec for spec in specs if not spec.registration.is_posthoc]
         wanted = [self._jobs(spec) for spec in trained]
-        missing = [self._missing(jobs) for jobs in wanted]
+        missing = [self.claims.missing(jobs) for jobs in wanted]
         to_train = sum(map(len, missing))
         kept = sum(map(len, wanted)) - to_train
         if kept:
             self.display.kept(kept)
         self.display.begin(to_train, self.config.training.epochs)
-        for spec, jobs in zip(trained, missing, strict=True):
-            if jobs:
-                self._train(spec, jobs, data)
+        self.claims.make(self._trainings(zip(trained, missing, strict=True), data))
         for spec in specs:
             if spec.registration.is_posthoc:
                 self._join(spec, data)
         if any(spec.label == IMAGE_MODEL for spec in specs):
             self._refer()
+
+    def _trainings(
+        self, missing: Iterable[tuple[StrategySpec, list[Job]]], data: DeviceData
+    ) -> Iterator[tuple[Job, Make]]:
+        for spec, jobs in missing:
+            make = self._trainer(spec, data)
+            yield from ((job, make) for job in jobs)
 
     def _jobs(self, spec: StrategySpec) -> list[Job]:
         """The runs of one strategy; where labels are not classes, the Bayes reference needs models of the class."""
@@ -165,43 +176,53 @@ class Study:
         captions = self.dataset.captions
         return captions is not None and captions.channel is not None and captions.channel.spec.shift > 0
 
-    def _missing(self, jobs: list[Job]) -> list[Job]:
-        return [job for job in jobs if self.records.find(self.store, job) is None]
-
-    def _train(self, spec: StrategySpec, jobs: list[Job], data: DeviceData) -> None:
-        """Compiles one strategy and trains it with each seed."""
+    def _trainer(self, spec: StrategySpec, data: DeviceData) -> Make:
+        """Returns what trains a strategy with one seed after another; it is compiled for the first of them."""
         config, splits = self.config, self.dataset.splits
-        self.display.compiling(spec.label)
-        num_train = len(splits["train"])
-        try:
-            program = compile_program(spec, self.dataset.task, config.model, config.training, data, num_train)
-        except UserError as error:  # it cannot join these data; others can
-            for job in jobs:
-                self._write(self.records.failed(job, str(error)))
-            return
         rates: dict[str, float] = {}
-        for job in jobs:
-            labelled = (
-                data if job.target == "label" else data._replace(labels=jnp.asarray(self.dataset.classes))
-            )
 
-            def report(progress, seed=job.seed):
-                self.display.training(spec.label, seed, progress)
+        @functools.cache
+        def compiled() -> Program:
+            num_train = len(splits["train"])
+            return compile_program(spec, self.dataset.task, config.model, config.training, data, num_train)
 
+        def make(job: Job) -> None:
+            self.display.compiling(spec.label)
             try:
-                trained = train(program, labelled, splits, job.seed, config.training, report)
-            except TrainingDiverged as error:
+                program = compiled()
+            except UserError as error:  # it cannot join these data; others can
                 self._write(self.records.failed(job, str(error)))
-                continue
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                self._write(self.records.failed(job, "the device has too little memory for it"))
-                continue
-            if not rates:
-                rates |= train_rate(program, data, splits["train"])
-                rates |= inference_rate(program.predict, trained.variables, data, splits["test"])
-            self._store_trained(job, program, trained, labelled, rates)
+                return
+            self._train(job, program, data, rates)
+
+        return make
+
+    def _train(self, job: Job, program: Program, data: DeviceData, rates: dict[str, float]) -> None:
+        """Trains with one seed; the first of a strategy measures its rates too."""
+        splits = self.dataset.splits
+        if job.target == "class":
+            data = data._replace(labels=jnp.asarray(self.dataset.classes))
+
+        def report(progress):
+            self.display.training(job.label, job.seed, progress)
+
+        unfinished = self.store.unfinished(self.records.identifier(job))
+        keeper = RunKeeper(unfinished, self.display, f"{job.label}, seed {job.seed}")
+        try:
+            trained = train(program, data, splits, job.seed, self.config.training, report, keeper)
+        except TrainingDiverged as error:
+            unfinished.clear()
+            self._write(self.records.failed(job, str(error)))
+            return
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            self._write(self.records.failed(job, "the device has too little memory for it"))
+            return
+        if not rates:
+            rates |= train_rate(program, data, splits["train"])
+            rates |= inference_rate(program.predict, trained.variables, data, splits["test"])
+        self._store_trained(job, program, trained, data, rates)
 
     def _store_trained(
         self, job: Job, program: Program, trained: Trained, data: DeviceData, rates: Mapping[str, float]
@@ -233,30 +254,33 @@ class Study:
     def _join(self, spec: StrategySpec, data: DeviceData) -> None:
         """Joins the unimodal runs of each seed after the fact."""
         cost: dict[str, int | float] = {}
-        for job in self._missing([Job(spec, seed) for seed in range(self.config.seeds)]):
-            names = [f"{name}-only" for name in self.dataset.modalities]
-            specs = parse_strategies(",".join(names), self.dataset.task)
+        names = [f"{name}-only" for name in self.dataset.modalities]
+        specs = parse_strategies(",".join(names), self.dataset.task)
+
+        def make(job: Job) -> None:
             runs = [self.records.find(self.store, Job(member, job.seed)) for member in specs]
             members = {
                 name: run for name, run in zip(self.dataset.modalities, runs, strict=True) if run is not None
             }
             if len(members) < len(names):
                 self._write(self.records.failed(job, "a unimodal run that it joins has failed"))
-                continue
+                return
             module, predictions = join_members(
                 spec, job.seed, members, self.store, self.dataset, self.config.model
             )
             if not cost:
                 predictor = compile_predictor(module, data)
-                cost |= posthoc_cost(predictor, members.values())
-                cost |= inference_rate(
-                    predictor.predict, predictor.variables, data, self.dataset.splits["test"]
-                )
+                cost.update(posthoc_cost(predictor, members.values()))
+                test = self.dataset.splits["test"]
+                cost.update(inference_rate(predictor.predict, predictor.variables, data, test))
             self._write(
                 self.records.complete(job, metrics_of(predictions), cost),
                 predictions=predictions,
                 checkpoint=checkpoint_of(variables_of(module)),
             )
+
+        missing = self.claims.missing([Job(spec, seed) for seed in range(self.config.seeds)])
+        self.claims.make((job, make) for job in missing)
 
     def _refer(self) -> None:
         """Stores the Bayes reference of each seed: the best that can be done with that seed's image model."""
@@ -264,13 +288,14 @@ class Study:
         if captions is None or captions.channel is None:
             return
         (image_spec,) = parse_strategies(IMAGE_MODEL, self.dataset.task)
-        for job in self._missing([Job(None, seed) for seed in range(self.config.seeds)]):
+
+        def make(job: Job) -> None:
             image = self.records.find(
                 self.store, Job(image_spec, job.seed, "class" if self._shifts else "label")
             )
             if image is None:
                 self._write(self.records.failed(job, "the image model that it uses has failed"))
-                continue
+                return
             stored = self.store.predictions(image.id)
             held_out = stored["validation_logits"], stored["validation_labels"]
             predictions = {}
@@ -282,8 +307,22 @@ class Study:
                 predictions[f"{split}_labels"] = self.dataset.labels[indices]
             self._write(self.records.complete(job, metrics_of(predictions), {}), predictions=predictions)
 
+        missing = self.claims.missing([Job(None, seed) for seed in range(self.config.seeds)])
+        self.claims.make((job, make) for job in missing)
+
     def _write(self, run: Run, **contents: Any) -> None:
         captions = self.dataset.captions
         tokenizer = captions.tokenizer.to_str() if captions is not None and run.status == "complete" else None
-        self.store.write(run, tokenizer_json=tokenizer, **contents)
+        try:
+            self.store.write(run, tokenizer_json=tokenizer, **contents)
+        except DiskFull as error:  # for this run; a smaller one may fit
+            run = dataclasses.replace(run, status="failed", metrics={}, cost={}, reason=str(error))
+            self._write_failed(run)
         self.display.finished(run)
+
+    def _write_failed(self, run: Run) -> None:
+        """Stores that a run failed; where there is no space even for that, it is only remembered."""
+        try:
+            self.store.write(run)
+        except DiskFull:
+            self.store.failed.append(run)

@@ -1,6 +1,5 @@
 """The table as people read it: Markdown, LaTeX, and the terminal."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +10,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from fusion_bench.errors import UserError
 from fusion_bench.report.columns import ACCURACY, Column, default_columns
 from fusion_bench.report.notes import heading, notes
 from fusion_bench.store import Store
@@ -51,15 +49,7 @@ def write_tables(store: Store, frame: pd.DataFrame) -> None:
     """
     texts = {"table.csv": frame.to_csv(index=False, float_format="%.6g"), "table.md": to_markdown(frame)}
     for name, text in texts.items():
-        path = store.directory / name
-        partial = path.with_name(f".{name}-{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(f"{path} cannot be written: {error.strerror}") from error
+        store.publish(name, text)
 
 
 class TerminalTable:

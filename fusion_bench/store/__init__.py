@@ -2,9 +2,11 @@
 
 Each run is a folder, DIR/runs/RUN_ID/, with run.json (the record), curve.csv (a row an epoch),
 predictions.npz (logits and labels), tokenizer.json and checkpoint/ (the model's variables, by orbax).
+Beside them, hidden: locks of the runs that are being made, and the state of trainings that are not complete.
 """
 
-from fusion_bench.store.record import Run, run_id, setting
+from fusion_bench.store.record import Damaged, Run, run_id, setting
 from fusion_bench.store.store import Store
+from fusion_bench.store.unfinished import Unfinished
 
-__all__ = ["Run", "Store", "run_id", "setting"]
+__all__ = ["Damaged", "Run", "Store", "Unfinished", "run_id", "setting"]

@@ -1,21 +1,43 @@
 """A model's arrays on disk, in orbax's format, independent of the device that made them."""
 
+import contextlib
+import errno
+import logging
+import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+_OVERHEAD = 2**16
+"""Bytes that a checkpoint takes beside its arrays, at most."""
+
 
 def save(path: Path, tree: Any) -> None:
-    """Writes a tree of arrays to a new directory, and returns when it is there."""
+    """Writes a tree of arrays to a new directory, and returns when it is there.
+
+    Raises:
+      OSError: the disk is full, or the directory cannot be written to.
+    """
     import jax
     import orbax.checkpoint as ocp
 
     # As NumPy arrays they are read anywhere, and written in a third of the time.
     arrays = jax.tree.map(np.asarray, tree)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        checkpointer.save(path.absolute(), arrays)
+    # Said beforehand: from inside, orbax lets each of its threads print a trace.
+    if shutil.disk_usage(path.parent).free < sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + _OVERHEAD:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    try:
+        with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            checkpointer.save(path.absolute(), arrays)
+    except ValueError as error:  # orbax's form of what the system says
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
 
 
 def restore(path: Path, like: Any) -> Any:
@@ -23,7 +45,7 @@ def restore(path: Path, like: Any) -> Any:
 
     Args:
       path: a directory that `save` wrote.
-      like: a tree of the same structure, whose leaves have the same shapes.
+      like: a tree of the same structure, whose leaves have the same shapes and types.
 
     Raises:
       OSError: there is none.
@@ -33,18 +55,35 @@ def restore(path: Path, like: Any) -> Any:
     import orbax.checkpoint as ocp
 
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        stored = dict(_named_leaves(checkpointer.restore(path.absolute())))
-    wanted = dict(_named_leaves(like))
+        stored = flatten(checkpointer.restore(path.absolute()))
+    wanted = flatten(like)
     # Orbax itself would cut or pad an array of another shape in silence.
     for name in sorted(stored.keys() | wanted.keys()):
-        there, here = (np.shape(tree[name]) if name in tree else "absent" for tree in (stored, wanted))
+        there, here = (_describe(tree.get(name)) for tree in (stored, wanted))
         if there != here:
             raise ValueError(f"{name} is {there} there and {here} in the model")
     return jax.tree.unflatten(jax.tree.structure(like), [stored[name] for name in wanted])
 
 
-def _named_leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+def flatten(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of a tree, in their order, by their path: "params/head/kernel"."""
     import jax
 
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps orbax from logging the errors that it raises."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _describe(leaf: Any) -> str:
+    return "absent" if leaf is None else f"{np.shape(leaf)} {leaf.dtype}"

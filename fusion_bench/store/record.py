@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from fusion_bench.store import disk
+
 FILE = "run.json"
+_CHANGED = "was changed after it was written"
 _NOT_SETTING = ("strategy", "options", "operator", "seed", "target")
 
 
@@ -88,18 +91,22 @@ def write_record(folder: Path, run: Run, files: Sequence[str]) -> None:
     Args:
       folder: exists.
       run: the record; numbers that JSON has no name for become null.
-      files: what else is in the folder, by name.
+      files: what else is in the folder, by name. The record holds the digest of each, and one of its own.
     """
-    record = _without_nan({**dataclasses.asdict(run), "files": list(files)})
+    digests = {name: disk.digest(folder / name) for name in files}
+    record = _without_nan({**dataclasses.asdict(run), "files": digests})
+    record["digest"] = _digest(record)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def read_record(folder: Path) -> Run:
-    """Reads a run's record and checks that what it names is there and whole.
+    """Reads a run's record and checks that it and the files that it names are as they were written.
+
+    Folders are not looked into; `check_digest` does that.
 
     Raises:
-      Damaged: it is not.
+      Damaged: they are not.
     """
     names = {field.name for field in dataclasses.fields(Run)}
     try:
@@ -109,14 +116,53 @@ def read_record(folder: Path) -> Run:
             raise Damaged(f"{FILE} is of another run")
         if run.status == "complete":
             float(run.metrics["test_accuracy"])
-        missing = [name for name in record["files"] if not (folder / name).exists()]
+        digests = _digests(record)
+        own = record.pop("digest", None)
+        is_changed = own is not None and own != _digest(record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{FILE}: {cause(error)}") from error
-    if missing:
-        raise Damaged(f"{missing[0]} is missing")
-    for path in folder.glob("*.npz"):
-        _check_archive(path)
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.exists():
+            raise Damaged(f"{name} is missing")
+        if path.is_file():
+            _check_file(path, digest)
+    if is_changed:
+        raise Damaged(f"{FILE} {_CHANGED}")
     return run
+
+
+def check_digest(folder: Path, name: str) -> None:
+    """Checks that what is in one of a run's folders is as it was written.
+
+    Raises:
+      OSError: the run cannot be read.
+      ValueError: it is not.
+    """
+    digest = _digests(json.loads((folder / FILE).read_text(encoding="utf-8"))).get(name)
+    if digest is not None and digest != disk.digest(folder / name):
+        raise ValueError(f"it {_CHANGED}")
+
+
+def _digests(record: Mapping[str, Any]) -> dict[str, str | None]:
+    """Returns the digests of a run's files by name; None in records of version 0.1.0, which list the names alone."""
+    files = record["files"]
+    return dict.fromkeys(files) if isinstance(files, list) else dict(files)
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """Returns the digest of a record without its own."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _check_file(path: Path, digest: str | None) -> None:
+    try:
+        if digest is not None and digest != disk.digest(path):
+            raise Damaged(f"{path.name} {_CHANGED}")
+    except OSError as error:
+        raise Damaged(f"{path.name}: {cause(error)}") from error
+    if digest is None and path.suffix == ".npz":
+        _check_archive(path)
 
 
 def _check_archive(path: Path) -> None:

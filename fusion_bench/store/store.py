@@ -1,20 +1,23 @@
 """The runs below one directory."""
 
+import contextlib
+import errno
 import os
 import platform
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion_bench.errors import UserError
+from fusion_bench.errors import DiskFull, UserError
 from fusion_bench.store import checkpoint as checkpoints
-from fusion_bench.store import record
+from fusion_bench.store import disk, record
 from fusion_bench.store.record import Run, run_id
+from fusion_bench.store.unfinished import Unfinished
 
 if TYPE_CHECKING:
     import pandas
@@ -24,6 +27,9 @@ PREDICTIONS = "predictions.npz"
 TOKENIZER = "tokenizer.json"
 CHECKPOINT = "checkpoint"
 _PARTIAL = ".partial-"
+_LOCKS = ".locks"
+_UNFINISHED = ".training-"
+_POLL_SECONDS = 0.2
 
 
 class Store:
@@ -75,6 +81,38 @@ class Store:
         found = [run for name in names if (run := self.get(name)) is not None]
         return sorted(found, key=lambda run: (run.strategy, run.seed, run.id))
 
+    @contextlib.contextmanager
+    def claim(self, identifier: str, *, wait: bool = False) -> Iterator[bool]:
+        """Claims a run for as long as the context lasts, so that no other process makes it too.
+
+        Gives whether it was claimed: False if another process has it. A claim ends with its process, even with one
+        that is killed.
+
+        Args:
+          identifier: the run's; it need not exist.
+          wait: until no other process has it.
+
+        Raises:
+          UserError: the directory cannot be written to.
+        """
+        from filelock import FileLock, Timeout
+
+        path = self._runs / _LOCKS / f"{identifier}.lock"
+        lock = FileLock(path)
+        is_ours = True
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(poll_interval=_POLL_SECONDS, blocking=wait)
+        except Timeout:
+            is_ours = False
+        except OSError as error:
+            raise _unwritable(f"run {identifier} cannot be written to {self._runs}", error) from error
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                lock.release()
+
     def write(
         self,
         run: Run,
@@ -97,7 +135,8 @@ class Store:
           tokenizer_json: what turns text into the model's tokens.
 
         Raises:
-          UserError: the disk is full, or the directory cannot be written to.
+          DiskFull: there is no space for it.
+          UserError: the directory cannot be written to.
           ValueError: the run's id does not belong to its identity.
         """
         if run.id != run_id(run.identity):
@@ -119,15 +158,37 @@ class Store:
                 checkpoints.save(partial / CHECKPOINT, checkpoint)
             self._publish(run, partial, final)
         except OSError as error:
-            raise UserError(
-                f"run {run.id} cannot be written to {self._runs}: {record.cause(error)}"
-            ) from error
+            raise _unwritable(f"run {run.id} cannot be written to {self._runs}", error) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         self.damaged.pop(run.id, None)
         if run.status == "failed":
             self.failed.append(run)
+        else:
+            self.unfinished(run.id).clear()
         return final
+
+    def publish(self, name: str, text: str) -> None:
+        """Writes a text file beside the runs, whole or not at all.
+
+        Raises:
+          DiskFull: there is no space for it.
+          UserError: the directory cannot be written to.
+        """
+        final, partial = self.directory / name, self._runs / f"{_PARTIAL}{name}{_owner(os.getpid())}"
+        try:
+            self._remove_stale()
+            self._runs.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text, encoding="utf-8")
+            disk.sync(partial)
+            partial.replace(final)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise _unwritable(f"{final} cannot be written", error) from error
+
+    def unfinished(self, identifier: str) -> Unfinished:
+        """Returns where the training of a run is saved until the run is complete."""
+        return Unfinished(self._runs / f"{_UNFINISHED}{identifier}")
 
     def predictions(self, identifier: str) -> dict[str, np.ndarray]:
         """Returns a run's predictions: {test, validation}_logits [example, class] and _labels [example].
@@ -167,9 +228,11 @@ class Store:
         Raises:
           UserError: the run has none, it is damaged, or it is of another model than `like`.
         """
+        folder = self._runs / identifier
         try:
-            return checkpoints.restore(self._runs / identifier / CHECKPOINT, like)
-        except (OSError, ValueError) as error:
+            record.check_digest(folder, CHECKPOINT)
+            return checkpoints.restore(folder / CHECKPOINT, like)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._unreadable(identifier, "checkpoint", error) from error
 
     def _is_complete(self, identifier: str) -> bool:
@@ -179,8 +242,7 @@ class Store:
     def _publish(self, run: Run, partial: Path, final: Path) -> None:
         """Writes the record, last, and moves the folder into place once all of it has reached the disk."""
         record.write_record(partial, run, sorted(path.name for path in partial.iterdir()))
-        for path in (*partial.rglob("*"), partial):
-            _sync(path)
+        disk.sync_tree(partial)
         if final.exists():  # a directory that is not empty cannot be replaced, only moved aside
             aside = partial.with_name(f"{_PARTIAL}old{partial.name.removeprefix(_PARTIAL)}")
             final.rename(aside)
@@ -190,16 +252,16 @@ class Store:
         except OSError:
             if not self._is_complete(final.name):  # else another process has just written the same run
                 raise
-        _sync(self._runs)
+        disk.sync(self._runs)
 
     def _remove_stale(self) -> None:
         """Removes what processes of this machine left when they were killed in the middle of a write."""
-        for folder in self._runs.glob(f"{_PARTIAL}*"):
-            process = folder.name.rpartition("-")[2]
-            if not process.isdecimal() or not folder.name.endswith(_owner(int(process))):
+        for path in self._runs.glob(f"{_PARTIAL}*"):
+            process = path.name.rpartition("-")[2]
+            if not process.isdecimal() or not path.name.endswith(_owner(int(process))):
                 continue  # another machine's, on a shared disk
             if int(process) == os.getpid() or not _is_alive(int(process)):
-                shutil.rmtree(folder, ignore_errors=True)
+                path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
     def _unreadable(self, identifier: str, what: str, error: Exception) -> UserError:
         folder = self._runs / identifier
@@ -220,6 +282,11 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f"results cannot be written to {folder}: {existing} is not writable") from None
 
 
+def _unwritable(what: str, error: OSError) -> UserError:
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+    return kind(f"{what}: {record.cause(error)}")
+
+
 def _owner(process: int) -> str:
     """The ending of the names of a process's unfinished folders."""
     return f"@{platform.node()}-{process}"
@@ -233,12 +300,3 @@ def _is_alive(process: int) -> bool:
     except PermissionError:  # another user's
         return True
     return True
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file's content, or a directory's list of files, has reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -10,9 +11,11 @@ import numpy as np
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Split
-from fusion_bench.training.program import Program, Variables, epoch_order
+from fusion_bench.training.program import Program, TrainState, Variables, epoch_order
 
 CHUNKS_PER_EPOCH = 4
+SAVE_SECONDS = 60.0
+"""The state of a training is saved after an epoch if the last save was longer ago."""
 
 
 class TrainingDiverged(Exception):
@@ -37,6 +40,36 @@ class EpochMetrics:
     train_loss: float
     validation_loss: float
     validation_accuracy: float
+
+
+class Snapshot(NamedTuple):
+    """All that a training needs to go on after an epoch: with the same end as without a pause.
+
+    Attributes:
+      state: after the last epoch of `curve`.
+      best: the variables of the selected epoch.
+      curve: one entry an epoch.
+      selected: the epoch, counted from 1; 0 before the first.
+      train_seconds: so far; of them `device_seconds` were not spent on the host.
+    """
+
+    state: TrainState
+    best: Variables
+    curve: tuple[EpochMetrics, ...] = ()
+    selected: int = 0
+    train_seconds: float = 0.0
+    device_seconds: float = 0.0
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """Keeps a training where an interruption does not reach it."""
+
+    def load(self, like: Snapshot) -> Snapshot | None:
+        """Returns the last snapshot of this training, a tree of arrays like `like`; None if there is none."""
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Keeps a snapshot; the arrays are read before it returns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +98,9 @@ def train(
     seed: int,
     config: TrainingConfig,
     report: Callable[[Progress], None] = lambda progress: None,
+    keeper: Keeper | None = None,
 ) -> Trained:
-    """Trains from initialisation to the last epoch.
+    """Trains from initialisation, or from the last snapshot, to the last epoch.
 
     Args:
       program: the strategy, compiled for this data and budget.
@@ -75,6 +109,7 @@ def train(
       seed: decides initialisation, batch order and augmentation.
       config: budget and selection.
       report: called after each chunk.
+      keeper: has the snapshot to go on from, and is given new ones.
 
     Raises:
       TrainingDiverged: the loss became infinite or NaN.
@@ -83,10 +118,13 @@ def train(
     labels = np.asarray(data.labels)[validation]
     state = program.init(np.int32(seed))
     chunk = -(-program.steps_per_epoch // CHUNKS_PER_EPOCH)
-    curve: list[EpochMetrics] = []
-    best, accuracy = state.variables, None
-    train_seconds = device_seconds = 0.0
-    for epoch in range(1, config.epochs + 1):
+    snapshot = Snapshot(state, state.variables)
+    if keeper is not None:
+        snapshot = keeper.load(snapshot) or snapshot
+    state, best, curve, selected, train_seconds, device_seconds = snapshot
+    accuracy = curve[-1].validation_accuracy if curve else None
+    saved = time.perf_counter()
+    for epoch in range(len(curve) + 1, config.epochs + 1):
         losses, lengths = [], []
         start = time.perf_counter()
         order = jax.device_put(epoch_order(splits["train"], seed, epoch))
@@ -112,10 +150,13 @@ def train(
                 f"the validation loss is {validation_loss} after epoch {epoch}, with seed {seed}"
             )
         train_loss = float(np.average(losses, weights=lengths))
-        curve.append(EpochMetrics(epoch, train_loss, validation_loss, accuracy))
+        curve += (EpochMetrics(epoch, train_loss, validation_loss, accuracy),)
         if is_best or config.select == "last":
             best, selected = jax.tree.map(lambda leaf: leaf.copy(), state.variables), epoch
-    return Trained(best, selected, tuple(curve), train_seconds, train_seconds - device_seconds)
+        if keeper is not None and epoch < config.epochs and time.perf_counter() - saved >= SAVE_SECONDS:
+            keeper.save(Snapshot(state, best, curve, selected, train_seconds, device_seconds))
+            saved = time.perf_counter()
+    return Trained(best, selected, curve, train_seconds, train_seconds - device_seconds)
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -128,6 +128,25 @@ def test_live_display_shows_the_run(clock):
     assert "runs complete already: 1" in text
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_runs_of_another_process_count(terminal, clock):
+    console = make_console(terminal=terminal)
+    with make_display(console) as display:
+        display.begin(3, 2)
+        display.training("concat", 0, CHUNK)
+        display.note("waiting for another process: [sum], seed 0")
+        clock.now = 10.0
+        display.elsewhere(make_run("sum"))
+        display.elsewhere(make_run("late-posthoc", trained=False))
+        display.finished(make_run("concat"))
+        if isinstance(display, LiveDisplay):
+            display._progress.refresh()
+    text = "\n".join(printed(console))
+    assert "waiting for another process: [sum], seed 0" in text
+    assert "sum, seed 0: test 78.31 %, 2.5 s, 1,234 examples/s; by another process" in text
+    assert ("67%" if terminal else "[2/3] concat, seed 0: test 78.31 %") in text
+
+
 def test_live_display_before_the_first_validation():
     console = make_console(terminal=True)
     with LiveDisplay(console) as display:

@@ -51,7 +51,9 @@ def test_files_of_a_run(plain, strategy, missing):
 def test_nothing_else_is_left_behind(plain):
     names = {path.name for path in plain.config.out.iterdir()}
     assert names == {"runs", "table.csv", "table.md"}
-    assert len([*(plain.config.out / "runs").iterdir()]) == 5
+    hidden = {path.name for path in (plain.config.out / "runs").iterdir() if path.name.startswith(".")}
+    assert hidden == {".locks"}
+    assert len(plain.store.runs()) == 5
 
 
 def test_record_of_a_run(plain):

@@ -438,7 +438,7 @@ def test_what_was_matched_has_a_block_of_its_own(tmp_path):
     assert "12,345 |" in second  # a baseline is as it is
     assert "12,100 |" in second
     assert "9,000* |" in second
-    assert "Matched within 2 % by the width of each strategy, but for concat (−25.00 %), marked *" in second
+    assert "Matched within 2 % by the size of each joint part, but for concat (−25.00 %), marked *" in second
     assert "to tensor" not in first + second.splitlines()[0]  # said once, in words
 
 

@@ -72,10 +72,10 @@ class Fake:
 
 @pytest.fixture
 def run(monkeypatch):
-    def run(fake, epochs, seed=3, select: Any = "best", report=lambda progress: None):
+    def run(fake, epochs, seed=3, select: Any = "best", report=lambda progress: None, keeper=None):
         monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: fake.now))
         config = TrainingConfig(epochs=epochs, select=select)
-        return train(fake.program, DATA, SPLITS, seed, config, report)
+        return train(fake.program, DATA, SPLITS, seed, config, report, keeper)
 
     return run
 
@@ -142,3 +142,22 @@ def test_training_and_host_time_are_told_apart(run):
         12 * (TRAIN_SECONDS + REPORT_SECONDS)
     )  # no validation in it
     assert trained.host_seconds == pytest.approx(12 * REPORT_SECONDS)
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(100, [1, 2, 3, 4]), (200, [2, 4]), (10_000, [])])
+def test_a_snapshot_is_taken_now_and_then_but_not_at_the_end(run, monkeypatch, seconds, epochs):
+    class Keeper:
+        def __init__(self):
+            self.seen = []
+
+        def load(self, like):
+            return None
+
+        def save(self, snapshot):
+            self.seen.append(len(snapshot.curve))
+
+    monkeypatch.setattr(loop, "SAVE_SECONDS", seconds)
+    fake = Fake(4)  # 132 s an epoch
+    keeper = Keeper()
+    run(fake, epochs=5, keeper=keeper)
+    assert keeper.seen == epochs

@@ -1,0 +1,15 @@
+"""The tests' study as a process of its own: python -m tests.run_study SOURCE OUT STRATEGIES SEEDS."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import fusion_bench
+from tests.studies import make_config, make_quick
+
+if __name__ == "__main__":
+    source, out, strategies, seeds = sys.argv[1:]
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        fusion_bench.run(make_config(Path(source), Path(out), strategies=strategies, seeds=int(seeds)))
