@@ -74,11 +74,14 @@ class Store:
         self.damaged.pop(identifier, None)
         return run
 
+    def identifiers(self) -> list[str]:
+        """Returns the names of all runs' folders, damaged ones too, in order."""
+        folders = self._runs.iterdir() if self._runs.is_dir() else []
+        return sorted(folder.name for folder in folders if not folder.name.startswith("."))
+
     def runs(self) -> list[Run]:
         """Returns all runs, complete and failed, by strategy and seed; damaged folders are left out."""
-        folders = self._runs.iterdir() if self._runs.is_dir() else []
-        names = [folder.name for folder in folders if not folder.name.startswith(".")]
-        found = [run for name in names if (run := self.get(name)) is not None]
+        found = [run for name in self.identifiers() if (run := self.get(name)) is not None]
         return sorted(found, key=lambda run: (run.strategy, run.seed, run.id))
 
     @contextlib.contextmanager
@@ -228,6 +231,11 @@ class Store:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise self._unreadable(identifier, "predictions", error) from error
+
+    def tokenizer_path(self, identifier: str) -> Path | None:
+        """Returns the file with a run's tokenizer; None if it has none."""
+        path = self._runs / identifier / TOKENIZER
+        return path if path.exists() else None
 
     def curve(self, identifier: str) -> "pandas.DataFrame":
         """Returns a run's learning curve, a row an epoch.
