@@ -1,5 +1,6 @@
 """fusion_bench: a benchmark of multimodal fusion strategies in JAX."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusion_bench.config import BenchmarkConfig, DataConfig, ModelConfig, TrainingConfig
@@ -8,9 +9,10 @@ from fusion_bench.errors import UserError
 if TYPE_CHECKING:
     import pandas
 
+    from fusion_bench.benchmark.loaded import LoadedRun
     from fusion_bench.store import Store
 
-__all__ = ["BenchmarkConfig", "DataConfig", "ModelConfig", "TrainingConfig", "UserError", "run"]
+__all__ = ["BenchmarkConfig", "DataConfig", "ModelConfig", "TrainingConfig", "UserError", "load_run", "run"]
 
 
 def run(config: BenchmarkConfig | None = None) -> "pandas.DataFrame":
@@ -41,3 +43,18 @@ def run_and_tabulate(config: BenchmarkConfig) -> "tuple[Store, pandas.DataFrame]
     frame = table(store)
     write_tables(store, frame)
     return store, frame
+
+
+def load_run(directory: Path | str, identifier: str) -> "LoadedRun":
+    """Returns a trained model with its tokenizer, from the folder of its run alone.
+
+    Args:
+      directory: the --out of a study.
+      identifier: the run's, or the beginning of it, where that is of one run only: "concat-s0".
+
+    Raises:
+      UserError: there is no such run, it has no model, or it is damaged.
+    """
+    from fusion_bench.benchmark import loaded
+
+    return loaded.load_run(directory, identifier)

@@ -39,6 +39,18 @@ class TableCommand:
 
 
 @dataclasses.dataclass(frozen=True)
+class MergeCommand:
+    """Copy the complete runs of several directories into one, and write its table."""
+
+    directories: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], Option(metavar="DIR [DIR ...]", help_behavior_hint="")
+    ]
+    """Where `fusion-bench run` put runs, on this machine or others; of equal runs the first is kept."""
+    out: Annotated[Path, Option(metavar="DIR")]
+    """Where the runs and the table go."""
+
+
+@dataclasses.dataclass(frozen=True)
 class CaptionsCommand:
     """Show what a caption channel says, the bits that it carries and the ceilings that follow."""
 
@@ -71,13 +83,14 @@ Command = (
         BenchmarkConfig, tyro.conf.subcommand("run", description="Train, measure and tabulate a study.")
     ]
     | Annotated[TableCommand, tyro.conf.subcommand("table")]
+    | Annotated[MergeCommand, tyro.conf.subcommand("merge")]
     | Annotated[CaptionsCommand, tyro.conf.subcommand("captions")]
     | Annotated[ListCommand, tyro.conf.subcommand("list")]
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits: 0 if all went well, 1 if a run failed, 2 if the request was not right."""
+    """Runs one command and exits: 0 if all went well, 1 if not with every run, 2 if the request was not right."""
     command: Any = tyro.cli(
         Command,  # type: ignore[arg-type]  # a union is a form, not a type
         prog="fusion-bench",
@@ -88,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run_command = {
         BenchmarkConfig: _run,
         TableCommand: _table,
+        MergeCommand: _merge,
         CaptionsCommand: _captions,
         ListCommand: _list,
     }[type(command)]
@@ -136,6 +150,24 @@ def _table(command: TableCommand, console: Console) -> int:
     else:
         print((to_latex if command.format == "latex" else to_markdown)(frame, columns), end="")
     return 0
+
+
+def _merge(command: MergeCommand, console: Console) -> int:
+    from fusion_bench.report.render import write_tables
+    from fusion_bench.report.table import table
+    from fusion_bench.store import merge
+
+    if not command.directories:
+        raise UserError("no directory is named; give those to merge")
+    merged = merge(command.directories, command.out)
+    for kind, lines in (("left out", merged.damaged), ("conflict", merged.conflicts)):
+        for line in lines:
+            print(f"fusion-bench: {kind}: {line}", file=sys.stderr)
+    write_tables(merged.store, table(merged.store))
+    counts = f"{merged.copied} copied, {merged.known} there already, {merged.failed} failed and left out"
+    line = f"runs: {counts}; written to {command.out}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return 1 if merged.conflicts else 0
 
 
 def _captions(command: CaptionsCommand, console: Console) -> int:

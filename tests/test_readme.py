@@ -35,6 +35,10 @@ def test_the_study_of_the_readme_gives_a_table(tmp_path, monkeypatch):
     exec(snippet, namespace)
     assert {"image-only", "concat"} <= set(namespace["frame"]["strategy"])
     assert (tmp_path / "runs/default/table.csv").exists()
+    (snippet,) = [text for text in SNIPPETS if "load_run" in text]
+    exec(snippet, namespace)
+    assert namespace["logits"].shape == (2, 10)
+    assert set(namespace["names"]) <= set(namespace["loaded"].class_names)
 
 
 @pytest.mark.parametrize("target", ["bench", "test"])

@@ -1,6 +1,7 @@
 """What a study stores of each run: its identity, the facts of its data, its metrics."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,8 @@ from flax import nnx
 from fusion_bench.benchmark.environment import code_digest, operator_digest, package_version
 from fusion_bench.benchmark.matching import Matched
 from fusion_bench.config import BenchmarkConfig
-from fusion_bench.data.dataset import Dataset
+from fusion_bench.data.batches import standards
+from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.evaluation.metrics import accuracy, cross_entropy
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.fusion.unimodal.only import Unimodal
@@ -102,13 +104,14 @@ class Records:
             family="reference" if registration is None else registration.family,
             seed=job.seed,
             identity=identity,
-            data=self._data_facts(),
+            data=self._data_facts,
             environment=dict(self.environment),
             baseline="only" if registration is None else registration.baseline,
             modality=None if registration is None else registration.modality,
             **outcome,
         )
 
+    @functools.cached_property
     def _data_facts(self) -> dict[str, Any]:
         dataset = self.dataset
         facts: dict[str, Any] = {
@@ -117,6 +120,8 @@ class Records:
             "captions": "its own" if dataset.captions is None else Path(self.config.data.captions).name,
             "modalities": list(dataset.modalities),
             "num_classes": dataset.num_classes,
+            "class_names": list(dataset.class_names),
+            "inputs": {name: self._input_facts(modality) for name, modality in dataset.modalities.items()},
             **{f"n_{split}": len(indices) for split, indices in dataset.splits.items()},
         }
         if dataset.captions is not None and dataset.captions.channel is not None:
@@ -128,6 +133,12 @@ class Records:
                 "image_only_ceiling": channel.image_only_ceiling,
             }
         return facts
+
+    def _input_facts(self, modality: Modality) -> dict[str, Any]:
+        """Returns what of a modality its part of a model was built for, and what standardises it."""
+        mean, deviation = standards(modality, self.dataset.splits["train"])
+        spec = {**dataclasses.asdict(modality.spec), "shape": list(modality.spec.shape)}
+        return {**spec, "mean": mean.tolist(), "deviation": deviation.tolist()}
 
 
 def metrics_of(predictions: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -59,14 +59,18 @@ def to_device(dataset: Dataset, labels: np.ndarray | None = None) -> DeviceData:
 
 
 def _to_device(modality: Modality, train: np.ndarray) -> DeviceModality:
+    mean, deviation = standards(modality, train)
+    return DeviceModality(jnp.asarray(modality.values), jnp.asarray(mean), jnp.asarray(deviation))
+
+
+def standards(modality: Modality, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and the deviation by channel of the training examples, float32; empty for tokens."""
     if modality.kind == "tokens":
-        return DeviceModality(jnp.asarray(modality.values), jnp.zeros(0), jnp.ones(0))
+        return np.zeros(0, np.float32), np.ones(0, np.float32)
     mean = _mean_power(modality.values, train, np.zeros(modality.values.shape[-1]), 1)
     variance = _mean_power(modality.values, train, mean, 2)
     deviation = np.sqrt(np.where(variance > 0, variance, 1.0))
-    return DeviceModality(
-        jnp.asarray(modality.values), jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32)
-    )
+    return mean.astype(np.float32), deviation.astype(np.float32)
 
 
 def _mean_power(values: np.ndarray, examples: np.ndarray, centre: np.ndarray, power: int) -> np.ndarray:

@@ -5,8 +5,9 @@ predictions.npz (logits and labels), tokenizer.json and checkpoint/ (the model's
 Beside them, hidden: locks of the runs that are being made, and the state of trainings that are not complete.
 """
 
+from fusion_bench.store.merge import Merged, merge
 from fusion_bench.store.record import Damaged, Run, run_id, setting
 from fusion_bench.store.store import Store
 from fusion_bench.store.unfinished import Unfinished
 
-__all__ = ["Damaged", "Run", "Store", "Unfinished", "run_id", "setting"]
+__all__ = ["Damaged", "Merged", "Run", "Store", "Unfinished", "merge", "run_id", "setting"]

@@ -74,11 +74,14 @@ class Store:
         self.damaged.pop(identifier, None)
         return run
 
+    def identifiers(self) -> list[str]:
+        """Returns the names of all runs' folders, damaged ones too, in order."""
+        folders = self._runs.iterdir() if self._runs.is_dir() else []
+        return sorted(folder.name for folder in folders if not folder.name.startswith("."))
+
     def runs(self) -> list[Run]:
         """Returns all runs, complete and failed, by strategy and seed; damaged folders are left out."""
-        folders = self._runs.iterdir() if self._runs.is_dir() else []
-        names = [folder.name for folder in folders if not folder.name.startswith(".")]
-        found = [run for name in names if (run := self.get(name)) is not None]
+        found = [run for name in self.identifiers() if (run := self.get(name)) is not None]
         return sorted(found, key=lambda run: (run.strategy, run.seed, run.id))
 
     @contextlib.contextmanager
@@ -168,6 +171,30 @@ class Store:
             self.unfinished(run.id).clear()
         return final
 
+    def copy(self, run: Run, source: "Store") -> None:
+        """Copies a complete run of another directory; it appears whole or not at all.
+
+        A failed or damaged run of the same id is replaced, a complete one is kept.
+
+        Raises:
+          DiskFull: there is no space for it.
+          UserError: it cannot be read, or the directory cannot be written to.
+        """
+        final = self._runs / run.id
+        partial = self._runs / f"{_PARTIAL}{run.id}{_owner(os.getpid())}"
+        with self.claim(run.id, wait=True):
+            try:
+                self._remove_stale()
+                if not self._is_complete(run.id):
+                    shutil.copytree(source._runs / run.id, partial)
+                    self._move_into_place(partial, final)
+            except shutil.Error as error:  # of several files
+                raise UserError(f"run {run.id} cannot be copied: {error.args[0][0][2]}") from error
+            except OSError as error:
+                raise _unwritable(f"run {run.id} cannot be copied to {self._runs}", error) from error
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+
     def publish(self, name: str, text: str) -> None:
         """Writes a text file beside the runs, whole or not at all.
 
@@ -205,6 +232,11 @@ class Store:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise self._unreadable(identifier, "predictions", error) from error
 
+    def tokenizer_path(self, identifier: str) -> Path | None:
+        """Returns the file with a run's tokenizer; None if it has none."""
+        path = self._runs / identifier / TOKENIZER
+        return path if path.exists() else None
+
     def curve(self, identifier: str) -> "pandas.DataFrame":
         """Returns a run's learning curve, a row an epoch.
 
@@ -235,13 +267,25 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._unreadable(identifier, "checkpoint", error) from error
 
+    def checkpoint_fault(self, identifier: str) -> str:
+        """Returns what is wrong with a run's checkpoint; empty if it is as it was written, or there is none."""
+        try:
+            record.check_digest(self._runs / identifier, CHECKPOINT)
+        except (OSError, ValueError) as error:
+            return f"{CHECKPOINT}: {record.cause(error)}"
+        return ""
+
     def _is_complete(self, identifier: str) -> bool:
         run = self.get(identifier)
         return run is not None and run.status == "complete"
 
     def _publish(self, run: Run, partial: Path, final: Path) -> None:
-        """Writes the record, last, and moves the folder into place once all of it has reached the disk."""
+        """Writes the record, last, and moves the folder into place."""
         record.write_record(partial, run, sorted(path.name for path in partial.iterdir()))
+        self._move_into_place(partial, final)
+
+    def _move_into_place(self, partial: Path, final: Path) -> None:
+        """Gives a run's folder its name once all of it has reached the disk."""
         disk.sync_tree(partial)
         if final.exists():  # a directory that is not empty cannot be replaced, only moved aside
             aside = partial.with_name(f"{_PARTIAL}old{partial.name.removeprefix(_PARTIAL)}")

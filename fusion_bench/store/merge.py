@@ -1,0 +1,75 @@
+"""The runs of several directories in one."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusion_bench.errors import UserError
+from fusion_bench.store.record import Run
+from fusion_bench.store.store import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Merged:
+    """What became of the runs of all sources.
+
+    Attributes:
+      store: the directory that they were merged into.
+      copied: how many it did not have.
+      known: how many it had, with the same metrics.
+      failed: how many are not complete, and were left out.
+      conflicts: a line for each that it had with other metrics, which were kept.
+      damaged: a line for each that was left out because it is not as it was written.
+    """
+
+    store: Store
+    copied: int
+    known: int
+    failed: int
+    conflicts: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+
+def merge(sources: Sequence[Path], out: Path) -> Merged:
+    """Copies the complete runs of several directories into one; of equal ids the first is kept.
+
+    Args:
+      sources: directories of runs; they are only read.
+      out: may exist, and may have runs of its own, which come first.
+
+    Raises:
+      UserError: a source has no runs, `out` is a source, or it cannot be written to.
+    """
+    stores = [Store(source, read_only=True) for source in sources]
+    if any(source.resolve() == out.resolve() for source in sources):
+        raise UserError(f"--out {out} is one of the directories to merge; give another one")
+    target = Store(out)
+    copied = known = failed = 0
+    conflicts, damaged = [], []
+    origin = {run.id: out for run in target.runs() if run.status == "complete"}
+    for store in stores:
+        for run in store.runs():
+            if run.status != "complete":
+                failed += 1
+            elif fault := store.checkpoint_fault(run.id):
+                damaged.append(f"{store.directory}: {run.id}: {fault}")
+            elif run.id not in origin:
+                target.copy(run, store)
+                origin[run.id] = store.directory
+                copied += 1
+            elif (name := _differing(run, first := target.get(run.id))) is not None:
+                theirs, ours = run.metrics.get(name), first and first.metrics.get(name)
+                conflicts.append(
+                    f"{run.id}: {name} is {ours} in {origin[run.id]}, which is kept, {theirs} in {store.directory}"
+                )
+            else:
+                known += 1
+        damaged += [f"{store.directory}: {name}: {fault}" for name, fault in store.damaged.items()]
+    return Merged(target, copied, known, failed, tuple(conflicts), tuple(damaged))
+
+
+def _differing(run: Run, other: Run | None) -> str | None:
+    """Returns the first metric that is not the same in both; None if all are."""
+    metrics = {} if other is None else other.metrics
+    names = sorted(run.metrics.keys() | metrics.keys())
+    return next((name for name in names if run.metrics.get(name) != metrics.get(name)), None)
