@@ -93,6 +93,9 @@ class BenchmarkConfig:
     """Choose each strategy's width so that it has as many parameters, or takes as many FLOPs, as --match-to."""
     match_to: Annotated[str, Option(metavar="STRATEGY")] = "tensor"
     """What --match takes its target from."""
+    tune: Annotated[int, Option(metavar="N")] = 0
+    """Choose learning rate and weight decay of every strategy on validation, among N settings: the usual one and
+    N - 1 random ones, the same for all. 0: they stay as given."""
     seeds: Annotated[int, Option(metavar="N")] = 3
     """Number of seeds; every strategy is trained with each."""
     out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")

@@ -59,12 +59,22 @@ def describe(run: Run) -> str:
     name = f"{run.strategy}, seed {run.seed}"
     if run.identity.get("target") == "class":
         name += ", learning the class"
+    if run.identity.get("target") == "tuning":
+        return f"{run.strategy}, tried: {_tried(run)}"
     if run.status == "failed":
         return f"{name}: failed, {run.reason}"
     line = f"{name}: test {100 * run.metrics['test_accuracy']:.2f} %"
     if "train_seconds" in run.cost:
         line += f", {run.cost['train_seconds']:.1f} s, {run.cost['train_examples_per_s']:,.0f} examples/s"
     return line
+
+
+def _tried(run: Run) -> str:
+    training = run.identity["training"]
+    setting = f"learning rate {training['learning_rate']:g}, weight decay {training['weight_decay']:g}"
+    if run.status == "failed":
+        return f"{setting}: failed, {run.reason}"
+    return f"{setting}: validation {100 * run.metrics['validation_accuracy']:.2f} %"
 
 
 class PlainDisplay:
@@ -88,6 +98,7 @@ class PlainDisplay:
         self._spoke = time.monotonic()
 
     def begin(self, runs: int, epochs: int) -> None:
+        self._started, self._done = time.monotonic(), 0
         self._total, self._epochs = runs, epochs
         if runs:
             self._print(f"runs to train: {runs}, epochs of each: {epochs}")
@@ -159,7 +170,7 @@ class LiveDisplay:
         self._progress.stop()
 
     def begin(self, runs: int, epochs: int) -> None:
-        self._epochs = epochs
+        self._epochs, self._done = epochs, 0
         self._progress.update(self._task, total=runs * epochs)
 
     def matching(self, strategy: str, quantity: str, to: str) -> None:

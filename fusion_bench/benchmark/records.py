@@ -12,7 +12,7 @@ from flax import nnx
 
 from fusion_bench.benchmark.environment import code_digest, operator_digest, package_version
 from fusion_bench.benchmark.matching import Matched
-from fusion_bench.config import BenchmarkConfig
+from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.batches import standards
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.evaluation.metrics import accuracy, cross_entropy
@@ -21,7 +21,7 @@ from fusion_bench.fusion.unimodal.only import Unimodal
 from fusion_bench.store import Run, Store, run_id
 from fusion_bench.training.program import Variables
 
-Target = Literal["label", "class"]
+Target = Literal["label", "class", "tuning"]
 REFERENCE = "bayes-reference"
 
 
@@ -29,12 +29,20 @@ REFERENCE = "bayes-reference"
 class Job:
     """One run to be made: a strategy (None for the Bayes reference), a seed, and what is learned.
 
-    The target is "label", the study's own, or "class", which differs where the caption channel shifts.
+    The target is "label", the study's own, "class", which differs where the caption channel shifts, or "tuning": the
+    label again, to try a setting, for validation alone.
+
+    Attributes:
+      spec: the strategy.
+      seed: decides initialisation, batch order and augmentation.
+      target: what is learned, and what for.
+      training: budget and optimiser, where tuning tries or has chosen them; None for the study's own.
     """
 
     spec: StrategySpec | None
     seed: int
     target: Target = "label"
+    training: TrainingConfig | None = None
 
     @property
     def label(self) -> str:
@@ -69,14 +77,21 @@ class Records:
             "target": job.target,
             "data": data,
             "model": dataclasses.asdict(self.config.model),
-            "training": dataclasses.asdict(self.config.training),
+            "training": dataclasses.asdict(self._training(job)),
             "fingerprint": self.dataset.fingerprint,
             "version": package_version(),
             "code": code_digest(),
             "operator": operator_digest(Unimodal if job.spec is None else job.spec.registration.make),
             "platform": jax.default_backend(),
             **({} if self.matched is None else {"match": dataclasses.asdict(self.matched)}),
+            # What is chosen follows from the number of settings that are tried.
+            **({"tune": self.config.tune} if self.config.tune and job.target != "tuning" else {}),
         }
+
+    def _training(self, job: Job) -> TrainingConfig:
+        if job.target == "tuning" and job.training is not None:
+            return job.training
+        return self.config.training
 
     def identifier(self, job: Job) -> str:
         """Returns the id of the job's run."""
@@ -142,9 +157,11 @@ class Records:
 
 
 def metrics_of(predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns accuracy and cross-entropy, in nats, on validation and test."""
+    """Returns accuracy and cross-entropy, in nats, on validation and test, as far as they are there."""
     found = {}
     for split in ("validation", "test"):
+        if f"{split}_logits" not in predictions:
+            continue
         logits, labels = predictions[f"{split}_logits"], predictions[f"{split}_labels"]
         found |= {
             f"{split}_accuracy": accuracy(logits, labels),

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fusion_bench.benchmark import tuning
 from fusion_bench.benchmark.claims import Claims, Make
 from fusion_bench.benchmark.environment import describe_environment
 from fusion_bench.benchmark.matching import Matched, match
@@ -19,7 +20,8 @@ from fusion_bench.benchmark.records import Job, Records, checkpoint_of, metrics_
 from fusion_bench.benchmark.reference import bayes_logits
 from fusion_bench.benchmark.resume import RunKeeper
 from fusion_bench.benchmark.throughput import inference_rate, train_rate
-from fusion_bench.config import BenchmarkConfig
+from fusion_bench.benchmark.tuning import draw
+from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
@@ -79,6 +81,8 @@ def check(config: BenchmarkConfig) -> None:
         raise UserError(f"--weight-decay is {training.weight_decay}; it must be finite and at least 0")
     if not 0 <= training.label_smoothing < 1:
         raise UserError(f"--label-smoothing is {training.label_smoothing}; it must be at least 0 and below 1")
+    if config.tune < 0:
+        raise UserError(f"--tune is {config.tune}; it must be at least 0")
     if config.data.data_seed < 0:
         raise UserError(f"--data-seed is {config.data.data_seed}; it must be at least 0")
 
@@ -139,10 +143,14 @@ class Study:
     display: Display
     records: Records
     claims: Claims
+    chosen: dict[str, TrainingConfig] = dataclasses.field(default_factory=dict)
+    """What tuning chose for each strategy, by label."""
 
     def run(self, specs: tuple[StrategySpec, ...], data: DeviceData) -> None:
         """Trains, joins and stores every run that is not complete yet."""
         trained = [spec for spec in specs if not spec.registration.is_posthoc]
+        if self.config.tune:
+            self._tune(trained, data)
         wanted = [self._jobs(spec) for spec in trained]
         missing = [self.claims.missing(jobs) for jobs in wanted]
         to_train = sum(map(len, missing))
@@ -156,6 +164,28 @@ class Study:
                 self._join(spec, data)
         if any(spec.label == IMAGE_MODEL for spec in specs):
             self._refer()
+
+    def _tune(self, specs: list[StrategySpec], data: DeviceData) -> None:
+        """Tries the same settings with every strategy, and chooses the best of each on validation."""
+        settings = draw(self.config.tune, self.config.training)
+        wanted = [[Job(spec, tuning.SEED, "tuning", setting) for setting in settings] for spec in specs]
+        missing = [self.claims.missing(jobs) for jobs in wanted]
+        self.display.note(f"tuning: {len(settings)} settings for each of {len(specs)} strategies")
+        self.display.begin(sum(map(len, missing)), self.config.training.epochs)
+        self.claims.make(self._trainings(zip(specs, missing, strict=True), data))
+        for spec, jobs in zip(specs, wanted, strict=True):
+            runs = {job.training: self.records.find(self.store, job) for job in jobs}
+            accuracies = {
+                setting: run.metrics["validation_accuracy"]
+                for setting, run in runs.items()
+                if run is not None
+            }
+            if setting := max(accuracies, key=lambda setting: accuracies[setting], default=None):
+                self.chosen[spec.label] = setting
+                self.display.note(
+                    f"tuned {spec.label}: learning rate {setting.learning_rate:g}, weight decay "
+                    f"{setting.weight_decay:g}; validation {100 * accuracies[setting]:.1f} %"
+                )
 
     def _trainings(
         self, missing: Iterable[tuple[StrategySpec, list[Job]]], data: DeviceData
@@ -181,15 +211,15 @@ class Study:
         config, splits = self.config, self.dataset.splits
         rates: dict[str, float] = {}
 
-        @functools.cache
-        def compiled() -> Program:
+        @functools.lru_cache(maxsize=1)
+        def compiled(training: TrainingConfig) -> Program:
             num_train = len(splits["train"])
-            return compile_program(spec, self.dataset.task, config.model, config.training, data, num_train)
+            return compile_program(spec, self.dataset.task, config.model, training, data, num_train)
 
         def make(job: Job) -> None:
             self.display.compiling(spec.label)
             try:
-                program = compiled()
+                program = compiled(self._training(job))
             except UserError as error:  # it cannot join these data; others can
                 self._write(self.records.failed(job, str(error)))
                 return
@@ -209,7 +239,7 @@ class Study:
         unfinished = self.store.unfinished(self.records.identifier(job))
         keeper = RunKeeper(unfinished, self.display, f"{job.label}, seed {job.seed}")
         try:
-            trained = train(program, data, splits, job.seed, self.config.training, report, keeper)
+            trained = train(program, data, splits, job.seed, self._training(job), report, keeper)
         except TrainingDiverged as error:
             unfinished.clear()
             self._write(self.records.failed(job, str(error)))
@@ -219,10 +249,14 @@ class Study:
                 raise
             self._write(self.records.failed(job, "the device has too little memory for it"))
             return
-        if not rates:
+        if not rates and job.target != "tuning":
             rates |= train_rate(program, data, splits["train"])
             rates |= inference_rate(program.predict, trained.variables, data, splits["test"])
         self._store_trained(job, program, trained, data, rates)
+
+    def _training(self, job: Job) -> TrainingConfig:
+        """Returns budget and optimiser of a job: those that it tries, that tuning chose, or the study's own."""
+        return job.training or self.chosen.get(job.label, self.config.training)
 
     def _store_trained(
         self, job: Job, program: Program, trained: Trained, data: DeviceData, rates: Mapping[str, float]
@@ -231,7 +265,8 @@ class Study:
 
         labels = np.asarray(data.labels)
         predictions = {}
-        for split in ("validation", "test"):
+        # What only serves to choose does not see the test set.
+        for split in ("validation",) if job.target == "tuning" else ("validation", "test"):
             indices = self.dataset.splits[split]
             predictions[f"{split}_logits"] = program.predictions(trained.variables, data, indices)
             predictions[f"{split}_labels"] = labels[indices]
@@ -244,8 +279,14 @@ class Study:
             "inference_flops": program.inference_flops,
             **rates,
         }
+        training = self._training(job)
+        selected = {
+            "epoch": trained.epoch,
+            "learning_rate": training.learning_rate,
+            "weight_decay": training.weight_decay,
+        }
         self._write(
-            self.records.complete(job, {**metrics_of(predictions), "epoch": trained.epoch}, cost),
+            self.records.complete(job, metrics_of(predictions) | selected, cost),
             curve=pd.DataFrame([dataclasses.asdict(entry) for entry in trained.curve]),
             predictions=predictions,
             checkpoint=checkpoint_of(trained.variables),

@@ -79,7 +79,7 @@ def notes(block: pd.DataFrame) -> list[str]:
     """Returns the sentences below a block of the table."""
     parts = (
         *(_interval, _gain, _bold, _detectable, _sampling, _reference, _ceiling),
-        *(_own_baseline, _matching, _failures, _rates, _provenance),
+        *(_own_baseline, _matching, _tuning, _failures, _rates, _provenance),
     )
     return [sentence for part in parts if (sentence := part(block))]
 
@@ -202,6 +202,20 @@ def _matching(block: pd.DataFrame) -> str:
     )
     near = f"within {100 * _TOLERANCE:.0f} %"
     return f"Matched {near} by the size of each joint part{exceptions}. Baselines are as they are."
+
+
+def _tuning(block: pd.DataFrame) -> str:
+    tried = _rows(block)[0]["tune"]
+    if not tried:
+        return ""
+    chosen = [
+        f"{row['strategy']} {row['learning_rate']:g} and {row['weight_decay']:g}"
+        for row in _rows(block, block["learning_rate"].notna())
+    ]
+    return (
+        f"Tuned: learning rate and weight decay, the best of {tried} on validation, by a seed of its own: "
+        f"{'; '.join(chosen)}."
+    )
 
 
 def _failures(block: pd.DataFrame) -> str:

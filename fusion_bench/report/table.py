@@ -34,7 +34,7 @@ COLUMNS = (
     *("reference_gain_mean", "reference_gain_ci95", "validation_accuracy_mean"),
     *("train_examples_per_s", "inference_examples_per_s", "compile_s", "train_flops", "inference_flops"),
     "train_seconds",
-    *("match", "match_to", "match_target", "match_ratio"),
+    *("match", "match_to", "match_target", "match_ratio", "tune", "learning_rate", "weight_decay"),
     *("dataset", "description", "captions", "bits", "interaction_bits", "encoder", "epochs"),
     *("n_train", "n_validation", "n_test", "device", "version", "commit"),
     *("setting", "differs", "failures"),
@@ -90,6 +90,7 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
       inference_flops: floating-point operations per example.
     - match, match_to, match_target: "params" or "flops" where widths were chosen to bring that figure to the target,
       which is that of `match_to`; match_ratio: how near the strategy came.
+    - tune: the number of settings that were tried for each strategy; learning_rate, weight_decay: the chosen ones.
     - setting: a digest of all that the rows of one block share; differs: what tells it from other blocks.
     - failures: the failed seeds with their reasons.
 
@@ -237,6 +238,10 @@ def _row(group: Sequence[Run]) -> dict[str, Any]:
             [value for run in complete if (value := run.metrics.get("validation_accuracy")) is not None]
         ).mean,
         **{name: _median(run.cost.get(name) for run in complete) for name in _COSTS},
+        **{
+            name: _median(run.metrics.get(name) for run in complete)
+            for name in ("learning_rate", "weight_decay")
+        },
         **_match(
             group[0], {"params": params, "flops": _median(run.cost.get("train_flops") for run in complete)}
         ),
@@ -292,6 +297,7 @@ def _facts(runs: Sequence[Run], shared: Mapping[str, Any], varied: Iterable[str]
         **{name: data.get(name) for name in ("n_train", "n_validation", "n_test")},
         "encoder": shared.get("model.encoder", ""),
         "epochs": shared.get("training.epochs"),
+        "tune": shared.get("tune", 0),
         "device": _union(run.environment.get("device", "") for run in runs),
         "version": _union(run.identity.get("version", "") for run in runs),
         "commit": _union(run.environment.get("commit", "") for run in runs),

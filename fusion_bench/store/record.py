@@ -28,12 +28,14 @@ class Run:
       family: "unimodal", "early", "intermediate", "tensor", "late" or "reference".
       seed: decides initialisation, batch order and augmentation.
       identity: all that can change the result: strategy, options, seed, data, model, training, fingerprint,
-        version, platform, target ("label", or "class" for a model that only serves the Bayes reference), and match
-        (quantity, to, target) where widths were chosen for it.
+        version, platform, target ("label", "class" for a model that only serves the Bayes reference, or "tuning" for
+        one that only tries a setting), match (quantity, to, target) where widths were chosen for it, and tune, the
+        number of settings that were tried for it, if any.
       data: name, description, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
         modality kind, shape, vocabulary_size, mean and deviation by channel; from a caption channel also bits,
         interaction_bits, text_only_ceiling, image_only_ceiling.
-      metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats), epoch.
+      metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats), epoch, and the
+        learning_rate and weight_decay that it was trained with.
       cost: params, compile_s, train_examples_per_s, inference_examples_per_s and others; without what was not
         measured.
       environment: version, commit, command, device and others.
@@ -116,7 +118,8 @@ def read_record(folder: Path) -> Run:
         if not run.id == run_id(run.identity) == folder.name:
             raise Damaged(f"{FILE} is of another run")
         if run.status == "complete":
-            float(run.metrics["test_accuracy"])
+            tuned = run.identity.get("target") == "tuning"
+            float(run.metrics["validation_accuracy" if tuned else "test_accuracy"])
         digests = _digests(record)
         own = record.pop("digest", None)
         is_changed = own is not None and own != _digest(record)

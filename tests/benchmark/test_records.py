@@ -38,12 +38,19 @@ def test_what_changes_the_result_changes_the_run(part, field):
 
 
 def test_the_rest_of_a_study_does_not():
-    rest = {"strategies", "seeds", "match", "match_to", "out"}
+    rest = {"strategies", "seeds", "match", "match_to", "tune", "out"}
     assert {field.name for field in dataclasses.fields(BASE)} == {*OTHER, *rest}
     assert (
         identifier(dataclasses.replace(BASE, out=Path("elsewhere"), seeds=9, strategies="concat"))
         == identifier()
     )
+
+
+def test_a_tuned_run_is_another_one_and_what_is_tried_serves_every_budget():
+    assert len({identifier(dataclasses.replace(BASE, tune=tune)) for tune in (0, 2, 3)}) == 3
+    tried = Job(JOB.spec, 0, "tuning", OTHER["training"])
+    assert len({identifier(dataclasses.replace(BASE, tune=tune), job=tried) for tune in (2, 3)}) == 1
+    assert identifier(job=tried) != identifier(job=Job(JOB.spec, 0, "tuning", BASE.training))
 
 
 def test_a_matched_run_is_another_one():
