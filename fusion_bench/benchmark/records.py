@@ -113,6 +113,7 @@ class Records:
             "captions": "its own" if dataset.captions is None else Path(self.config.data.captions).name,
             "modalities": list(dataset.modalities),
             "num_classes": dataset.num_classes,
+            "class_names": list(dataset.class_names),
             **{f"n_{split}": len(indices) for split, indices in dataset.splits.items()},
         }
         if dataset.captions is not None and dataset.captions.channel is not None:

@@ -27,7 +27,7 @@ class Run:
       identity: all that can change the result: strategy, options, seed, data, model, training, fingerprint,
         version, platform, target ("label", or "class" for a model that only serves the Bayes reference), and match
         (quantity, to, target) where widths were chosen for it.
-      data: name, description, captions, num_classes, n_train, n_validation, n_test; from a caption channel
+      data: name, description, captions, num_classes, class_names, n_train, n_validation, n_test; from a caption channel
         also bits, interaction_bits, text_only_ceiling, image_only_ceiling.
       metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats), epoch.
       cost: params, compile_s, train_examples_per_s, inference_examples_per_s and others; without what was not
