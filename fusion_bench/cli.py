@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.text import Text
 
 from fusion_bench.config import BenchmarkConfig, DataConfig, Option
 from fusion_bench.errors import DiskFull, UserError
+
+if TYPE_CHECKING:
+    from fusion_bench.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,18 @@ class MergeCommand:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReportCommand:
+    """Write figures (PNG, SVG) and one page with interactive charts of the runs in a directory."""
+
+    directory: Annotated[tyro.conf.Positional[Path], Option(metavar="DIR")]
+    """Where `fusion-bench run` put its runs; the report goes to DIR/report."""
+    against: Annotated[
+        str | None, Option(metavar="STRATEGY", help_behavior_hint="(default: the best unimodal one)")
+    ] = None
+    """What gains are over."""
+
+
+@dataclasses.dataclass(frozen=True)
 class CaptionsCommand:
     """Show what a caption channel says, the bits that it carries and the ceilings that follow."""
 
@@ -84,6 +99,7 @@ Command = (
     ]
     | Annotated[TableCommand, tyro.conf.subcommand("table")]
     | Annotated[MergeCommand, tyro.conf.subcommand("merge")]
+    | Annotated[ReportCommand, tyro.conf.subcommand("report")]
     | Annotated[CaptionsCommand, tyro.conf.subcommand("captions")]
     | Annotated[ListCommand, tyro.conf.subcommand("list")]
 )
@@ -102,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         BenchmarkConfig: _run,
         TableCommand: _table,
         MergeCommand: _merge,
+        ReportCommand: _report,
         CaptionsCommand: _captions,
         ListCommand: _list,
     }[type(command)]
@@ -141,8 +158,7 @@ def _table(command: TableCommand, console: Console) -> int:
     details = any(column.detail for column in (*(columns or ()), *([sort] if sort else ())))
     frame = table(store, against=command.against or "", details=details)
     frame = arrange(frame, sort, by_family=command.group == "family")
-    for folder, fault in store.damaged.items():
-        print(f"fusion-bench: left out {folder}: {fault}", file=sys.stderr)
+    _say_damaged(store)
     if command.format == "terminal":
         console.print(to_rich(frame, columns))
     elif command.format == "csv":
@@ -168,6 +184,26 @@ def _merge(command: MergeCommand, console: Console) -> int:
     line = f"runs: {counts}; written to {command.out}"
     console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 1 if merged.conflicts else 0
+
+
+def _report(command: ReportCommand, console: Console) -> int:
+    from fusion_bench.report.write import write_report
+    from fusion_bench.store import Store
+
+    store = Store(command.directory, read_only=True)
+    page, omitted = write_report(store, against=command.against or "")
+    _say_damaged(store)
+    for line in omitted:
+        print(f"fusion-bench: left out: {line}", file=sys.stderr)
+    size = page.stat().st_size / 1e6
+    written = f"written to {page}, {size:.1f} MB; figures beside it"
+    console.print(written, highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _say_damaged(store: "Store") -> None:
+    for folder, fault in store.damaged.items():
+        print(f"fusion-bench: left out {folder}: {fault}", file=sys.stderr)
 
 
 def _captions(command: CaptionsCommand, console: Console) -> int:

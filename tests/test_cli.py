@@ -405,7 +405,7 @@ def test_list_is_readable_in_80_columns(call):
     assert all(name in words for name in PRESETS)
 
 
-@pytest.mark.parametrize("command", [["run"], ["captions"], ["table"], ["list"]])
+@pytest.mark.parametrize("command", [["run"], ["captions"], ["table"], ["report"], ["list"]])
 def test_help_states_each_default_once(call, command):
     status, printed, _ = call(*command, "--help")
     assert status == 0

@@ -1,0 +1,56 @@
+import { ITable } from "itables";
+
+const { templates, charts } = JSON.parse(document.getElementById("data").textContent);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const theme = () => templates[dark.matches ? "dark" : "light"];
+
+// Charts are drawn when they come near the window: a page may hold many.
+const near = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries)
+    if (isIntersecting && !target.data) draw(target);
+}, { rootMargin: "800px" });
+
+function draw(element) {
+  near.unobserve(element);
+  const { data, layout } = charts[element.id];
+  const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger scrolls the page
+  Plotly.newPlot(element, data, { ...layout, template: theme(), dragmode },
+    { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
+  for (const select of document.querySelectorAll("select[data-charts~='" + element.id + "']")) choose(select);
+}
+
+function choose(select) {
+  for (const name of select.dataset.charts.split(" ")) {
+    const element = document.getElementById(name), choice = charts[name].choices[select.value];
+    if (element.data && choice) Plotly.update(element, choice.data, choice.layout, choice.traces);
+  }
+}
+
+for (const element of document.querySelectorAll(".chart")) near.observe(element);
+for (const select of document.querySelectorAll("select[data-charts]"))
+  select.addEventListener("change", () => choose(select));
+
+for (const table of document.querySelectorAll(".table table")) {
+  const columns = [...table.querySelectorAll("thead th")].map((head) => ({
+    visible: head.dataset.hidden === undefined,
+    type: head.dataset.number === undefined ? "string" : "num",
+    className: head.dataset.number === undefined ? "" : "number",
+    orderSequence: head.dataset.first === "desc" ? ["desc", "asc"] : ["asc", "desc"],
+  }));
+  const { dt } = new ITable(table, {
+    columns, order: [], paging: false, autoWidth: false, info: false,
+    layout: { topStart: { buttons: [{ extend: "colvis", text: "columns" }] }, topEnd: "search" },
+    language: { search: "filter" },
+  });
+  const family = document.querySelector("select[data-table='" + table.id + "']");
+  family.addEventListener("change", () =>
+    dt.column(1).search(family.value, { exact: family.value !== "" }).draw());
+}
+
+function paint() {
+  document.documentElement.classList.toggle("dark", dark.matches);
+  for (const element of document.querySelectorAll(".chart"))
+    if (element.data) Plotly.relayout(element, { template: theme() });
+}
+dark.addEventListener("change", paint);
+paint();

@@ -1,0 +1,250 @@
+"""The page in a real browser: Debian's chromium, driven by playwright."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from fusion_bench.report.findings import find
+from fusion_bench.report.page import render_page
+from fusion_bench.report.table import table
+from fusion_bench.store import Store
+from tests.report.study import ACCURACIES, CLASSES, FAMILIES, write_study
+
+CHROMIUM = shutil.which("chromium")
+INJECTION = "fusion-bench run --out '</script><script>alert(1)</script><b>'"
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("study"))
+    write_study(store, command=INJECTION)
+    write_study(store, captions="synergy", command="fusion-bench run --captions synergy")
+    return render_page(find(store, table(store, details=True)))
+
+
+@pytest.fixture(scope="module")
+def path(text, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# The text
+
+
+class Elements(HTMLParser):
+    """Counts elements, and keeps what is in the environment's section."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def elements(text):
+    parser = Elements()
+    parser.feed(text)
+    return parser
+
+
+def test_the_page_is_one_file_that_names_no_other(text, elements):
+    addresses = [a.get("src") or a.get("href") for _, a in elements.tags if "src" in a or "href" in a]
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    assert text.count("plotly.js v") == 1
+
+
+def test_what_comes_from_run_files_is_escaped(text, elements):
+    scripts = [a for tag, a in elements.tags if tag == "script"]
+    assert len(scripts) == 4
+    assert INJECTION in "".join(elements.words)
+    assert "alert(1)</script><b>" not in text
+    assert CLASSES[1] not in text
+
+
+def test_each_setting_has_a_section_and_the_navigation_leads_to_it(elements):
+    sections = [a["id"] for tag, a in elements.tags if tag == "section"]
+    links = [a["href"] for tag, a in elements.tags if tag == "a" and a.get("href", "").startswith("#")]
+    assert [f"#{name}" for name in sections] == [*links, "#environment"]
+    assert [name.partition("-")[0] for name in sections[:2]] == ["default", "synergy"]
+
+
+def test_tables_and_captions_are_accessible(text, elements):
+    heads = [a.get("scope") for tag, a in elements.tags if tag == "th"]
+    assert set(heads) == {"col", "row"}
+    assert heads.count("row") == 2 * (len(ACCURACIES) + 2)
+    captions = re.findall("<figcaption>(.*?)</figcaption>", text)
+    assert len(captions) == 2 * 7
+    assert all("n = 3 seeds" in caption for caption in captions)
+
+
+def test_notes_environment_and_commands_are_there(elements):
+    words = "".join(elements.words)
+    assert "±: 95 % interval over n = 3 seeds (Student's t: 4.3 standard errors)" in words
+    assert "jax 0.10.2" in words
+    assert "a processor" in words
+    assert words.count("fusion-bench run --captions synergy") == 1
+    assert "24 runs" in words
+
+
+# The browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def load(browser, path):
+    """Opens the page; what goes wrong in it, or is asked of the network, fails the test."""
+    faults: list[str] = []
+    pages = []
+
+    def opened(width=1280, scheme="light"):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        pages.append(page)
+        page.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+
+        def meet(route):
+            if route.request.url == path.as_uri():
+                route.continue_()
+            else:
+                faults.append(f"asked for {route.request.url[:200]}")
+                route.abort()
+
+        page.route("**/*", meet)
+        page.goto(path.as_uri())
+        page.wait_for_selector(".dt-container")
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert faults == []
+
+
+def first_table(page):
+    return page.locator("table.dataTable").first
+
+
+def strategies(page):
+    return [name for name in first_table(page).locator("tbody th").all_inner_texts() if name]
+
+
+def sort(page, column, order):
+    """Clicks on a column's heading, and waits until it says the order."""
+    first_table(page).locator(f"thead th[data-name={column}]").click()
+    first_table(page).locator(f"thead th[data-name={column}][aria-sort={order}]").wait_for()
+
+
+def test_sorting_by_accuracy_reorders_the_rows(load):
+    page = load()
+    measured = [name for name in strategies(page) if not name.startswith("ceiling")]
+    assert measured == [*FAMILIES, "bayes-reference"]
+    sort(page, "accuracy", "descending")
+    best = sorted(ACCURACIES, key=lambda name: -sum(ACCURACIES[name]))
+    assert strategies(page) == ["ceiling: image only", *best[:-1], "ceiling: text only", best[-1]]
+    sort(page, "accuracy", "ascending")
+    assert strategies(page)[0] == best[-1]
+    # numbers, not texts: 900 before 1,000
+    sort(page, "params", "ascending")
+    assert strategies(page)[:7] == [*FAMILIES]
+
+
+def test_the_table_is_sorted_from_the_keyboard(load):
+    page = load()
+    head = first_table(page).locator("thead th[data-name=accuracy]")
+    head.locator("[role=button]").focus()
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    page.keyboard.press("Enter")
+    first_table(page).locator("th[data-name=accuracy][aria-sort=descending]").wait_for()
+    assert outline != "none"
+
+
+def test_filters_hide_rows(load):
+    page = load()
+    page.locator(".dt-search input").first.fill("only")
+    assert {*strategies(page)} == {"image-only", "text-only", "ceiling: image only", "ceiling: text only"}
+    page.locator(".dt-search input").first.fill("")
+    page.locator("select[data-table]").first.select_option("late")
+    assert strategies(page) == ["late-mean", "late-posthoc"]
+    page.locator("select[data-table]").first.select_option("")
+    assert len(strategies(page)) == len(ACCURACIES) + 2
+
+
+def test_hidden_columns_are_shown_by_choice(load):
+    page = load()
+    heads = first_table(page).locator("thead th")
+    shown = heads.count()
+    page.get_by_role("button", name="columns").first.click()
+    page.get_by_role("button", name="Brier score").click()
+    assert heads.count() == shown + 1
+
+
+def drawn(page, name):
+    """Waits until the first setting's chart is there, and returns a handle on it."""
+    chart = page.locator(f".chart[id^=default][id$={name}]")
+    chart.scroll_into_view_if_needed()
+    page.wait_for_function("id => document.getElementById(id).data", arg=chart.get_attribute("id"))
+    return chart
+
+
+def test_choosing_a_strategy_changes_its_charts(load):
+    page = load()
+    confusion, roc = drawn(page, "confusion"), drawn(page, "roc")
+    diagonal = "element => element.data[0].z.map((row, place) => Math.round(row[place]))"
+    assert confusion.evaluate(diagonal) == [71, 71, 71]
+    assert "image-only: AUC" in roc.inner_text()
+    page.locator("select[data-charts*=confusion]").first.select_option("concat")
+    assert confusion.evaluate(diagonal) == [85, 85, 85]
+    assert "concat: AUC" in roc.inner_text()
+    assert CLASSES[1] in confusion.inner_text()  # as text: no element of it
+
+
+def test_choosing_a_cost_changes_the_axis(load):
+    page = load()
+    cost = drawn(page, "cost")
+    first = "element => element.data.find(trace => trace.name === 'early').x[0]"
+    assert cost.evaluate(first) == 3000
+    page.locator("select[data-charts*=cost]").first.select_option("training MFLOP per example")
+    assert cost.evaluate(first) == 5
+    assert "training MFLOP per example" in cost.inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_scrolls_in_one_direction(load, scheme):
+    page = load(width=390, scheme=scheme)
+    for chart in page.locator(".chart").all():
+        chart.scroll_into_view_if_needed()
+        page.wait_for_function("id => document.getElementById(id).data", arg=chart.get_attribute("id"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.body.scrollWidth") <= 390
+
+
+def test_charts_follow_the_scheme(load):
+    page = load(scheme="light")
+    chart = drawn(page, "accuracy")
+    colour = "element => getComputedStyle(element.querySelector('.xtick text')).fill"
+    light = chart.evaluate(colour)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(
+        "([id, was]) => getComputedStyle(document.querySelector('#' + id + ' .xtick text')).fill !== was",
+        arg=[chart.get_attribute("id"), light],
+    )
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
