@@ -1,0 +1,226 @@
+"""What the ablations share: the size of a study on the command line, its short form, and a sweep's table and figure."""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markdown import Markdown
+
+import fusion_bench
+from fusion_bench.config import (
+    BenchmarkConfig,
+    DataConfig,
+    EncoderSize,
+    Match,
+    ModelConfig,
+    TrainingConfig,
+)
+
+CEILING = "ceiling"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large the studies of an ablation are. Runs that are complete in --out are not repeated."""
+
+    out: Path = Path("runs/ablation")
+    """Where runs, table and figure go."""
+    data: str = "shapes"
+    """shapes, cifar10, or a file."""
+    data_dir: Path | None = None
+    """A prepared TFDS directory."""
+    train_size: int | None = None
+    """Keep only so many examples for training and validation."""
+    encoder: EncoderSize = "tiny"
+    """Size of every encoder."""
+    epochs: int = 4
+    """Passes over the training examples."""
+    seeds: int = 3
+    """Number of seeds."""
+    strategies: str = "canonical"
+    """As in `fusion-bench run`."""
+    quick: bool = False
+    """A few strategies on a few images, in seconds: it shows that this runs, nothing more."""
+
+    def config(
+        self,
+        name: str,
+        *,
+        captions: str = "default",
+        match: Match = "none",
+        **changes: Any,
+    ) -> BenchmarkConfig:
+        """Returns the study of one point of an ablation.
+
+        Args:
+          name: of the point; its runs go to the folder of this name.
+          captions: the channel.
+          match: what strategies are matched in.
+          changes: other values of the fields above, or of `TrainingConfig`.
+        """
+        scale = dataclasses.replace(self, **{k: v for k, v in changes.items() if hasattr(self, k)})
+        training = {k: v for k, v in changes.items() if not hasattr(self, k)}
+        if self.quick:
+            scale = dataclasses.replace(
+                scale, train_size=min(scale.train_size or 300, 300), epochs=1, seeds=2
+            )
+        return BenchmarkConfig(
+            data=DataConfig(
+                scale.data,
+                scale.data_dir,
+                captions,
+                train_size=scale.train_size,
+                test_size=100 if self.quick else None,
+            ),
+            model=ModelConfig(encoder=scale.encoder),
+            training=TrainingConfig(epochs=scale.epochs, **training),
+            strategies=scale.strategies,
+            match=match,
+            seeds=scale.seeds,
+            out=self.out / name,
+        )
+
+
+def rows_of(config: BenchmarkConfig) -> list[dict[Hashable, Any]]:
+    """Runs a study and returns the rows of its table."""
+    return fusion_bench.run(config).to_dict("records")
+
+
+def sweep(points: Mapping[Any, BenchmarkConfig]) -> pd.DataFrame:
+    """Runs the study of every point and returns all rows of all tables, with the point in the column `x`."""
+    return pd.DataFrame([{"x": x, **row} for x, config in points.items() for row in rows_of(config)])
+
+
+def cell(row: Mapping[Hashable, Any], of: str = "test_accuracy") -> str:
+    """Returns a mean with its interval, in percent or points."""
+    mean, half_width = 100 * row[f"{of}_mean"], 100 * row[f"{of}_ci95"]
+    sign = "+" if of == "gain" else ""
+    return f"{mean:{sign}.2f}" + ("" if pd.isna(half_width) else f" ± {half_width:.2f}")
+
+
+def to_markdown(frame: pd.DataFrame, label: str, of: str = "test_accuracy") -> str:
+    """Returns a table of the strategies by the points of a sweep, without what is never measured.
+
+    Args:
+      frame: from `sweep`.
+      label: what the points are, above the first column.
+      of: "test_accuracy" or "gain".
+    """
+    points = list(dict.fromkeys(frame["x"]))
+    lines = [f"| {label} | " + " | ".join(map(str, points)) + " |", "| --- |" + " --: |" * len(points)]
+    for strategy, group in frame.groupby("strategy", sort=False):
+        cells = {row["x"]: cell(row, of) for row in group.to_dict("records")}
+        if set(cells.values()) != {"nan", "+nan"} & set(cells.values()):
+            shown = [cells.get(x, "–").replace("+nan", "–").replace("nan", "–") for x in points]
+            lines.append(f"| {strategy} | " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def provenance(frame: pd.DataFrame) -> str:
+    """Returns one line: n, what ± means, data, device, commit."""
+    trained = frame[frame["n_seeds"] > 0]
+    first = trained.iloc[0]
+    sizes = f"{int(first['n_train']):,} images to train, {int(first['n_test']):,} to test"
+    if len(set(trained["n_train"])) > 1:
+        sizes = f"{int(first['n_test']):,} images to test"
+    return (
+        f"{first['dataset']}, {first['encoder']} encoders, {sizes}; mean ± 95 % interval over n = {first['n_seeds']} "
+        f"seeds (Student's t). Made on {first['device']}, commit {first['commit']}."
+    )
+
+
+def write(out: Path, frame: pd.DataFrame, text: str, *, quietly: bool = False) -> None:
+    """Writes table.csv and table.md and shows the latter."""
+    out.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(out / "table.csv", index=False, float_format="%.6g")
+    (out / "table.md").write_text(text, encoding="utf-8")
+    if not quietly:
+        console = Console()
+        console.print(Markdown(text))
+        console.print(f"written to {out}", style="dim")
+
+
+def draw_lines(
+    frame: pd.DataFrame,
+    path: Path,
+    *,
+    label: str,
+    note: str,
+    place: Callable[[Any], float] = float,
+    only: Sequence[str] = (),
+    log: bool = False,
+) -> None:
+    """Draws the accuracy of each strategy along a sweep, with bands; ceilings and the reference as dashed lines.
+
+    Args:
+      frame: from `sweep`.
+      path: PATH.svg and PATH.png are written.
+      label: of the horizontal axis.
+      note: below the figure.
+      place: where a point stands on the horizontal axis.
+      only: the strategies to draw; all if empty. Ceilings and the reference are drawn always.
+      log: whether the horizontal axis is logarithmic.
+    """
+    import matplotlib as mpl
+
+    from fusion_bench.report.figures.canvas import (
+        INK,
+        PAGE,
+        PALE,
+        STYLE,
+        annotate,
+        canvas,
+        in_percent,
+        save,
+    )
+    from fusion_bench.report.labels import spread
+    from fusion_bench.report.palette import LOOKS
+
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        figure = canvas(PAGE, 3.6)
+        axes = figure.subplots()
+        ends = {}
+        shades: dict[str, int] = {}
+        for strategy, group in frame.groupby("strategy", sort=False):
+            family = group["family"].iloc[0]
+            by_x = sorted((place(row["x"]), row) for row in group.to_dict("records"))
+            xs = [x for x, _ in by_x]
+            means = pd.Series([row["test_accuracy_mean"] for _, row in by_x])
+            exact = family in (CEILING, "reference")
+            if means.isna().all() or (only and not exact and strategy not in only):
+                continue
+            number = shades[family] = shades.get(family, -1) + 1
+            look = LOOKS[family]
+            colour = PALE if exact else look.colour
+            style: Any = (
+                ("--", ":", "-.")[number % 3] if exact else ("-", (0, (4, 1.2)), (0, (1, 1)))[number % 3]
+            )
+            axes.plot(
+                xs, means, linestyle=style, color=colour, marker=None if exact else look.marker, markersize=3.5,
+                markeredgecolor=INK, markeredgewidth=0.3, zorder=2 if exact else 3,
+            )  # fmt: skip
+            widths = pd.Series([row["test_accuracy_ci95"] for _, row in by_x])
+            if not exact and widths.notna().any():
+                axes.fill_between(xs, means - widths, means + widths, color=colour, alpha=0.15, linewidth=0)
+            ends[strategy] = float(means.iloc[-1])
+        if log:
+            axes.set_xscale("log")
+        low, high = axes.get_ylim()
+        low, high = max(low, 0.0), min(high, 1.02)
+        axes.set_ylim(low, high)
+        places = spread(list(ends.values()), 0.042 * (high - low), low, high)
+        last = max(map(place, frame["x"]))
+        for (strategy, end), y in zip(ends.items(), places, strict=True):
+            axes.annotate(
+                str(strategy), (last, end), (1.04, y), textcoords=axes.get_yaxis_transform(), va="center", size=6,
+                color=INK, annotation_clip=False,
+                arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.4, "relpos": (0, 0.5)},
+            )  # fmt: skip
+        axes.set_xlabel(label)
+        axes.set_ylabel("test accuracy, %")
+        in_percent(axes)
+        annotate(figure, note)
+        save(figure, path)

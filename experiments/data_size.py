@@ -1,0 +1,57 @@
+"""How much does a strategy gain when there is little to learn from?
+
+    python experiments/data_size.py [--out DIR] [--data cifar10 --data-dir DIR --full 50000] [--quick]
+
+From 1 % to 100 % of the training set, with as many updates at every size as at the full one: the epochs grow as the
+examples shrink.
+
+Found: not run yet at full size.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import ablation
+import tyro
+
+PARTS = (0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ablation.Scale):
+    """Accuracy against the size of the training set."""
+
+    out: Path = Path("runs/data-size")
+    """Where runs, table and figure go."""
+    full: int = 10_000
+    """The largest number of examples for training and validation."""
+
+
+def main(config: Config) -> int:
+    """Runs every size, writes the table and the figure."""
+    parts = PARTS[-2:] if config.quick else PARTS
+    frame = ablation.sweep(
+        {
+            (size := round(part * config.full)): config.config(
+                f"train-{size}", train_size=size, epochs=round(config.epochs / part)
+            )
+            for part in parts
+        }
+    )
+    note = ablation.provenance(frame)
+    ablation.write(
+        config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %, by examples')}\n- {note}\n"
+    )
+    ablation.draw_lines(
+        frame,
+        config.out / "figure",
+        label="examples for training and validation",
+        log=True,
+        note=f"Test accuracy after equal numbers of updates; grey: exact ceilings and the Bayes reference. {note}",
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))

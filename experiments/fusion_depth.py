@@ -1,0 +1,62 @@
+"""At which depth of one CNN should a text join?
+
+    python experiments/fusion_depth.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
+
+`mid-channel` lays the text over the feature map after stage 0 (the image itself), 1, … to the last, after which only
+pooling and the head are left; `concat` is the next step. For captions that add to what the image tells (`default`),
+that tell apart what images confuse (`contrast`), and that count only together with the image (`synergy`).
+
+Found: not run yet at full size.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import ablation
+import tyro
+
+from fusion_bench.models.encoders import WIDTHS
+
+CHANNELS = ("default", "contrast", "synergy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ablation.Scale):
+    """Accuracy by the depth at which the text joins."""
+
+    out: Path = Path("runs/fusion-depth")
+    """Where runs, table and figure go."""
+    synergy_epochs: int = 30
+    """Passes over the training examples with `synergy` captions, which take longer to learn."""
+
+
+def main(config: Config) -> int:
+    """Runs every channel, writes the table."""
+    depths = range(len(WIDTHS[config.encoder].stages) + 1)
+    joins = [f"mid-channel:depth={depth}" if depth != 1 else "mid-channel" for depth in depths]
+    if config.quick:
+        joins = joins[-1:]
+    asked = ",".join(["image-only", "text-only", *joins, "concat"])
+    frame = ablation.sweep(
+        {
+            name: config.config(
+                name,
+                captions=name,
+                strategies=asked,
+                epochs=config.synergy_epochs if name == "synergy" else config.epochs,
+            )
+            for name in (CHANNELS[:1] if config.quick else CHANNELS)
+        }
+    )
+    text = (
+        f"{ablation.to_markdown(frame, 'accuracy, %')}\n"
+        f"- `mid-channel` alone is at depth 1; {config.epochs} epochs, with `synergy` {config.synergy_epochs}.\n"
+        f"- {ablation.provenance(frame)}\n"
+    )
+    ablation.write(config.out, frame, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))
