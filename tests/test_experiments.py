@@ -1,8 +1,11 @@
 """Experiments in their short form."""
 
 import importlib.util
+import re
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fusion_bench.fusion.registry import strategies
@@ -13,7 +16,9 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def load(name):
-    """Returns an experiment's module."""
+    """Returns an experiment's module, which finds its neighbours as when it is run."""
+    if str(EXPERIMENTS) not in sys.path:
+        sys.path.insert(0, str(EXPERIMENTS))
     spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -65,3 +70,35 @@ def test_kill_study(capsys):
     assert printed.out.startswith("3 kills (")
     assert printed.out.rstrip().endswith(": 0 differences")
     assert printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "strategies"),
+    [
+        ("main_table", "image-only,concat,sum"),
+        ("caption_information", "image-only,concat"),
+        ("coarse_vs_contrast", "image-only,concat"),
+        ("synergy", "image-only,concat"),
+        ("data_size", "image-only,concat"),
+        ("fusion_depth", "image-only"),
+        ("sensitivity", "concat,sum"),
+        ("budget", "concat,sum"),
+    ],
+)
+def test_an_ablation_runs_in_its_short_form(name, strategies, tmp_path, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        experiment = load(name)
+        config = experiment.Config(out=tmp_path, strategies=strategies, quick=True)
+        assert experiment.main(config) == 0
+    frame, text = pd.read_csv(tmp_path / "table.csv"), (tmp_path / "table.md").read_text()
+    assert frame["x"].nunique() == 2 or name == "fusion_depth"
+    trained = frame.loc[frame["n_seeds"] > 0]
+    assert set(trained["n_seeds"]) == {2}
+    assert "n = 2 seeds" in text
+    for row in trained.to_dict("records"):
+        assert f"{100 * row['test_accuracy_mean']:.2f}" in text, row["strategy"]
+    figure = tmp_path / "figure.svg"
+    assert figure.exists() == (name in ("caption_information", "synergy", "data_size"))
+    if figure.exists():
+        assert re.search(r"95 % interval.*n = 2", figure.read_text(), re.DOTALL)
