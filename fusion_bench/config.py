@@ -1,10 +1,13 @@
 """A study's configuration: frozen dataclasses, one a concern. The command line shows them, a run records them."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+
+from fusion_bench.errors import UserError
 
 Option = tyro.conf.arg
 
@@ -100,3 +103,22 @@ class BenchmarkConfig:
     """Number of seeds; every strategy is trained with each."""
     out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")
     """Where runs and tables go. A run that is complete there is not repeated."""
+
+
+def check(config: BenchmarkConfig) -> None:
+    """Raises UserError if a number in the configuration is out of range."""
+    training = config.training
+    counts = {"seeds": config.seeds, "epochs": training.epochs, "batch-size": training.batch_size}
+    for name, value in counts.items():
+        if value < 1:
+            raise UserError(f"--{name} is {value}; it must be at least 1")
+    if not 0 < training.learning_rate < math.inf:
+        raise UserError(f"--learning-rate is {training.learning_rate}; it must be finite and above 0")
+    if not 0 <= training.weight_decay < math.inf:
+        raise UserError(f"--weight-decay is {training.weight_decay}; it must be finite and at least 0")
+    if not 0 <= training.label_smoothing < 1:
+        raise UserError(f"--label-smoothing is {training.label_smoothing}; it must be at least 0 and below 1")
+    if config.tune < 0:
+        raise UserError(f"--tune is {config.tune}; it must be at least 0")
+    if config.data.data_seed < 0:
+        raise UserError(f"--data-seed is {config.data.data_seed}; it must be at least 0")

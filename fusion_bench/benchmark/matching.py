@@ -2,11 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
-from fusion_bench.config import Match
+from fusion_bench.benchmark.progress import Display
+from fusion_bench.config import BenchmarkConfig, Match
+from fusion_bench.data.batches import DeviceData
+from fusion_bench.data.dataset import Dataset
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.fusion.registry import StrategySpec, parse_strategies
+from fusion_bench.training.program import count_params, count_train_flops
 
 _CLOSE = 0.001  # of the target; nothing is gained by a closer search
 _LARGEST = 1 << 14
@@ -26,6 +30,40 @@ class Matched:
     quantity: Match
     to: str
     target: float
+
+
+def match_study(
+    config: BenchmarkConfig,
+    specs: tuple[StrategySpec, ...],
+    dataset: Dataset,
+    data: DeviceData,
+    display: Display,
+) -> tuple[tuple[StrategySpec, ...], Matched | None]:
+    """Returns the strategies with the widths that `config.match` asks for, and what they are matched to."""
+    if config.match == "none":
+        if config.match_to != BenchmarkConfig.match_to:
+            raise UserError(
+                f"--match-to {config.match_to} does nothing without --match params or --match flops"
+            )
+        return specs, None
+    to = parse_strategies(config.match_to, dataset.task)
+    if len(to) != 1:
+        raise UserError(f"--match-to takes one strategy, got {config.match_to!r}")
+
+    def measure(spec: StrategySpec) -> float:
+        if config.match == "params":
+            return float(count_params(spec, dataset.task, config.model))
+        num_train = len(dataset.splits["train"])
+        return count_train_flops(spec, dataset.task, config.model, config.training, data, num_train)
+
+    matched = Matched(config.match, to[0].label, measure(to[0]))
+
+    def announced() -> Iterator[StrategySpec]:
+        for spec in specs:
+            display.matching(spec.registration.name, config.match, to[0].label)
+            yield spec
+
+    return match(announced(), matched, measure), matched
 
 
 def match(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from fusion_bench.benchmark import tuning
 from fusion_bench.benchmark.claims import Claims, Make
 from fusion_bench.benchmark.environment import describe_environment
-from fusion_bench.benchmark.matching import Matched, match
+from fusion_bench.benchmark.matching import match_study
 from fusion_bench.benchmark.posthoc import join_members, posthoc_cost
 from fusion_bench.benchmark.progress import Display
 from fusion_bench.benchmark.records import Job, Records, checkpoint_of, metrics_of, variables_of
@@ -21,7 +20,7 @@ from fusion_bench.benchmark.reference import bayes_logits
 from fusion_bench.benchmark.resume import RunKeeper
 from fusion_bench.benchmark.throughput import inference_rate, train_rate
 from fusion_bench.benchmark.tuning import draw
-from fusion_bench.config import BenchmarkConfig, TrainingConfig
+from fusion_bench.config import BenchmarkConfig, TrainingConfig, check
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
@@ -34,7 +33,6 @@ from fusion_bench.training.program import (
     compile_predictor,
     compile_program,
     count_params,
-    count_train_flops,
 )
 
 IMAGE_MODEL = "image-only"
@@ -68,25 +66,6 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
     return store
 
 
-def check(config: BenchmarkConfig) -> None:
-    """Raises UserError if a number in the configuration is out of range."""
-    training = config.training
-    counts = {"seeds": config.seeds, "epochs": training.epochs, "batch-size": training.batch_size}
-    for name, value in counts.items():
-        if value < 1:
-            raise UserError(f"--{name} is {value}; it must be at least 1")
-    if not 0 < training.learning_rate < math.inf:
-        raise UserError(f"--learning-rate is {training.learning_rate}; it must be finite and above 0")
-    if not 0 <= training.weight_decay < math.inf:
-        raise UserError(f"--weight-decay is {training.weight_decay}; it must be finite and at least 0")
-    if not 0 <= training.label_smoothing < 1:
-        raise UserError(f"--label-smoothing is {training.label_smoothing}; it must be at least 0 and below 1")
-    if config.tune < 0:
-        raise UserError(f"--tune is {config.tune}; it must be at least 0")
-    if config.data.data_seed < 0:
-        raise UserError(f"--data-seed is {config.data.data_seed}; it must be at least 0")
-
-
 def with_members(specs: tuple[StrategySpec, ...], dataset: Dataset) -> tuple[StrategySpec, ...]:
     """Puts post-hoc strategies last, and before them the unimodal runs that they join, asked for or not."""
     posthoc = tuple(spec for spec in specs if spec.registration.is_posthoc)
@@ -97,40 +76,6 @@ def with_members(specs: tuple[StrategySpec, ...], dataset: Dataset) -> tuple[Str
     )
     members = parse_strategies(",".join(missing), dataset.task) if missing else ()
     return members + trained + posthoc
-
-
-def match_study(
-    config: BenchmarkConfig,
-    specs: tuple[StrategySpec, ...],
-    dataset: Dataset,
-    data: DeviceData,
-    display: Display,
-) -> tuple[tuple[StrategySpec, ...], Matched | None]:
-    """Returns the strategies with the widths that `config.match` asks for, and what they are matched to."""
-    if config.match == "none":
-        if config.match_to != BenchmarkConfig.match_to:
-            raise UserError(
-                f"--match-to {config.match_to} does nothing without --match params or --match flops"
-            )
-        return specs, None
-    to = parse_strategies(config.match_to, dataset.task)
-    if len(to) != 1:
-        raise UserError(f"--match-to takes one strategy, got {config.match_to!r}")
-
-    def measure(spec: StrategySpec) -> float:
-        if config.match == "params":
-            return float(count_params(spec, dataset.task, config.model))
-        num_train = len(dataset.splits["train"])
-        return count_train_flops(spec, dataset.task, config.model, config.training, data, num_train)
-
-    matched = Matched(config.match, to[0].label, measure(to[0]))
-
-    def announced() -> Iterator[StrategySpec]:
-        for spec in specs:
-            display.matching(spec.registration.name, config.match, to[0].label)
-            yield spec
-
-    return match(announced(), matched, measure), matched
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,9 @@ from fusion_bench.evaluation.calibration import Reliability, calibration_error, 
 from fusion_bench.evaluation.intervals import Interval, t_interval
 from fusion_bench.evaluation.metrics import confusion_matrix, roc_auc, roc_curve
 from fusion_bench.evaluation.significance import pairwise_p_values
+from fusion_bench.report.comparisons import MULTIMODAL
 from fusion_bench.report.notes import best_of, heading
-from fusion_bench.report.table import MULTIMODAL, blocks
+from fusion_bench.report.table import blocks
 from fusion_bench.store import Run, Store
 
 FOCUS = 0.12

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fusion_bench.evaluation.intervals import binomial_standard_error, t_quantile
-from fusion_bench.report.table import MULTIMODAL
+from fusion_bench.report.comparisons import MULTIMODAL
 
 MISSING = "–"
 _TOLERANCE = 0.02

@@ -11,21 +11,14 @@ import numpy as np
 import pandas as pd
 
 from fusion_bench.errors import unknown_name
-from fusion_bench.evaluation.intervals import CONFIDENCE, paired_interval, t_interval
+from fusion_bench.evaluation.intervals import paired_interval, t_interval
 from fusion_bench.evaluation.metrics import METRICS
-from fusion_bench.evaluation.significance import (
-    bootstrap_interval,
-    detectable_difference,
-    holm,
-    paired_p_value,
-    ranks,
-    seeds_to_detect,
-)
+from fusion_bench.evaluation.significance import bootstrap_interval
+from fusion_bench.report.comparisons import add_comparisons
 from fusion_bench.store import Run, Store, setting
 
 FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late", "reference", "ceiling")
 """In the order of the rows."""
-MULTIMODAL = ("early", "intermediate", "tensor", "late")
 COLUMNS = (
     *("strategy", "family", "n_seeds", "n_failed", "params", "test_accuracy_mean", "test_accuracy_ci95"),
     *("gain_mean", "gain_ci95", "gain_p", "gain_over", "ties_best", "rank", "rank_low", "rank_high"),
@@ -181,42 +174,8 @@ def _strategy_rows(runs: Sequence[Run], against: str) -> list[dict[str, Any]]:
             row[f"{prefix}_mean"], row[f"{prefix}_ci95"] = paired_interval(accuracies[strategy], compared)
         rows.append(row)
     trained = [row for row in rows if row["family"] != "reference"]
-    _compare(trained, accuracies, best)
+    add_comparisons(trained, accuracies, best)
     return rows
-
-
-def _compare(
-    rows: Sequence[dict[str, Any]], accuracies: Mapping[str, Mapping[int, float]], over: str
-) -> None:
-    """Adds to the rows what the seeds establish: p-values, ties with the best, ranks, and what they could find."""
-    shown = {row["strategy"]: accuracies[row["strategy"]] for row in rows}
-    p_values = _p_values(shown, over)
-    ranked = ranks(shown)
-    fusions = {row["strategy"]: shown[row["strategy"]] for row in rows if row["family"] in MULTIMODAL}
-    means = {name: statistics.fmean(by_seed.values()) for name, by_seed in fusions.items() if by_seed}
-    best = max(means, key=lambda name: means[name], default="")
-    against_best = _p_values(fusions, best)
-    for row in rows:
-        name = row["strategy"]
-        row["gain_p"] = p_values.get(name, math.nan)
-        row["ties_best"] = bool(best) and (name == best or against_best.get(name, 0.0) >= 1 - CONFIDENCE)
-        if name in ranked:
-            row |= dict(zip(("rank", "rank_low", "rank_high"), ranked[name], strict=True))
-        differences = _differences(shown[name], shown.get(over, {}))
-        if name != over and len(differences) > 1:
-            deviation = statistics.stdev(differences)
-            row["detectable_gain"] = detectable_difference(deviation, len(differences))
-            row["seeds_for_a_point"] = seeds_to_detect(0.01, deviation)
-
-
-def _p_values(values: Mapping[str, Mapping[int, float]], over: str) -> dict[str, float]:
-    """Returns the Holm-corrected p-value of each one's difference from one of them."""
-    other = values.get(over, {})
-    return holm({n: paired_p_value(_differences(own, other)) for n, own in values.items() if n != over})
-
-
-def _differences(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
-    return [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
 
 
 def _row(group: Sequence[Run]) -> dict[str, Any]:

@@ -5,8 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from fusion_bench.benchmark.matching import Matched, match, nearest
-from fusion_bench.benchmark.study import match_study
+from fusion_bench.benchmark.matching import Matched, match, match_study, nearest
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.errors import UserError

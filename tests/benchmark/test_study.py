@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 import fusion_bench
-from fusion_bench.benchmark.study import check, with_members
-from fusion_bench.config import BenchmarkConfig, DataConfig, TrainingConfig
+from fusion_bench.benchmark.study import with_members
+from fusion_bench.config import BenchmarkConfig, DataConfig, TrainingConfig, check
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import parse_strategies
 from tests.studies import STRATEGIES, TRAINED, make_config, run_recorded
