@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fusion_bench.benchmark.environment import describe_environment
+from fusion_bench.benchmark.events import EventFiles
 from fusion_bench.benchmark.matching import Matched, match
 from fusion_bench.benchmark.posthoc import join_members, posthoc_cost
 from fusion_bench.benchmark.progress import Display
@@ -22,7 +23,7 @@ from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec, parse_strategies
-from fusion_bench.store import Run, Store
+from fusion_bench.store import Run, Store, run_id
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
 from fusion_bench.training.program import (
     Program,
@@ -56,7 +57,10 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
     data = to_device(dataset)
     specs, matched = match_study(config, specs, dataset, data, display)
     records = Records(config, dataset, describe_environment(), matched)
-    Study(config, dataset, store, display, records).run(specs, data)
+    events = EventFiles(store) if config.tensorboard else None
+    Study(config, dataset, store, display, records, events).run(specs, data)
+    if events is not None:
+        events.catch_up()
     return store
 
 
@@ -132,6 +136,7 @@ class Study:
     store: Store
     display: Display
     records: Records
+    events: EventFiles | None = None
 
     def run(self, specs: tuple[StrategySpec, ...], data: DeviceData) -> None:
         """Trains, joins and stores every run that is not complete yet."""
@@ -184,8 +189,10 @@ class Study:
                 data if job.target == "label" else data._replace(labels=jnp.asarray(self.dataset.classes))
             )
 
-            def report(progress, seed=job.seed):
-                self.display.training(spec.label, seed, progress)
+            def report(progress, job=job):
+                self.display.training(spec.label, job.seed, progress)
+                if self.events is not None:
+                    self.events.training(run_id(self.records.identity(job)), progress.curve)
 
             try:
                 trained = train(program, labelled, splits, job.seed, config.training, report)
@@ -286,3 +293,5 @@ class Study:
         tokenizer = captions.tokenizer.to_str() if captions is not None and run.status == "complete" else None
         self.store.write(run, tokenizer_json=tokenizer, **contents)
         self.display.finished(run)
+        if self.events is not None:
+            self.events.finished(run)

@@ -114,6 +114,7 @@ def test_numbers_of_an_axis():
     assert [plain(value) for value in (0.5, 20.0, 50_000.0, 2e6, 1e9)] == ["0.5", "20", "50k", "2M", "1G"]
     assert ticks(30.0, 900.0) == [50.0, 100.0, 200.0, 500.0]
     assert ticks(1.0, 3.0) == [1.0, 1.5, 2.0, 3.0]
+    assert ticks(5.1, 5.9) == [5.2, 5.4, 5.6, 5.8]
 
 
 def test_families_are_told_apart_in_grey_and_by_shape():
