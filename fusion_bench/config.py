@@ -103,6 +103,8 @@ class BenchmarkConfig:
     """Number of seeds; every strategy is trained with each."""
     out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")
     """Where runs and tables go. A run that is complete there is not repeated."""
+    tensorboard: bool = False
+    """Also write learning curves to DIR/tensorboard as the epochs go, as TensorBoard event files."""
 
 
 def check(config: BenchmarkConfig) -> None:

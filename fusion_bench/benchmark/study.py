@@ -12,6 +12,7 @@ import numpy as np
 from fusion_bench.benchmark import tuning
 from fusion_bench.benchmark.claims import Claims, Make
 from fusion_bench.benchmark.environment import describe_environment
+from fusion_bench.benchmark.events import EventFiles
 from fusion_bench.benchmark.matching import match_study
 from fusion_bench.benchmark.posthoc import join_members, posthoc_cost
 from fusion_bench.benchmark.progress import Display
@@ -62,7 +63,11 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
     data = to_device(dataset)
     specs, matched = match_study(config, specs, dataset, data, display)
     records = Records(config, dataset, describe_environment(), matched)
-    Study(config, dataset, store, display, records, Claims(store, records, display)).run(specs, data)
+    events = EventFiles(store) if config.tensorboard else None
+    claims = Claims(store, records, display)
+    Study(config, dataset, store, display, records, claims, events).run(specs, data)
+    if events is not None:
+        events.catch_up()
     return store
 
 
@@ -88,6 +93,7 @@ class Study:
     display: Display
     records: Records
     claims: Claims
+    events: EventFiles | None = None
     chosen: dict[str, TrainingConfig] = dataclasses.field(default_factory=dict)
     """What tuning chose for each strategy, by label."""
 
@@ -180,6 +186,8 @@ class Study:
 
         def report(progress):
             self.display.training(job.label, job.seed, progress)
+            if self.events is not None:
+                self.events.training(self.records.identifier(job), progress.curve)
 
         unfinished = self.store.unfinished(self.records.identifier(job))
         keeper = RunKeeper(unfinished, self.display, f"{job.label}, seed {job.seed}")
@@ -305,6 +313,8 @@ class Study:
             run = dataclasses.replace(run, status="failed", metrics={}, cost={}, reason=str(error))
             self._write_failed(run)
         self.display.finished(run)
+        if self.events is not None:
+            self.events.finished(run)
 
     def _write_failed(self, run: Run) -> None:
         """Stores that a run failed; where there is no space even for that, it is only remembered."""

@@ -244,7 +244,7 @@ def focus(block: pd.DataFrame) -> tuple[float, float]:
         if row["test_accuracy_mean"] >= best - FOCUS
     ]
     low = max(min(mean - width for mean, width in near), best - 1.2 * FOCUS)
-    high = max(mean + width for mean, width in near)
+    high = min(max(mean + width for mean, width in near), best + FOCUS / 2)  # an interval may be very wide
     margin = 0.06 * (high - low) or 0.01
     return float(low - margin), float(min(high + margin, 1.005))
 

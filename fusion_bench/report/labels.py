@@ -34,4 +34,9 @@ def ticks(low: float, high: float) -> list[float]:
     steps = (1, 1.5, 2, 3, 5, 7) if decades < 0.8 else (1, 2, 5) if decades < 2 else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [float(f"{step * 10.0**power:.3g}") for power in powers for step in steps]
-    return [value for value in values if low <= value <= high]
+    found = [value for value in values if low <= value <= high]
+    if len(found) > 2:
+        return found
+    power = 10.0 ** math.floor(math.log10((high - low) / 2))
+    step = next(step * power for step in (1, 2, 5, 10) if (high - low) / (step * power) < 5)
+    return [float(f"{step * n:.6g}") for n in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -24,12 +24,16 @@ class TrainingDiverged(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What is known after each chunk of steps; validation accuracy is that of the last finished epoch."""
+    """What is known after each chunk of steps; validation accuracy is that of the last finished epoch.
+
+    `curve` has one entry for each epoch that is finished.
+    """
 
     epoch: float
     loss: float
     validation_accuracy: float | None
     examples_per_second: float
+    curve: "tuple[EpochMetrics, ...]" = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +143,8 @@ def train(
             if not np.isfinite(losses[-1]):
                 raise TrainingDiverged(f"the loss is {losses[-1]} in epoch {epoch}, with seed {seed}")
             done = epoch - 1 + (first + steps) / program.steps_per_epoch
-            report(Progress(done, losses[-1], accuracy, steps * program.batch_size / elapsed))
+            rate = steps * program.batch_size / elapsed
+            report(Progress(done, losses[-1], accuracy, rate, tuple(curve)))
         train_seconds += time.perf_counter() - start
         logits = program.predictions(state.variables, data, validation)
         accuracy = float((logits.argmax(1) == labels).mean())

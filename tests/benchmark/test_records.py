@@ -38,7 +38,7 @@ def test_what_changes_the_result_changes_the_run(part, field):
 
 
 def test_the_rest_of_a_study_does_not():
-    rest = {"strategies", "seeds", "match", "match_to", "tune", "out"}
+    rest = {"strategies", "seeds", "match", "match_to", "tune", "out", "tensorboard"}
     assert {field.name for field in dataclasses.fields(BASE)} == {*OTHER, *rest}
     assert (
         identifier(dataclasses.replace(BASE, out=Path("elsewhere"), seeds=9, strategies="concat"))

@@ -235,6 +235,8 @@ def test_a_phone_scrolls_in_one_direction(load, scheme):
         page.wait_for_function("id => document.getElementById(id).data", arg=chart.get_attribute("id"))
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.body.scrollWidth") <= 390
+    accuracy = first_table(page).locator("thead th[data-name=accuracy]").bounding_box()
+    assert accuracy["x"] + accuracy["width"] <= 390  # in view, without scrolling the table
 
 
 def test_charts_follow_the_scheme(load):

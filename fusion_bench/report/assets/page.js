@@ -30,9 +30,10 @@ for (const element of document.querySelectorAll(".chart")) near.observe(element)
 for (const select of document.querySelectorAll("select[data-charts]"))
   select.addEventListener("change", () => choose(select));
 
+const narrow = matchMedia("(max-width: 600px)").matches;
 for (const table of document.querySelectorAll(".table table")) {
   const columns = [...table.querySelectorAll("thead th")].map((head) => ({
-    visible: head.dataset.hidden === undefined,
+    visible: head.dataset.hidden === undefined && !(narrow && head.dataset.name === "family"),
     type: head.dataset.number === undefined ? "string" : "num",
     className: head.dataset.number === undefined ? "" : "number",
     orderSequence: head.dataset.first === "desc" ? ["desc", "asc"] : ["asc", "desc"],

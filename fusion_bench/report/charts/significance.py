@@ -53,11 +53,11 @@ def draw(found: Findings) -> Chart | None:
         colorbar={
             "tickvals": [0, 1, 2, 3],
             "ticktext": ["not decided", *(f"p < {bound:g}" for bound, _ in reversed(LEVELS))],
-            "x": 0.3 if size > 20 else 1,
+            "x": 0.2 if size > 20 else 1,
             "y": 1,
             "xanchor": "left" if size > 20 else "right",
             "yanchor": "top",
-            "len": 130,
+            "len": 100,
             "lenmode": "pixels",
             "thickness": 14,
         },

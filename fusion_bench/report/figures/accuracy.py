@@ -32,7 +32,7 @@ def draw(found: Findings) -> "Figure | None":
     left.set_yticks(range(len(rows)), rows["strategy"])
     left.set_ylim(len(rows) - 0.4, -0.6)
     if enlarged:
-        left.set_xlim(max(0.0, found.lowest - 0.04), None)
+        left.set_xlim(max(0.0, found.lowest - 0.04), min(1.02, left.get_xlim()[1]))
         right.set_xlim(low, high)
         right.set_title("enlarged")
     _values(right, rows)

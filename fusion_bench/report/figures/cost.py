@@ -80,11 +80,11 @@ def _panel(axes: "Axes", rows: pd.DataFrame, cost: Cost, found: Findings) -> Non
             row["test_accuracy_mean"], color=PALE, linestyle="--", linewidth=0.8, label=row["strategy"]
         )
     low = axes.get_ylim()[0]
-    names = rows["strategy"].tolist()
-    _names(axes, [(values[p], accuracies[p], names[p]) for p in front if accuracies[p] >= low])
     axes.set_xscale("log")
     shown = cost.pictured(rows, low)
     _limit(axes, min(shown), max(shown))
+    names = rows["strategy"].tolist()
+    _names(axes, [(values[p], accuracies[p], names[p]) for p in front if accuracies[p] >= low])
     axes.set_xlabel(cost.label)
     in_percent(axes)
     if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]  # it is one of subplots
@@ -96,12 +96,13 @@ def _names(axes: "Axes", points: list[tuple[float, float, str]]) -> None:
     low, high = axes.get_ylim()
     gap = 0.05 * (high - low)
     heights = spread([y + gap for _, y, _ in points], gap, low + gap, high - gap)
-    left = min((x for x, *_ in points), default=1.0)
+    left, right = axes.get_xlim()
+    step = (right / left) ** -0.05
     for (x, y, name), height in zip(points, heights, strict=True):
         axes.annotate(
             name,
             (x, y),
-            (0.5 * (x + left) * 0.9, height),
+            (x * step, height),
             ha="right",
             va="center",
             size=6,

@@ -98,5 +98,5 @@ def _within(mean, half_width):
 def _range(found: Findings, strategies: list[str]) -> tuple[float, float]:
     means = [found.curves[strategy].mean for strategy in strategies]
     low, high = min(float(mean.min()) for mean in means), max(float(mean.max()) for mean in means)
-    margin = 0.08 * (high - low) or 0.02
-    return low - margin, min(high + margin, 1.01)
+    margin = max(0.08 * (high - low), 0.05 - (high - low) / 2)  # noise around chance is not enlarged
+    return max(low - margin, 0.0), min(high + margin, 1.01)
