@@ -205,7 +205,7 @@ def test_a_report_of_damaged_runs_leaves_out_what_cannot_be_read(tmp_path, capsy
     for strategy in ("tensor:width=8", "late-mean"):  # as an older version may have left them
         run = store.get(runs[strategy])
         assert run is not None
-        kept = {} if strategy == "late-mean" else {"predictions": store.predictions(run.id)}
+        kept: Any = {} if strategy == "late-mean" else {"predictions": store.predictions(run.id)}
         shutil.rmtree(tmp_path / "runs" / run.id)
         store.write(run, **kept)
     (tmp_path / "runs" / runs["concat"] / "run.json").write_text("{")
