@@ -111,8 +111,8 @@ def _bold(block: pd.DataFrame) -> str:
     if not any(block["ties_best"]) or max(block["n_seeds"]) < 2:
         return ""
     return (
-        "Bold: the highest multimodal mean, and what is not shown to differ from it (paired t-test at 5 %, "
-        "Holm-corrected)."
+        "Bold: the highest multimodal mean, and what is not shown to differ from it (paired t-test at 5 %, each by "
+        "itself)."
     )
 
 

@@ -71,8 +71,8 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
     - gain_*: test accuracy over that of the best unimodal strategy, `gain_over`, paired by seed; NaN for
       that one itself. The best is the one with the highest mean accuracy on validation, among those with a
       modality's own encoder. gain_p: of the paired t-test, Holm-corrected over the rows of the block.
-    - ties_best: whether it is the multimodal strategy with the highest mean, or not shown to differ from that one
-      (paired t-test, Holm-corrected over the multimodal strategies).
+    - ties_best: whether it is the multimodal strategy with the highest mean, or not shown to differ from that one by a
+      paired t-test at 5 %, each test by itself.
     - rank_*: by mean accuracy among what is trained, with the lowest and highest rank that the seeds allow for.
     - detectable_gain: the true gain that so many seeds find four times in five; seeds_for_a_point: the seeds that
       would find one percentage point; empty where it would take more than a thousand.

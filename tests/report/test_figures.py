@@ -3,6 +3,7 @@ import math
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import matplotlib
 import numpy as np

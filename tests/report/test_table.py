@@ -267,7 +267,7 @@ GOLDEN = """\
 
 - ±: 95 % interval over n = 3 seeds (Student's t: 4.3 standard errors), given the split and the captions.
 - Gain: over image-only, the best unimodal strategy on validation; percentage points, paired by seed.
-- Bold: the highest multimodal mean, and what is not shown to differ from it (paired t-test at 5 %, Holm-corrected).
+- Bold: the highest multimodal mean, and what is not shown to differ from it (paired t-test at 5 %, each by itself).
 - So many seeds find a true gain of 2.8 points four times in five; a gain of one point takes 14 (medians over the multimodal rows).
 - The sampling error of the 1,000 test examples, the same ones in every row, comes on top: ± 2.78 to 3.08 points (95 %, binomial).
 - Bayes reference: the best that image-only's class probabilities and the exact channel allow. No strategy is shown to be above it (paired 95 % interval above zero).
