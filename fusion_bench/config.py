@@ -31,8 +31,7 @@ class DataConfig:
     data_dir: Annotated[Path | None, _option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
     """A prepared TFDS directory, or where to prepare one."""
     captions: Annotated[str, Option(metavar="NAME|FILE")] = "default"
-    """A caption channel, which may differ from its preset (half:named=0.2), or a CSV or Parquet file with the columns
-    id and caption."""
+    """A caption channel, as it is or changed (half:named=0.2), or a CSV or Parquet file with columns id and caption."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
     train_size: Annotated[int | None, _option("N", "all")] = None
@@ -97,8 +96,7 @@ class BenchmarkConfig:
     match_to: Annotated[str, Option(metavar="STRATEGY")] = "tensor"
     """What --match takes its target from."""
     tune: Annotated[int, Option(metavar="N")] = 0
-    """Choose learning rate and weight decay of every strategy on validation, among N settings: the usual one and
-    N - 1 random ones, the same for all. 0: they stay as given."""
+    """Choose each strategy's learning rate and weight decay on validation, among N settings that are the same for all."""
     seeds: Annotated[int, Option(metavar="N")] = 3
     """Number of seeds; every strategy is trained with each."""
     out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")
