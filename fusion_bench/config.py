@@ -96,7 +96,7 @@ class BenchmarkConfig:
     match_to: Annotated[str, Option(metavar="STRATEGY")] = "tensor"
     """What --match takes its target from."""
     tune: Annotated[int, Option(metavar="N")] = 0
-    """Choose each strategy's learning rate and weight decay on validation, among N settings that are the same for all."""
+    """Choose each strategy's learning rate and weight decay on validation, the best of N settings, the same for all."""
     seeds: Annotated[int, Option(metavar="N")] = 3
     """Number of seeds; every strategy is trained with each."""
     out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")
