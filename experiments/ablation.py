@@ -152,6 +152,7 @@ def draw_lines(
     place: Callable[[Any], float] = float,
     only: Sequence[str] = (),
     log: bool = False,
+    legend: bool = False,
 ) -> None:
     """Draws the accuracy of each strategy along a sweep, with bands; ceilings and the reference as dashed lines.
 
@@ -163,6 +164,7 @@ def draw_lines(
       place: where a point stands on the horizontal axis.
       only: the strategies to draw; all if empty. Ceilings and the reference are drawn always.
       log: whether the horizontal axis is logarithmic.
+      legend: name the lines in a legend, for lines that end in one point; else at their ends.
     """
     import matplotlib as mpl
 
@@ -176,7 +178,6 @@ def draw_lines(
         in_percent,
         save,
     )
-    from fusion_bench.report.labels import spread
     from fusion_bench.report.palette import LOOKS
 
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
@@ -195,11 +196,11 @@ def draw_lines(
             number = shades[family] = shades.get(family, -1) + 1
             look = LOOKS[family]
             colour = PALE if exact else look.colour
-            style: Any = (
-                ("--", ":", "-.")[number % 3] if exact else ("-", (0, (4, 1.2)), (0, (1, 1)))[number % 3]
-            )
+            dashes: Any = ("--", ":") if family == CEILING else ("-", (0, (4, 1.2)), (0, (1, 1)))
+            style = "-." if family == "reference" else dashes[number % len(dashes)]
             axes.plot(
-                xs, means, linestyle=style, color=colour, marker=None if exact else look.marker, markersize=3.5,
+                xs, means, label=strategy, linestyle=style, color=colour,
+                marker=None if exact else look.marker, markersize=3.5,
                 markeredgecolor=INK, markeredgewidth=0.3, zorder=2 if exact else 3,
             )  # fmt: skip
             widths = pd.Series([row["test_accuracy_ci95"] for _, row in by_x])
@@ -211,16 +212,27 @@ def draw_lines(
         low, high = axes.get_ylim()
         low, high = max(low, 0.0), min(high, 1.02)
         axes.set_ylim(low, high)
-        places = spread(list(ends.values()), 0.042 * (high - low), low, high)
-        last = max(map(place, frame["x"]))
-        for (strategy, end), y in zip(ends.items(), places, strict=True):
-            axes.annotate(
-                str(strategy), (last, end), (1.04, y), textcoords=axes.get_yaxis_transform(), va="center", size=6,
-                color=INK, annotation_clip=False,
-                arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.4, "relpos": (0, 0.5)},
-            )  # fmt: skip
+        if legend:
+            axes.legend(loc="best", ncols=2, handlelength=3.5)
+        else:
+            _name_ends(axes, ends, max(map(place, frame["x"])))
         axes.set_xlabel(label)
         axes.set_ylabel("test accuracy, %")
         in_percent(axes)
         annotate(figure, note)
         save(figure, path)
+
+
+def _name_ends(axes: Any, ends: Mapping[Any, float], last: float) -> None:
+    """Writes the name of each line beside its end."""
+    from fusion_bench.report.figures.canvas import INK, PALE
+    from fusion_bench.report.labels import spread
+
+    low, high = axes.get_ylim()
+    places = spread(list(ends.values()), 0.042 * (high - low), low, high)
+    for (strategy, end), y in zip(ends.items(), places, strict=True):
+        axes.annotate(
+            str(strategy), (last, end), (1.04, y), textcoords=axes.get_yaxis_transform(), va="center", size=6,
+            color=INK, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.4, "relpos": (0, 0.5)},
+        )  # fmt: skip

@@ -5,7 +5,12 @@
 A noun of the class is in a part of the captions, from none (`neutral`) to all (`clean`); the rest say nothing. So the
 text's bits grow evenly, and at every point the text's ceiling and the Bayes reference are known.
 
-Found: not run yet at full size.
+Found on CIFAR-10 (JPEG copy; tiny, 5,400 images to train, 6 epochs, 10,000 to test), n = 3 seeds, commit a1877c70a2:
+
+- text-only is at its exact ceiling at every point, within 0.3 points: 28.02 of 28, 45.79 of 46, 64.23 of 64, 81.92;
+- post-hoc late fusion is the best wherever text and image both count, 1.1 to 1.7 points below the Bayes reference;
+- with idle captions no other join reaches image-only's 48.8: late-mean loses 1.1 points, concat 2.0, tensor 4.5;
+- with 0.7 bits early-channel gains 1.3 points, where concat gains 7.4 and late-posthoc 9.0.
 """
 
 import dataclasses
@@ -44,6 +49,7 @@ def main(config: Config) -> int:
         frame,
         config.out / "figure",
         label="bits of the text about the class",
+        legend=True,
         place=lambda x: float(bits[x]),
         note=f"Test accuracy as the captions say more; grey: the exact ceilings and the Bayes reference. {note}",
     )
