@@ -26,7 +26,7 @@ class TableCommand:
     directory: Annotated[tyro.conf.Positional[Path], Option(metavar="DIR")]
     """Where `fusion-bench run` put its runs."""
     format: Literal["terminal", "md", "csv", "latex"] = "terminal"
-    """csv is for scripts: every column, unrounded; with --columns all also the metrics from logits."""
+    """csv is for scripts: unrounded, every column unless --columns says which; all adds the metrics from logits."""
     columns: Annotated[
         str | None, Option(metavar="a,b|all", help_behavior_hint="(default: the usual ones)")
     ] = None
@@ -147,7 +147,7 @@ def _run(config: BenchmarkConfig, console: Console) -> int:
 
 
 def _table(command: TableCommand, console: Console) -> int:
-    from fusion_bench.report.columns import arrange, parse_columns
+    from fusion_bench.report.columns import arrange, parse_columns, to_csv
     from fusion_bench.report.render import to_latex, to_markdown, to_rich
     from fusion_bench.report.table import table
     from fusion_bench.store import Store
@@ -162,7 +162,8 @@ def _table(command: TableCommand, console: Console) -> int:
     if command.format == "terminal":
         console.print(to_rich(frame, columns))
     elif command.format == "csv":
-        print(frame.to_csv(index=False), end="")
+        everything = command.columns is None or command.columns.strip() == "all"
+        print(to_csv(frame, None if everything else columns), end="")
     else:
         print((to_latex if command.format == "latex" else to_markdown)(frame, columns), end="")
     return 0

@@ -25,6 +25,7 @@ class Column:
       key: the frame's column that it sorts by.
       descending: whether the best value is the largest.
       detail: whether its values are computed from stored logits (`table.DETAILS`).
+      more: what else of the frame it shows.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Column:
     key: str
     descending: bool = True
     detail: bool = False
+    more: tuple[str, ...] = ()
 
     def title(self, block: pd.DataFrame) -> str:
         """Returns the heading above the column for a block of the frame."""
@@ -43,7 +45,8 @@ def _metric(name: str, header: str, show: Callable[[float, float], str] = percen
     def cell(row: Row) -> str:
         return show(row[f"{name}_mean"], row[f"{name}_ci95"])
 
-    return Column(name, header, cell, f"{name}_mean", name not in LOWER_IS_BETTER, detail=True)
+    key, more = f"{name}_mean", (f"{name}_ci95",)
+    return Column(name, header, cell, key, name not in LOWER_IS_BETTER, detail=True, more=more)
 
 
 def _cost(name: str, header: str, show: Callable[[float], str], key: str, *, descending=False) -> Column:
@@ -95,16 +98,20 @@ def _accuracy(row: Row) -> str:
     return percent(row["test_accuracy_mean"], row["test_accuracy_ci95"])
 
 
+def _gain(row: Row) -> str:
+    return points(row["gain_mean"], row["gain_ci95"])
+
+
 ACCURACY = "test accuracy, %"
 COLUMNS = {
     column.name: column
     for column in (
         Column("strategy", "strategy", lambda row: row["strategy"], "strategy", descending=False),
         Column("family", "family", lambda row: row["family"], "family", descending=False),
-        Column("accuracy", ACCURACY, _accuracy, "test_accuracy_mean"),
-        Column("gain", "gain over {best}", lambda r: points(r["gain_mean"], r["gain_ci95"]), "gain_mean"),
+        Column("accuracy", ACCURACY, _accuracy, "test_accuracy_mean", more=("test_accuracy_ci95",)),
+        Column("gain", "gain over {best}", _gain, "gain_mean", more=("gain_ci95", "gain_over")),
         Column("p", "p (Holm)", _p_value, "gain_p", descending=False),
-        Column("rank", "rank", _rank, "rank", descending=False),
+        Column("rank", "rank", _rank, "rank", descending=False, more=("rank_low", "rank_high")),
         Column("params", "parameters", _params, "params", descending=False),
         Column("train_flops", "train MFLOP", _train_flops, "train_flops", descending=False),
         _cost("test_flops", "test MFLOP", lambda value: number(value / 1e6, ".3f"), "inference_flops"),
@@ -163,6 +170,14 @@ def parse_columns(text: str) -> list[Column]:
     if not names:
         raise UserError(f"no column is named; choose from {', '.join(COLUMNS)}")
     return [COLUMNS[name] for name in dict.fromkeys(names)]
+
+
+def to_csv(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
+    """Returns the frame as CSV, unrounded: the chosen columns with their intervals, or all of it."""
+    if columns is None:
+        return frame.to_csv(index=False)
+    names = ["setting", *(name for column in columns for name in (column.key, *column.more))]
+    return frame[list(dict.fromkeys(names))].to_csv(index=False)
 
 
 def arrange(frame: pd.DataFrame, sort: Column | None, *, by_family: bool = True) -> pd.DataFrame:

@@ -1,3 +1,4 @@
+import io
 import itertools
 import math
 import re
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from fusion_bench.errors import UserError
 from fusion_bench.report.columns import COLUMNS as COLUMNS_BY_NAME
-from fusion_bench.report.columns import arrange, parse_columns
+from fusion_bench.report.columns import arrange, parse_columns, to_csv
 from fusion_bench.report.render import to_latex, to_markdown, to_rich, write_tables
 from fusion_bench.report.table import COLUMNS, DETAILS, best_unimodal, table
 from fusion_bench.store import Run, Store, run_id
@@ -524,6 +525,15 @@ def test_columns_are_chosen_and_sorted(with_logits):
         parse_columns("acuracy")
     with pytest.raises(UserError, match="no column is named; choose from strategy, family, accuracy"):
         parse_columns(" ,")
+
+
+def test_chosen_columns_of_a_csv_come_unrounded_with_their_intervals(with_logits):
+    frame = table(with_logits, details=True)
+    found = pd.read_csv(io.StringIO(to_csv(frame, parse_columns("strategy,accuracy,nll"))))
+    names = ["setting", "strategy", "test_accuracy_mean", "test_accuracy_ci95", "nll_mean", "nll_ci95"]
+    assert list(found.columns) == names
+    assert found["nll_mean"].iloc[0] == frame["nll_mean"].iloc[0]
+    assert list(pd.read_csv(io.StringIO(to_csv(frame))).columns) == list(frame.columns)
 
 
 @pytest.mark.parametrize("name", COLUMNS_BY_NAME)
