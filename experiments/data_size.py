@@ -2,8 +2,8 @@
 
     python experiments/data_size.py [--out DIR] [--data cifar10 --data-dir DIR --full 50000] [--quick]
 
-From 1 % to 100 % of the training set, with as many updates at every size as at the full one: the epochs grow as the
-examples shrink.
+From 1 % to 100 % of the training set, with about as many updates at every size as at the full one: the epochs grow as
+the examples shrink. The best epoch is chosen on a tenth of the examples, which at 1 % is few.
 
 Found: not run yet at full size.
 """
@@ -30,10 +30,11 @@ class Config(ablation.Scale):
 
 def main(config: Config) -> int:
     """Runs every size, writes the table and the figure."""
-    parts = PARTS[-2:] if config.quick else PARTS
+    full = 300 if config.quick else config.full
+    parts = (0.5, 1.0) if config.quick else PARTS
     frame = ablation.sweep(
         {
-            (size := round(part * config.full)): config.config(
+            (size := round(part * full)): config.config(
                 f"train-{size}", train_size=size, epochs=round(config.epochs / part)
             )
             for part in parts
@@ -48,7 +49,7 @@ def main(config: Config) -> int:
         config.out / "figure",
         label="examples for training and validation",
         log=True,
-        note=f"Test accuracy after equal numbers of updates; grey: exact ceilings and the Bayes reference. {note}",
+        note=f"Test accuracy after about equal numbers of updates; grey: ceilings and the Bayes reference. {note}",
     )
     return 0
 

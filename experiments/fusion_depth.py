@@ -26,7 +26,7 @@ class Config(ablation.Scale):
     """Accuracy by the depth at which the text joins."""
 
     out: Path = Path("runs/fusion-depth")
-    """Where runs, table and figure go."""
+    """Where runs and table go."""
     synergy_epochs: int = 30
     """Passes over the training examples with `synergy` captions, which take longer to learn."""
 

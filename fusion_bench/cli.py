@@ -147,13 +147,13 @@ def _run(config: BenchmarkConfig, console: Console) -> int:
 
 
 def _table(command: TableCommand, console: Console) -> int:
-    from fusion_bench.report.columns import arrange, parse_columns, to_csv
+    from fusion_bench.report.columns import arrange, parse_column, parse_columns, to_csv
     from fusion_bench.report.render import to_latex, to_markdown, to_rich
     from fusion_bench.report.table import table
     from fusion_bench.store import Store
 
     columns = parse_columns(command.columns) if command.columns else None
-    sort = parse_columns(command.sort)[0] if command.sort else None
+    sort = parse_column(command.sort) if command.sort else None
     store = Store(command.directory, read_only=True)
     details = any(column.detail for column in (*(columns or ()), *([sort] if sort else ())))
     frame = table(store, against=command.against or "", details=details)

@@ -19,6 +19,11 @@ import jax
 from fusion_bench.errors import UserError
 
 DISTRIBUTION = "fusion-bench-jax"
+_NO_RESULT = (
+    *("errors", "benchmark/claims", "benchmark/events", "benchmark/loaded", "data/preview", "store/merge"),
+    *("evaluation/calibration", "evaluation/intervals", "evaluation/significance"),
+)
+"""Files of the package that no run's result depends on, beside the report and the command line."""
 _RECORDED = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -39,7 +44,7 @@ def code_digest() -> str:
     """
     root = Path(__file__).parents[1]
     face = {root / "cli.py", root / "benchmark" / "progress.py", *(root / "report").rglob("*.py")}
-    face |= {root / "evaluation" / f"{name}.py" for name in ("calibration", "intervals", "significance")}
+    face |= {root / f"{name}.py" for name in _NO_RESULT}
     return _digest(set(root.rglob("*.py")) - face - set((root / "fusion").glob("*/*.py")))
 
 
@@ -103,6 +108,11 @@ def _holds_operators(module: str, package: str) -> bool:
     return module.partition(".")[0] == package
 
 
+def package_versions() -> dict[str, str]:
+    """Returns the versions of the packages that compute; part of what identifies a run."""
+    return {name: importlib.metadata.version(name) for name in _RECORDED}
+
+
 def describe_environment() -> dict[str, object]:
     """Returns what is stored with every run, as JSON."""
     device = jax.devices()[0]
@@ -112,7 +122,7 @@ def describe_environment() -> dict[str, object]:
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _RECORDED},
+        "packages": package_versions(),
         "platform": device.platform,
         "device": _processor() if device.platform == "cpu" else device.device_kind,
         "device_count": jax.device_count(),

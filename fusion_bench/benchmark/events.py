@@ -1,7 +1,7 @@
 """Learning curves as TensorBoard event files, in DIR/tensorboard/RUN_ID, as the epochs go."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,19 @@ class EventFiles:
     They are no part of a run: what is missing is written again from the stored curves.
     """
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, report: Callable[[str], None] = lambda line: None):
         """Creates the folder.
+
+        Args:
+          store: of the runs.
+          report: is told, once, if no more events can be written; the study goes on without them.
 
         Raises:
           UserError: it cannot be created.
         """
         self._store = store
+        self._report = report
+        self._broken = False
         self._folder = store.directory / FOLDER
         self._run = ""
         self._writer: SummaryWriter | None = None
@@ -48,6 +54,22 @@ class EventFiles:
           identifier: of the run; the events of an earlier attempt at it are replaced.
           curve: all its finished epochs.
         """
+        self._attempt(lambda: self._training(identifier, curve))
+
+    def finished(self, run: Run) -> None:
+        """Writes what is left of a run that is stored: the last epochs, and its test metrics."""
+        self._attempt(lambda: self._finished(run))
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        if self._broken:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._broken = True
+            self._report(f"events for TensorBoard cannot be written any more: {error.strerror or error}")
+
+    def _training(self, identifier: str, curve: Sequence[EpochMetrics]) -> None:
         if curve and self._run != identifier:
             self._begin(identifier)
         if self._writer is None or len(curve) <= self._epochs:
@@ -58,10 +80,9 @@ class EventFiles:
             self._writer.add_scalar("validation/accuracy", entry.validation_accuracy, entry.epoch)
         self._epochs = len(curve)
 
-    def finished(self, run: Run) -> None:
-        """Writes what is left of a run that is stored: the last epochs, and its test metrics."""
+    def _finished(self, run: Run) -> None:
         if run.status == "complete":
-            self.training(run.id, self._stored_curve(run))
+            self._training(run.id, self._stored_curve(run))
         self._end()
         if run.status != "complete":
             return

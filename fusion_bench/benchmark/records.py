@@ -10,7 +10,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from fusion_bench.benchmark.environment import code_digest, operator_digest, package_version
+from fusion_bench.benchmark.environment import (
+    code_digest,
+    operator_digest,
+    package_version,
+    package_versions,
+)
 from fusion_bench.benchmark.matching import Matched
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.batches import standards
@@ -64,6 +69,8 @@ class Records:
     dataset: Dataset
     environment: Mapping[str, Any]
     matched: Matched | None = None
+    chosen: dict[str, TrainingConfig] = dataclasses.field(default_factory=dict)
+    """What tuning chose for each strategy, by label."""
 
     def identity(self, job: Job) -> dict[str, Any]:
         """Returns everything that can change the job's result."""
@@ -80,13 +87,21 @@ class Records:
             "training": dataclasses.asdict(self._training(job)),
             "fingerprint": self.dataset.fingerprint,
             "version": package_version(),
+            "packages": package_versions(),
             "code": code_digest(),
             "operator": operator_digest(Unimodal if job.spec is None else job.spec.registration.make),
             "platform": jax.default_backend(),
             **({} if self.matched is None else {"match": dataclasses.asdict(self.matched)}),
-            # What is chosen follows from the number of settings that are tried.
-            **({"tune": self.config.tune} if self.config.tune and job.target != "tuning" else {}),
+            **self._tuned(job),
         }
+
+    def _tuned(self, job: Job) -> dict[str, Any]:
+        """Returns how many settings were tried, and those that the job rests on: its own, or its members'."""
+        if not self.config.tune or job.target == "tuning":
+            return {}
+        own = {job.label: self.chosen[job.label]} if job.label in self.chosen else self.chosen
+        used = {} if job.target == "class" else {label: _setting(training) for label, training in own.items()}
+        return {"tune": self.config.tune, "tuned": used}
 
     def _training(self, job: Job) -> TrainingConfig:
         if job.target == "tuning" and job.training is not None:
@@ -154,6 +169,10 @@ class Records:
         mean, deviation = standards(modality, self.dataset.splits["train"])
         spec = {**dataclasses.asdict(modality.spec), "shape": list(modality.spec.shape)}
         return {**spec, "mean": mean.tolist(), "deviation": deviation.tolist()}
+
+
+def _setting(training: TrainingConfig) -> dict[str, float]:
+    return {"learning_rate": training.learning_rate, "weight_decay": training.weight_decay}
 
 
 def metrics_of(predictions: Mapping[str, np.ndarray]) -> dict[str, float]:

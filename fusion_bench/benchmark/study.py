@@ -63,7 +63,7 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
     data = to_device(dataset)
     specs, matched = match_study(config, specs, dataset, data, display)
     records = Records(config, dataset, describe_environment(), matched)
-    events = EventFiles(store) if config.tensorboard else None
+    events = EventFiles(store, display.note) if config.tensorboard else None
     claims = Claims(store, records, display)
     Study(config, dataset, store, display, records, claims, events).run(specs, data)
     if events is not None:
@@ -94,8 +94,6 @@ class Study:
     records: Records
     claims: Claims
     events: EventFiles | None = None
-    chosen: dict[str, TrainingConfig] = dataclasses.field(default_factory=dict)
-    """What tuning chose for each strategy, by label."""
 
     def run(self, specs: tuple[StrategySpec, ...], data: DeviceData) -> None:
         """Trains, joins and stores every run that is not complete yet."""
@@ -132,7 +130,7 @@ class Study:
                 if run is not None
             }
             if setting := max(accuracies, key=lambda setting: accuracies[setting], default=None):
-                self.chosen[spec.label] = setting
+                self.records.chosen[spec.label] = setting
                 self.display.note(
                     f"tuned {spec.label}: learning rate {setting.learning_rate:g}, weight decay "
                     f"{setting.weight_decay:g}; validation {100 * accuracies[setting]:.1f} %"
@@ -209,7 +207,9 @@ class Study:
 
     def _training(self, job: Job) -> TrainingConfig:
         """Returns budget and optimiser of a job: those that it tries, that tuning chose, or the study's own."""
-        return job.training or self.chosen.get(job.label, self.config.training)
+        if job.target == "class":  # tuning was for the label
+            return self.config.training
+        return job.training or self.records.chosen.get(job.label, self.config.training)
 
     def _store_trained(
         self, job: Job, program: Program, trained: Trained, data: DeviceData, rates: Mapping[str, float]

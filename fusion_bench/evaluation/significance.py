@@ -15,19 +15,26 @@ _MOST_SEEDS = 1000
 _QUANTILES = 1000
 
 
-def paired_p_value(differences: Sequence[float] | Float[np.ndarray, " seed"]) -> float:
+def paired_p_value(
+    differences: Sequence[float] | Float[np.ndarray, " seed"], resolution: float = 0.0
+) -> float:
     """Returns the two-sided p-value of Student's paired t-test: that differences as large come from a mean of 0.
 
-    NaN for fewer than two differences; 1 if all are 0, 0 if all are the same other number.
+    NaN for fewer than two differences, and where all are the same on no grid; 1 if all are 0.
+
+    Args:
+      differences: one a seed.
+      resolution: the grid on which both sides lie, 1 / n for accuracies on n examples. A few differences are equal on
+        it by chance, so the standard deviation is taken as no less than that of two roundings, resolution / √6.
     """
     from scipy import stats
 
     sample = np.asarray(differences, np.float64)
     if len(sample) < 2:
         return math.nan
-    deviation = sample.std(ddof=1)
+    deviation = max(float(sample.std(ddof=1)), resolution / math.sqrt(6))
     if deviation <= 1e-12 * np.abs(sample).max():
-        return float(sample.mean() == 0)
+        return 1.0 if sample.mean() == 0 else math.nan
     t = sample.mean() / (deviation / math.sqrt(len(sample)))
     return float(2 * stats.t.sf(abs(t), len(sample) - 1))
 
@@ -46,22 +53,30 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return corrected
 
 
-def pairwise_p_values(values: Mapping[str, Mapping[int, float]]) -> dict[tuple[str, str], float]:
+def pairwise_p_values(
+    values: Mapping[str, Mapping[int, float]], resolution: float = 0.0
+) -> dict[tuple[str, str], float]:
     """Returns the Holm-corrected p-value of every two strategies, over the seeds that both have.
 
     Args:
       values: of each strategy, by seed.
+      resolution: as in `paired_p_value`.
     """
     names = list(values)
     pairs = {f"{i} {j}": (a, b) for i, a in enumerate(names) for j, b in enumerate(names) if i < j}
-    raw = {key: paired_p_value(_differences(values[a], values[b])) for key, (a, b) in pairs.items()}
+    raw = {
+        key: paired_p_value(paired_differences(values[a], values[b]), resolution)
+        for key, (a, b) in pairs.items()
+    }
     corrected = holm(raw)
     return {pairs[key]: p for key, p in corrected.items()} | {
         (b, a): corrected[key] for key, (a, b) in pairs.items()
     }
 
 
-def ranks(values: Mapping[str, Mapping[int, float]]) -> dict[str, tuple[int, int, int]]:
+def ranks(
+    values: Mapping[str, Mapping[int, float]], resolution: float = 0.0
+) -> dict[str, tuple[int, int, int]]:
     """Returns each strategy's rank by its mean, 1 for the highest, with the lowest and highest it may truly have.
 
     A rank may be as low as 1 plus the number of strategies that are shown to be better, as high as their number minus
@@ -70,24 +85,26 @@ def ranks(values: Mapping[str, Mapping[int, float]]) -> dict[str, tuple[int, int
 
     Args:
       values: of each strategy, by seed.
+      resolution: as in `paired_p_value`.
     """
     means = {name: float(np.mean(list(by_seed.values()))) for name, by_seed in values.items() if by_seed}
-    p_values = pairwise_p_values({name: values[name] for name in means})
+    p_values = pairwise_p_values({name: values[name] for name in means}, resolution)
     found = {}
     for name, mean in means.items():
         differs = [o for o in means if o != name and p_values[name, o] < 1 - CONFIDENCE]
-        better = sum(means[other] > mean for other in differs)
+        better = sum(math.fsum(paired_differences(values[o], values[name])) > 0 for o in differs)
         rank = 1 + sum(other > mean for other in means.values())
         found[name] = (rank, 1 + better, len(means) - (len(differs) - better))
     return found
 
 
-def detectable_difference(deviation: float, n: int) -> float:
+def detectable_difference(deviation: float, n: int, tests: int = 1) -> float:
     """Returns the smallest true difference that a paired t-test over n seeds finds with a probability of 80 %.
 
     Args:
       deviation: standard deviation over seeds of the paired difference, which is taken as normal.
       n: number of seeds; for fewer than two the result is infinite.
+      tests: number of tests that are corrected for, as Holm's method does for the first of them.
     """
     from scipy.optimize import brentq
 
@@ -95,17 +112,17 @@ def detectable_difference(deviation: float, n: int) -> float:
         return math.inf
     if deviation == 0:
         return 0.0
-    # In units of the standard error; two seeds need the most, about 18.
-    effect: Any = brentq(lambda effect: _power(effect, n) - POWER, 0.0, 30.0)
+    # In units of the standard error.
+    effect: Any = brentq(lambda effect: _power(effect, n, tests) - POWER, 0.0, 1e4)
     return float(effect) * deviation / math.sqrt(n)
 
 
-def seeds_to_detect(difference: float, deviation: float) -> int | None:
+def seeds_to_detect(difference: float, deviation: float, tests: int = 1) -> int | None:
     """Returns the number of seeds at which `detectable_difference` is as small as this; None if above 1,000."""
     if deviation == 0:
         return 2
     effect = difference / deviation
-    enough = (n for n in range(2, _MOST_SEEDS + 1) if _power(effect * math.sqrt(n), n) >= POWER)
+    enough = (n for n in range(2, _MOST_SEEDS + 1) if _power(effect * math.sqrt(n), n, tests) >= POWER)
     return next(enough, None)
 
 
@@ -134,18 +151,19 @@ def _bootstrap(by_image: Float[np.ndarray, " image"], draws: int) -> Interval:
     return Interval(float(by_image.mean()), float((high - low) / 2))
 
 
-def _power(effect: float, n: int) -> float:
-    """Probability that a two-sided t-test finds a difference of so many standard errors.
+def _power(effect: float, n: int, tests: int) -> float:
+    """Probability that a two-sided t-test, one of so many, finds a difference of so many standard errors.
 
     The mean of the normal's over the sample's standard deviation; scipy's noncentral t is NaN for large effects.
     """
     from scipy import stats
 
-    critical = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    critical = stats.t.isf((1 - CONFIDENCE) / 2 / tests, n - 1)
     quantiles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
     needed = critical * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
     return float(np.mean(stats.norm.cdf(effect - needed) + stats.norm.cdf(-effect - needed)))
 
 
-def _differences(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
+def paired_differences(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
+    """Returns value − other for each seed that both have."""
     return [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]

@@ -172,6 +172,17 @@ def parse_columns(text: str) -> list[Column]:
     return [COLUMNS[name] for name in dict.fromkeys(names)]
 
 
+def parse_column(name: str) -> Column:
+    """Returns the column of this name.
+
+    Raises:
+      UserError: there is none.
+    """
+    if name not in COLUMNS:
+        raise unknown_name("column", name, COLUMNS)
+    return COLUMNS[name]
+
+
 def to_csv(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
     """Returns the frame as CSV, unrounded: the chosen columns with their intervals, or all of it."""
     if columns is None:

@@ -9,6 +9,7 @@ from fusion_bench.evaluation.intervals import CONFIDENCE
 from fusion_bench.evaluation.significance import (
     detectable_difference,
     holm,
+    paired_differences,
     paired_p_value,
     ranks,
     seeds_to_detect,
@@ -18,35 +19,60 @@ MULTIMODAL = ("early", "intermediate", "tensor", "late")
 
 
 def add_comparisons(
-    rows: Sequence[dict[str, Any]], accuracies: Mapping[str, Mapping[int, float]], over: str
+    rows: Sequence[dict[str, Any]],
+    accuracies: Mapping[str, Mapping[int, float]],
+    over: str,
+    resolution: float,
 ) -> None:
-    """Adds to the rows what the seeds establish: p-values, ties with the best, ranks, and what they could find."""
+    """Adds to the rows what the seeds establish: p-values, ties with the best, ranks, and what they could find.
+
+    Args:
+      rows: of one setting.
+      accuracies: of each strategy, by seed.
+      over: the strategy that gains are over.
+      resolution: of accuracies, 1 / n for n test examples.
+    """
     shown = {row["strategy"]: accuracies[row["strategy"]] for row in rows}
-    p_values = holm(_p_values(shown, over))
-    ranked = ranks(shown)
+    others = {name: by_seed for name, by_seed in shown.items() if name != over}
+    corrected = holm(p_values(others, shown.get(over, {}), resolution))
+    tests = sum(not math.isnan(p) for p in corrected.values())
+    ranked = ranks(shown, resolution)
     fusions = {row["strategy"]: shown[row["strategy"]] for row in rows if row["family"] in MULTIMODAL}
-    means = {name: statistics.fmean(by_seed.values()) for name, by_seed in fusions.items() if by_seed}
-    best = max(means, key=lambda name: means[name], default="")
-    # Uncorrected: a correction over thirty strategies would let almost everything tie.
-    against_best = _p_values(fusions, best)
+    ties = _ties(fusions, resolution)
     for row in rows:
         name = row["strategy"]
-        row["gain_p"] = p_values.get(name, math.nan)
-        row["ties_best"] = bool(best) and (name == best or against_best.get(name, 0.0) >= 1 - CONFIDENCE)
+        row["gain_p"] = corrected.get(name, math.nan)
+        row["ties_best"] = name in ties
         if name in ranked:
             row |= dict(zip(("rank", "rank_low", "rank_high"), ranked[name], strict=True))
-        differences = _differences(shown[name], shown.get(over, {}))
+        differences = paired_differences(shown[name], shown.get(over, {}))
         if name != over and len(differences) > 1:
             deviation = statistics.stdev(differences)
             row["detectable_gain"] = detectable_difference(deviation, len(differences))
             row["seeds_for_a_point"] = seeds_to_detect(0.01, deviation)
+            row["detectable_gain_corrected"] = detectable_difference(
+                deviation, len(differences), max(tests, 1)
+            )
 
 
-def _p_values(values: Mapping[str, Mapping[int, float]], over: str) -> dict[str, float]:
-    """Returns the p-value of each one's difference from one of them."""
-    other = values.get(over, {})
-    return {n: paired_p_value(_differences(own, other)) for n, own in values.items() if n != over}
+def _ties(values: Mapping[str, Mapping[int, float]], resolution: float) -> set[str]:
+    """Returns the best of those with the most seeds, and all that are not shown to differ from it.
+
+    By tests that are not corrected: a correction over thirty strategies would let almost everything tie.
+    """
+    most = max(map(len, values.values()), default=0)
+    if most < 2:
+        return set()
+    means = {n: statistics.fmean(by_seed.values()) for n, by_seed in values.items() if len(by_seed) == most}
+    best = max(means, key=lambda name: means[name])
+    against_best = p_values(
+        {n: by_seed for n, by_seed in values.items() if by_seed}, values[best], resolution
+    )
+    return {name for name, p in against_best.items() if not p < 1 - CONFIDENCE}
 
 
-def _differences(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
-    return [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
+def p_values(
+    values: Mapping[str, Mapping[int, float]], other: Mapping[int, float], resolution: float
+) -> dict[str, float]:
+    """Returns the p-value of each strategy's difference from another one, by seed; not corrected."""
+    return {name: paired_p_value(paired_differences(own, other), resolution) for name, own in values.items()}

@@ -15,7 +15,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.evaluation.calibration import Reliability, calibration_error, reliability
 from fusion_bench.evaluation.intervals import Interval, t_interval
 from fusion_bench.evaluation.metrics import confusion_matrix, roc_auc, roc_curve
-from fusion_bench.evaluation.significance import pairwise_p_values
+from fusion_bench.evaluation.significance import paired_differences, pairwise_p_values
 from fusion_bench.report.comparisons import MULTIMODAL
 from fusion_bench.report.notes import best_of, heading
 from fusion_bench.report.table import blocks
@@ -185,30 +185,39 @@ def _findings(store: Store, block: pd.DataFrame, runs: list[Run]) -> Findings:
         runs=runs,
         curves=curves,
         diagnoses=diagnoses,
-        matrix=compare({s: {r.seed: r.metrics["test_accuracy"] for r in g} for s, g in trained.items()}),
+        matrix=compare(
+            {s: {r.seed: r.metrics["test_accuracy"] for r in g} for s, g in trained.items()},
+            1 / int(block["n_test"].iloc[0]),
+        ),
         class_names=[str(name) for name in names or range(classes)],
         omitted=omitted,
     )
 
 
-def compare(values: Mapping[str, Mapping[int, float]]) -> Matrix:
+def compare(values: Mapping[str, Mapping[int, float]], resolution: float) -> Matrix:
     """Compares every two strategies over the seeds that both have.
 
     Args:
       values: of each strategy, by seed.
+      resolution: of the values, 1 / n for accuracies on n examples.
     """
     means = {strategy: statistics.fmean(by_seed.values()) for strategy, by_seed in values.items()}
     order = sorted(means, key=lambda strategy: -means[strategy])
-    p_values = pairwise_p_values(values)
+    p_values = pairwise_p_values(values, resolution)
     return Matrix(
         order,
-        np.array([[means[row] - means[column] for column in order] for row in order]).reshape(
+        np.array([[_difference(values[row], values[column]) for column in order] for row in order]).reshape(
             len(order), len(order)
         ),
         np.array([[p_values.get((row, column), math.nan) for column in order] for row in order]).reshape(
             len(order), len(order)
         ),
     )
+
+
+def _difference(values: Mapping[int, float], others: Mapping[int, float]) -> float:
+    differences = paired_differences(values, others)
+    return statistics.fmean(differences) if differences else math.nan
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:

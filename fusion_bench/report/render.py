@@ -31,7 +31,7 @@ def to_markdown(frame: pd.DataFrame, columns: Sequence[Column] | None = None) ->
 
 
 def to_latex(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
-    """Returns a floating table for each setting; needs the package booktabs."""
+    """Returns a floating table for each setting, as wide as the text; needs the packages booktabs and graphicx."""
     columns = columns or default_columns(frame)
     return "\n".join(_latex_table(block, columns) for block in _blocks(frame))
 
@@ -174,12 +174,13 @@ def _latex_table(block: pd.DataFrame, columns: Sequence[Column]) -> str:
         lines.append(" & ".join(escaped) + r" \\")
     body = "\n".join(lines)
     remarks = "\n".join(_escape_latex(note) for note in notes(block))
+    alignment = "".join("l" if column.name in _WORDS else "r" for column in columns)
     return (
         "\\begin{table}\n\\centering\n"
         f"\\caption{{{_escape_latex(heading(block))}}}\n"
-        f"\\begin{{tabular}}{{{''.join('l' if c.name in _WORDS else 'r' for c in columns)}}}\n\\toprule\n"
+        f"\\resizebox{{\\textwidth}}{{!}}{{%\n\\begin{{tabular}}{{{alignment}}}\n\\toprule\n"
         f"{' & '.join(_escape_latex(name) for name in header)} \\\\\n\\midrule\n"
-        f"{body}\n\\bottomrule\n\\end{{tabular}}\n\n"
+        f"{body}\n\\bottomrule\n\\end{{tabular}}}}\n\n"
         f"\\footnotesize\n{remarks}\n\\end{{table}}\n"
     )
 
@@ -191,6 +192,9 @@ _LATEX = {
     "±": r"$\pm$",
     "−": "$-$",
     "–": "--",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 

@@ -13,8 +13,8 @@ import pandas as pd
 from fusion_bench.errors import unknown_name
 from fusion_bench.evaluation.intervals import paired_interval, t_interval
 from fusion_bench.evaluation.metrics import METRICS
-from fusion_bench.evaluation.significance import bootstrap_interval
-from fusion_bench.report.comparisons import add_comparisons
+from fusion_bench.evaluation.significance import bootstrap_interval, holm
+from fusion_bench.report.comparisons import MULTIMODAL, add_comparisons, p_values
 from fusion_bench.store import Run, Store, setting
 
 FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late", "reference", "ceiling")
@@ -22,9 +22,9 @@ FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late", "reference", 
 COLUMNS = (
     *("strategy", "family", "n_seeds", "n_failed", "params", "test_accuracy_mean", "test_accuracy_ci95"),
     *("gain_mean", "gain_ci95", "gain_p", "gain_over", "ties_best", "rank", "rank_low", "rank_high"),
-    *("detectable_gain", "seeds_for_a_point"),
+    *("detectable_gain", "detectable_gain_corrected", "seeds_for_a_point"),
     *("baseline_kind", "baseline", "baseline_gain_mean", "baseline_gain_ci95"),
-    *("reference_gain_mean", "reference_gain_ci95", "validation_accuracy_mean"),
+    *("reference_gain_mean", "reference_gain_ci95", "reference_p", "validation_accuracy_mean"),
     *("train_examples_per_s", "inference_examples_per_s", "compile_s", "train_flops", "inference_flops"),
     "train_seconds",
     *("match", "match_to", "match_target", "match_ratio", "tune", "learning_rate", "weight_decay"),
@@ -74,11 +74,12 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
     - ties_best: whether it is the multimodal strategy with the highest mean, or not shown to differ from that one by a
       paired t-test at 5 %, each test by itself.
     - rank_*: by mean accuracy among what is trained, with the lowest and highest rank that the seeds allow for.
-    - detectable_gain: the true gain that so many seeds find four times in five; seeds_for_a_point: the seeds that
-      would find one percentage point; empty where it would take more than a thousand.
+    - detectable_gain: the true gain that so many seeds find four times in five by a test of its own at 5 %, and
+      detectable_gain_corrected after Holm's correction, as the first of the rows; seeds_for_a_point: the seeds that
+      find one percentage point by a test of its own; empty where it would take more than a thousand.
     - baseline_*: the same over the best unimodal strategy of the row's own kind, `baseline`, where that is
       another kind: `baseline_kind` "token-only" for a joint transformer. Empty if none of that kind was run.
-    - reference_gain_*: the same over the Bayes reference.
+    - reference_gain_*: the same over the Bayes reference; reference_p: Holm-corrected over the multimodal rows.
     - train_examples_per_s, inference_examples_per_s, compile_s, train_seconds: medians over seeds; train_flops,
       inference_flops: floating-point operations per example.
     - match, match_to, match_target: "params" or "flops" where widths were chosen to bring that figure to the target,
@@ -174,7 +175,12 @@ def _strategy_rows(runs: Sequence[Run], against: str) -> list[dict[str, Any]]:
             row[f"{prefix}_mean"], row[f"{prefix}_ci95"] = paired_interval(accuracies[strategy], compared)
         rows.append(row)
     trained = [row for row in rows if row["family"] != "reference"]
-    add_comparisons(trained, accuracies, best)
+    resolution = 1 / runs[0].data["n_test"]
+    add_comparisons(trained, accuracies, best, resolution)
+    fusions = {row["strategy"]: accuracies[row["strategy"]] for row in rows if row["family"] in MULTIMODAL}
+    above = holm(p_values(fusions, accuracies.get(reference, {}), resolution))
+    for row in rows:
+        row["reference_p"] = above.get(row["strategy"], math.nan)
     return rows
 
 
@@ -198,7 +204,7 @@ def _row(group: Sequence[Run]) -> dict[str, Any]:
         ).mean,
         **{name: _median(run.cost.get(name) for run in complete) for name in _COSTS},
         **{
-            name: _median(run.metrics.get(name) for run in complete)
+            name: _common(run.metrics.get(name) for run in complete)
             for name in ("learning_rate", "weight_decay")
         },
         **_match(
@@ -276,6 +282,12 @@ def _test_accuracies(runs: Iterable[Run]) -> dict[int, float]:
 def _median(values: Iterable[float | None]) -> float:
     measured = [value for value in values if value is not None]
     return float(statistics.median(measured)) if measured else math.nan
+
+
+def _common(values: Iterable[float | None]) -> float:
+    """Returns the value that all have; NaN where they differ or none has one."""
+    found = set(values)
+    return float(value) if len(found) == 1 and (value := found.pop()) is not None else math.nan
 
 
 def _union(values: Iterable[str]) -> str:

@@ -37,6 +37,7 @@ def write_report(store: Store, *, against: str = "") -> tuple[Path, list[str]]:
     page = store.directory / FOLDER / "index.html"
     text = render_page(findings)
     try:
+        page.parent.mkdir(parents=True, exist_ok=True)
         for found in findings:
             write_figures(found, page.parent / "figures" / found.name)
         partial = page.with_name(".index.html")

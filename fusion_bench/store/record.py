@@ -14,7 +14,7 @@ from fusion_bench.store import disk
 
 FILE = "run.json"
 _CHANGED = "was changed after it was written"
-_NOT_SETTING = ("strategy", "options", "operator", "seed", "target")
+_NOT_SETTING = ("strategy", "options", "operator", "seed", "target", "tuned")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Run:
       seed: decides initialisation, batch order and augmentation.
       identity: all that can change the result: strategy, options, seed, data, model, training, fingerprint,
         version, platform, target ("label", "class" for a model that only serves the Bayes reference, or "tuning" for
-        one that only tries a setting), match (quantity, to, target) where widths were chosen for it, and tune, the
-        number of settings that were tried for it, if any.
+        one that only tries a setting), match (quantity, to, target) where widths were chosen for it, and where settings
+        were tried, tune, their number, and tuned, the best.
       data: name, description, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
         modality kind, shape, vocabulary_size, mean and deviation by channel; from a caption channel also bits,
         interaction_bits, text_only_ceiling, image_only_ceiling.
@@ -84,7 +84,7 @@ def run_id(identity: Mapping[str, Any]) -> str:
 
 
 def setting(run: Run) -> dict[str, Any]:
-    """Returns what the runs of one table share: the identity without strategy, options, operator, seed, target."""
+    """Returns what the runs of one table share: the identity without what differs between its rows and seeds."""
     return {key: value for key, value in run.identity.items() if key not in _NOT_SETTING}
 
 

@@ -111,3 +111,13 @@ def test_a_folder_that_cannot_be_created_is_said_in_one_line(tmp_path):
     (tmp_path / "tensorboard").write_text("")
     with pytest.raises(UserError, match="tensorboard cannot be created"):
         EventFiles(Store(tmp_path))
+
+
+def test_events_that_cannot_be_written_are_said_once_and_left(tmp_path):
+    said: list[str] = []
+    events = EventFiles(Store(tmp_path), said.append)
+    (tmp_path / "tensorboard" / "a-run").write_text("in the way")
+    for epochs in (1, 2):
+        events.training("a-run", [EpochMetrics(epoch, 1.0, 1.0, 0.5) for epoch in range(1, epochs + 1)])
+    (line,) = said
+    assert line.startswith("events for TensorBoard cannot be written any more: ")

@@ -143,3 +143,22 @@ def test_metrics():
             "test_loss": -(np.log(0.5) + np.log(0.8)) / 2,
         }
     )
+
+
+def test_what_tuning_chose_is_part_of_what_rests_on_it():
+    config = dataclasses.replace(BASE, tune=2)
+    found = []
+    for rate in (0.001, 0.002):
+        chosen = {"tensor": dataclasses.replace(BASE.training, learning_rate=rate)}
+        records = Records(config, DATASET, {}, chosen=chosen)
+        found.append({name: records.identifier(job) for name, job in TUNED.items()})
+    changed = {name for name in TUNED if found[0][name] != found[1][name]}
+    assert changed == {"own", "rests on members"}
+
+
+TUNED = {
+    "own": JOB,
+    "rests on members": Job(parse_strategies("late-posthoc", DATASET.task)[0], 0),
+    "learns the class": Job(JOB.spec, 0, "class"),
+    "tried": Job(JOB.spec, 0, "tuning", OTHER["training"]),
+}

@@ -25,7 +25,16 @@ def test_p_value_of_three_differences_by_hand():
 def test_p_value_at_the_edges():
     assert math.isnan(paired_p_value([0.5]))
     assert paired_p_value([0.0, 0.0, 0.0]) == 1
-    assert paired_p_value([0.1, 0.1, 0.1]) == 0
+    assert math.isnan(paired_p_value([0.1, 0.1, 0.1]))  # of how it varies nothing is known
+
+
+def test_direction_and_rank_are_of_the_seeds_that_both_have():
+    """A strategy that lost its best seed is not worse for it."""
+    first = {0: 0.750, 1: 0.7505, 2: 0.90, 3: 0.751}
+    second = {0: 0.760, 1: 0.7604, 3: 0.7611}
+    assert np.mean(list(first.values())) > np.mean(list(second.values()))
+    assert ranks({"a": first, "b": second})["b"][1:] == (1, 1)
+    assert ranks({"a": first, "b": second})["a"][1:] == (2, 2)
 
 
 def test_false_claims_are_as_frequent_as_the_level():
@@ -113,6 +122,13 @@ def test_the_detectable_difference_is_found_four_times_in_five():
     samples = rng.normal(true, 0.02, (4000, n))
     found = np.mean([paired_p_value(sample) < 0.05 for sample in samples])
     assert found == pytest.approx(0.8, abs=3 * math.sqrt(0.16 / 4000))
+
+
+def test_more_tests_need_a_larger_difference():
+    alone, first_of_thirty = (detectable_difference(1.0, 3, tests) for tests in (1, 30))
+    # the quantiles of t with two degrees of freedom at 2.5 % and at 2.5 / 30 %
+    assert first_of_thirty / alone == pytest.approx(24.5 / 4.303, rel=0.05)
+    assert (seeds_to_detect(1.0, 1.0, 30) or 0) > (seeds_to_detect(1.0, 1.0) or 0) > 0
 
 
 def test_detection_at_the_edges():
