@@ -5,7 +5,9 @@
 All strategies with `default` captions, twice: with their usual widths, and with the joint part resized until the
 parameters are those of `tensor`.
 
-Found: not run yet at full size.
+Found on CIFAR-10 (JPEG copy; tiny, 5,400 images to train, 6 epochs, 10,000 to test) with --strategies canonical, n = 5
+seeds, commit a1877c70a2: late-posthoc 64.5, late-mean 64.0, concat 62.9, tensor 61.8, early-channel 59.8 and with the
+parameters of tensor 59.6, early-token 55.9. Of the canonical set only early-channel has a size to be matched by.
 """
 
 import dataclasses
