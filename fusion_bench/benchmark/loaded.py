@@ -146,6 +146,13 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
 def _find(store: Store, identifier: str) -> Run:
     names = store.identifiers()
     found = [identifier] if identifier in names else [n for n in names if n.startswith(identifier)]
+    if len(found) > 1:  # "concat-s1" is not meant to be of seed 10
+        found = [name for name in found if name.startswith(f"{identifier}-")] or found
+    if len(found) > 1:  # what learns the class, or tries a setting, only serves others
+        runs = {name: store.get(name) for name in found}
+        found = [
+            n for n, run in runs.items() if run is not None and run.identity["target"] == "label"
+        ] or found
     if not found:
         raise unknown_name("run", identifier, names)
     if len(found) > 1:

@@ -121,3 +121,9 @@ def test_token_ids_are_of_the_vocabulary(done):
     loaded = load(done, "text-only")
     with pytest.raises(UserError, match=r"^text has token ids outside 0\.\.\d+$"):
         loaded.predict({"text": np.full((1, *loaded.modalities["text"].shape), 99_999)})
+
+
+def test_what_serves_other_runs_is_not_in_the_way(shifted):
+    targets = {run.identity["target"] for run in shifted.store.runs() if run.strategy == "image-only"}
+    assert targets == {"label", "class"}
+    assert fusion_bench.load_run(shifted.config.out, "image-only-s0").run.identity["target"] == "label"
