@@ -20,6 +20,7 @@ from fusion_bench.config import (
 )
 
 CEILING = "ceiling"
+JOINED = ("early", "intermediate", "tensor", "late")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +118,17 @@ def to_markdown(frame: pd.DataFrame, label: str, of: str = "test_accuracy") -> s
             shown = [cells.get(x, "–").replace("+nan", "–").replace("nan", "–") for x in points]
             lines.append(f"| {strategy} | " + " | ".join(shown) + " |")
     return "\n".join(lines) + "\n"
+
+
+def rank_correlation(frame: pd.DataFrame) -> str:
+    """Returns one line: how far the multimodal strategies are in the same order at the two points of a sweep."""
+    from scipy.stats import kendalltau
+
+    joined = frame[frame["family"].isin(JOINED)].pivot(
+        index="strategy", columns="x", values="test_accuracy_mean"
+    )
+    tau, _ = kendalltau(joined.iloc[:, 0], joined.iloc[:, 1])
+    return f"Kendall's τ between the two orders of the {len(joined)} multimodal rows: {tau:.2f}."
 
 
 def provenance(frame: pd.DataFrame) -> str:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import ablation
 import tyro
-from scipy.stats import kendalltau
 
 FACTORS = (1, 10)
-JOINED = ("early", "intermediate", "tensor", "late")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +34,9 @@ def main(config: Config) -> int:
             study, training=dataclasses.replace(study.training, epochs=epochs)
         )
     frame = ablation.sweep(points)
-    joined = frame[frame["family"].isin(JOINED)].pivot(
-        index="strategy", columns="x", values="test_accuracy_mean"
-    )
-    tau, _ = kendalltau(joined.iloc[:, 0], joined.iloc[:, 1])
     text = (
         f"{ablation.to_markdown(frame, 'accuracy, %, by epochs')}\n"
-        f"- Kendall's τ between the two orders of the {len(joined)} multimodal strategies: {tau:.2f}.\n"
+        f"- {ablation.rank_correlation(frame)}\n"
         f"- {ablation.provenance(frame)}\n"
     )
     ablation.write(config.out, frame, text)

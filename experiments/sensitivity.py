@@ -14,13 +14,11 @@ from pathlib import Path
 
 import ablation
 import tyro
-from scipy.stats import kendalltau
 
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import parse_strategies
 
 FACTORS = (0.5, 1.0, 2.0)
-JOINED = ("early", "intermediate", "tensor", "late")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +53,9 @@ def main(config: Config) -> int:
     usual = config.config("usual", strategies=asked)
     tuned = dataclasses.replace(usual, tune=2 if config.quick else config.tune, out=config.out / "tuned")
     frame = ablation.sweep({"usual": usual, f"best of {tuned.tune}": tuned})
-    joined = frame[frame["family"].isin(JOINED)].pivot(
-        index="strategy", columns="x", values="test_accuracy_mean"
-    )
-    tau, _ = kendalltau(joined.iloc[:, 0], joined.iloc[:, 1])
     text = (
         f"{ablation.to_markdown(frame, 'accuracy, %')}\n"
-        f"- Kendall's τ between the two orders of the {len(joined)} multimodal rows: {tau:.2f}.\n"
+        f"- {ablation.rank_correlation(frame)}\n"
         f"- {ablation.provenance(frame)}\n"
     )
     ablation.write(config.out, frame, text)

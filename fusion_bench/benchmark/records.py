@@ -99,8 +99,11 @@ class Records:
         """Returns how many settings were tried, and those that the job rests on: its own, or its members'."""
         if not self.config.tune or job.target == "tuning":
             return {}
-        own = {job.label: self.chosen[job.label]} if job.label in self.chosen else self.chosen
-        used = {} if job.target == "class" else {label: _setting(training) for label, training in own.items()}
+        is_joined = job.spec is None or job.spec.registration.is_posthoc
+        labels = [f"{name}-only" for name in self.dataset.modalities] if is_joined else [job.label]
+        if job.target == "class":  # tuning was for the label
+            labels = []
+        used = {label: _setting(self.chosen[label]) for label in labels if label in self.chosen}
         return {"tune": self.config.tune, "tuned": used}
 
     def _training(self, job: Job) -> TrainingConfig:

@@ -129,6 +129,10 @@ class Study:
                 for setting, run in runs.items()
                 if run is not None
             }
+            if len(accuracies) < len(settings):
+                self.display.note(
+                    f"tuning {spec.label}: only {len(accuracies)} of {len(settings)} settings are complete"
+                )
             if setting := max(accuracies, key=lambda setting: accuracies[setting], default=None):
                 self.records.chosen[spec.label] = setting
                 self.display.note(

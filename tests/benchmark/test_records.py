@@ -149,11 +149,20 @@ def test_what_tuning_chose_is_part_of_what_rests_on_it():
     config = dataclasses.replace(BASE, tune=2)
     found = []
     for rate in (0.001, 0.002):
-        chosen = {"tensor": dataclasses.replace(BASE.training, learning_rate=rate)}
-        records = Records(config, DATASET, {}, chosen=chosen)
+        setting = dataclasses.replace(BASE.training, learning_rate=rate)
+        records = Records(config, DATASET, {}, chosen={"tensor": setting, "image-only": setting})
         found.append({name: records.identifier(job) for name, job in TUNED.items()})
     changed = {name for name in TUNED if found[0][name] != found[1][name]}
     assert changed == {"own", "rests on members"}
+
+
+def test_what_tuning_chose_for_others_is_not():
+    config, posthoc = dataclasses.replace(BASE, tune=2), TUNED["rests on members"]
+    alone, beside = ({"image-only": BASE.training, **more} for more in ({}, {"concat": BASE.training}))
+    identifiers = {
+        Records(config, DATASET, {}, chosen=chosen).identifier(posthoc) for chosen in (alone, beside)
+    }
+    assert len(identifiers) == 1
 
 
 TUNED = {
