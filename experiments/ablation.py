@@ -39,7 +39,7 @@ class Scale:
     """Size of every encoder."""
     epochs: int = 4
     """Passes over the training examples."""
-    seeds: int = 3
+    seeds: int = 5
     """Number of seeds."""
     strategies: str = "canonical"
     """As in `fusion-bench run`."""
@@ -121,38 +121,49 @@ def to_markdown(frame: pd.DataFrame, label: str, of: str = "test_accuracy") -> s
 
 
 def rank_correlation(frame: pd.DataFrame) -> str:
-    """Returns one line: how far the multimodal strategies are in the same order at the two points of a sweep."""
+    """Returns one line: how far the multimodal strategies are in the order of the last point at each other one."""
     from scipy.stats import kendalltau
 
-    joined = frame[frame["family"].isin(JOINED)].pivot(
-        index="strategy", columns="x", values="test_accuracy_mean"
-    )
-    tau, _ = kendalltau(joined.iloc[:, 0], joined.iloc[:, 1])
-    return f"Kendall's τ between the two orders of the {len(joined)} multimodal rows: {tau:.2f}."
+    joined = frame[frame["family"].isin(JOINED)]
+    means = joined.pivot(index="strategy", columns="x", values="test_accuracy_mean")
+    *others, last = dict.fromkeys(frame["x"])
+    taus = ", ".join(f"{other}: {kendalltau(means[other], means[last]).statistic:.2f}" for other in others)
+    return f"Kendall's τ with the order of the {len(means)} multimodal rows at {last}: {taus}."
 
 
 def provenance(frame: pd.DataFrame) -> str:
-    """Returns one line: n, what ± means, data, device, commit."""
+    """Returns one line: data, n, what ± means, device, commit; of what differs between points, the range."""
     trained = frame[frame["n_seeds"] > 0]
-    first = trained.iloc[0]
-    sizes = f"{int(first['n_train']):,} images to train, {int(first['n_test']):,} to test"
-    if len(set(trained["n_train"])) > 1:
-        sizes = f"{int(first['n_test']):,} images to test"
+
+    def told(column: str, form: str = ",") -> str:
+        low, high = int(trained[column].min()), int(trained[column].max())
+        return f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}"
+
+    def named(column: str) -> str:
+        return ", ".join(dict.fromkeys(trained[column].astype(str)))
+
+    captions = set(trained["captions"])
     return (
-        f"{first['dataset']}, {first['encoder']} encoders, {sizes}; mean ± 95 % interval over n = {first['n_seeds']} "
-        f"seeds (Student's t). Made on {first['device']}, commit {first['commit']}."
+        f"{named('dataset')}, {f'{captions.pop()} captions, ' if len(captions) == 1 else ''}{named('encoder')} "
+        f"encoders, {told('n_train')} images to train, {told('epochs')} epochs, {told('n_test')} images to test; "
+        f"mean ± 95 % interval over n = {told('n_seeds')} seeds (Student's t). "
+        f"Made on {named('device')}, commit {named('commit')}."
     )
 
 
-def write(out: Path, frame: pd.DataFrame, text: str, *, quietly: bool = False) -> None:
-    """Writes table.csv and table.md and shows the latter."""
+def write(out: Path, frame: pd.DataFrame, text: str) -> int:
+    """Writes table.csv and table.md, shows the latter, and returns the exit status: 1 if a run failed."""
     out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(out / "table.csv", index=False, float_format="%.6g")
     (out / "table.md").write_text(text, encoding="utf-8")
-    if not quietly:
-        console = Console()
-        console.print(Markdown(text))
-        console.print(f"written to {out}", style="dim")
+    console = Console()
+    console.print(Markdown(text))
+    for row in frame[frame["n_failed"] > 0].to_dict("records"):
+        console.print(
+            f"failed: {row['strategy']} at {row['x']}, {row['failures']}", style="red", markup=False
+        )
+    console.print(f"written to {out}", style="dim")
+    return int(any(frame["n_failed"] > 0))
 
 
 def draw_lines(

@@ -39,8 +39,7 @@ def main(config: Config) -> int:
         f"- {ablation.rank_correlation(frame)}\n"
         f"- {ablation.provenance(frame)}\n"
     )
-    ablation.write(config.out, frame, text)
-    return 0
+    return ablation.write(config.out, frame, text)
 
 
 if __name__ == "__main__":

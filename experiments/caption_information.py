@@ -42,9 +42,6 @@ def main(config: Config) -> int:
         f", {x}: {b:.2f} bits" for x, b in bits.items()
     )
     note = ablation.provenance(frame)
-    ablation.write(
-        config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %')}\n- Columns: {heading}.\n- {note}\n"
-    )
     ablation.draw_lines(
         frame,
         config.out / "figure",
@@ -53,7 +50,9 @@ def main(config: Config) -> int:
         place=lambda x: float(bits[x]),
         note=f"Test accuracy as the captions say more; grey: the exact ceilings and the Bayes reference. {note}",
     )
-    return 0
+    return ablation.write(
+        config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %')}\n- Columns: {heading}.\n- {note}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ def main(config: Config) -> int:
         f"{ablation.to_markdown(frame, 'accuracy, %')}\n{ablation.to_markdown(frame, 'gain, points', 'gain')}\n"
         f"- Gain: over the best unimodal strategy on validation, paired by seed.\n- {ablation.provenance(frame)}\n"
     )
-    ablation.write(config.out, frame, text)
-    return 0
+    return ablation.write(config.out, frame, text)
 
 
 if __name__ == "__main__":

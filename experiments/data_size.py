@@ -41,9 +41,6 @@ def main(config: Config) -> int:
         }
     )
     note = ablation.provenance(frame)
-    ablation.write(
-        config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %, by examples')}\n- {note}\n"
-    )
     ablation.draw_lines(
         frame,
         config.out / "figure",
@@ -51,7 +48,9 @@ def main(config: Config) -> int:
         log=True,
         note=f"Test accuracy after about equal numbers of updates; grey: ceilings and the Bayes reference. {note}",
     )
-    return 0
+    return ablation.write(
+        config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %, by examples')}\n- {note}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main(config: Config) -> int:
     depths = range(len(WIDTHS[config.encoder].stages) + 1)
     joins = [f"mid-channel:depth={depth}" if depth != 1 else "mid-channel" for depth in depths]
     if config.quick:
-        joins = joins[-1:]
+        joins = joins[:2]
     asked = ",".join(["image-only", "text-only", *joins, "concat"])
     frame = ablation.sweep(
         {
@@ -57,8 +57,7 @@ def main(config: Config) -> int:
         f"- `mid-channel` alone is at depth 1; {config.epochs} epochs, with `synergy` {config.synergy_epochs}.\n"
         f"- {ablation.provenance(frame)}\n"
     )
-    ablation.write(config.out, frame, text)
-    return 0
+    return ablation.write(config.out, frame, text)
 
 
 if __name__ == "__main__":

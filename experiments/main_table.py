@@ -49,8 +49,7 @@ def main(config: Config) -> int:
             for part in (ablation.cell(by_point[x]), params(by_point[x]))
         ]
         lines.append(f"| {name} | {pair['family'].iloc[0]} | {' | '.join(cells)} |")
-    ablation.write(config.out, frame, "\n".join(lines) + f"\n\n- {ablation.provenance(frame)}\n")
-    return 0
+    return ablation.write(config.out, frame, "\n".join(lines) + f"\n\n- {ablation.provenance(frame)}\n")
 
 
 def params(row: dict) -> str:

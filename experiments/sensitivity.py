@@ -2,8 +2,9 @@
 
     python experiments/sensitivity.py [--out DIR] [--data cifar10 --data-dir DIR …] [--tune 8] [--quick]
 
-Every strategy that has a width, at half of it, at its own and at twice; with the usual learning rate and weight decay,
-and with the best of so many random ones, chosen on validation with the same budget for each.
+Every strategy that has a width, at half of it, at its own and at twice, by three learning rates: a third of the usual
+one, the usual one and three times that. Then the same rows with the best of so many random settings of learning rate
+and weight decay, chosen on validation, with the same budget for each.
 
 Found: not run yet at full size.
 """
@@ -18,12 +19,13 @@ import tyro
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import parse_strategies
 
-FACTORS = (0.5, 1.0, 2.0)
+WIDTHS = (0.5, 1.0, 2.0)
+LEARNING_RATES = (0.001, 0.003, 0.009)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(ablation.Scale):
-    """Accuracy over width, as usual and tuned."""
+    """Accuracy over width and learning rate, and tuned."""
 
     out: Path = Path("runs/sensitivity")
     """Where runs and table go."""
@@ -42,24 +44,25 @@ def widths_of(config: Config) -> str:
         if usual is None:
             found.append(spec.label)
             continue
-        changed = (dataclasses.replace(spec, options={**spec.options, size: int(f * usual)}) for f in FACTORS)
+        changed = (dataclasses.replace(spec, options={**spec.options, size: int(f * usual)}) for f in WIDTHS)
         found += [other.label for other in changed]
     return ",".join(found)
 
 
 def main(config: Config) -> int:
-    """Runs every width, as usual and tuned, and writes both with the correlation of the ranks."""
+    """Runs every width at every learning rate, then tuned, and writes how far the orders agree."""
     asked = widths_of(config)
-    usual = config.config("usual", strategies=asked)
-    tuned = dataclasses.replace(usual, tune=2 if config.quick else config.tune, out=config.out / "tuned")
-    frame = ablation.sweep({"usual": usual, f"best of {tuned.tune}": tuned})
+    rates = LEARNING_RATES[:1] if config.quick else LEARNING_RATES
+    points = {f"{rate:g}": config.config(f"{rate:g}", strategies=asked, learning_rate=rate) for rate in rates}
+    tuned = config.config("tuned", strategies=asked)
+    tuned = dataclasses.replace(tuned, tune=2 if config.quick else config.tune)
+    frame = ablation.sweep(points | {f"best of {tuned.tune}": tuned})
     text = (
-        f"{ablation.to_markdown(frame, 'accuracy, %')}\n"
+        f"{ablation.to_markdown(frame, 'accuracy, %, by learning rate')}\n"
         f"- {ablation.rank_correlation(frame)}\n"
         f"- {ablation.provenance(frame)}\n"
     )
-    ablation.write(config.out, frame, text)
-    return 0
+    return ablation.write(config.out, frame, text)
 
 
 if __name__ == "__main__":

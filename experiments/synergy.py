@@ -36,14 +36,15 @@ def main(config: Config) -> int:
         {shift: config.config(f"shift-{shift}", captions=f"synergy:shift={shift}") for shift in points}
     )
     note = ablation.provenance(frame)
-    ablation.write(config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %, by shift')}\n- {note}\n")
     ablation.draw_lines(
         frame,
         config.out / "figure",
         label="part of the captions that shift the target",
         note=f"Test accuracy; grey: the exact ceilings and the Bayes reference. {note}",
     )
-    return 0
+    return ablation.write(
+        config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %, by shift')}\n- {note}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -93,6 +93,9 @@ def test_an_ablation_runs_in_its_short_form(name, strategies, tmp_path, capsys):
         assert experiment.main(config) == 0
     frame, text = pd.read_csv(tmp_path / "table.csv"), (tmp_path / "table.md").read_text()
     assert len(set(frame["x"])) == (1 if name == "fusion_depth" else 2)
+    assert len(set(frame["n_train"])) == (2 if name == "data_size" else 1)
+    if name == "fusion_depth":
+        assert {"mid-channel:depth=0", "mid-channel"} <= set(frame["strategy"])
     trained = frame.loc[frame["n_seeds"] > 0]
     assert set(trained["n_seeds"]) == {2}
     assert "n = 2 seeds" in text
