@@ -127,22 +127,23 @@ def rank_correlation(frame: pd.DataFrame) -> str:
     joined = frame[frame["family"].isin(JOINED)]
     means = joined.pivot(index="strategy", columns="x", values="test_accuracy_mean")
     *others, last = dict.fromkeys(frame["x"])
-    taus = ", ".join(f"{other}: {kendalltau(means[other], means[last]).statistic:.2f}" for other in others)
+    agreement = {other: kendalltau(means[other], means[last]) for other in others}
+    taus = ", ".join(f"{other}: {tau:.2f}" for other, (tau, _) in agreement.items())
     return f"Kendall's τ with the order of the {len(means)} multimodal rows at {last}: {taus}."
 
 
 def provenance(frame: pd.DataFrame) -> str:
     """Returns one line: data, n, what ± means, device, commit; of what differs between points, the range."""
-    trained = frame[frame["n_seeds"] > 0]
+    trained = frame[frame["n_seeds"] > 0].to_dict("records")
 
-    def told(column: str, form: str = ",") -> str:
-        low, high = int(trained[column].min()), int(trained[column].max())
-        return f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}"
+    def told(column: str) -> str:
+        values = sorted(int(row[column]) for row in trained)
+        return " to ".join(f"{value:,}" for value in dict.fromkeys((values[0], values[-1])))
 
     def named(column: str) -> str:
-        return ", ".join(dict.fromkeys(trained[column].astype(str)))
+        return ", ".join(dict.fromkeys(str(row[column]) for row in trained))
 
-    captions = set(trained["captions"])
+    captions = {row["captions"] for row in trained}
     return (
         f"{named('dataset')}, {f'{captions.pop()} captions, ' if len(captions) == 1 else ''}{named('encoder')} "
         f"encoders, {told('n_train')} images to train, {told('epochs')} epochs, {told('n_test')} images to test; "
