@@ -134,7 +134,7 @@ def rank_correlation(frame: pd.DataFrame) -> str:
 
 def provenance(frame: pd.DataFrame) -> str:
     """Returns one line: data, n, what ± means, device, commit; of what differs between points, the range."""
-    trained = frame[frame["n_seeds"] > 0].to_dict("records")
+    trained = frame.loc[frame["n_seeds"] > 0].to_dict("records")
 
     def told(column: str) -> str:
         values = sorted(int(row[column]) for row in trained)
@@ -159,12 +159,13 @@ def write(out: Path, frame: pd.DataFrame, text: str) -> int:
     (out / "table.md").write_text(text, encoding="utf-8")
     console = Console()
     console.print(Markdown(text))
-    for row in frame[frame["n_failed"] > 0].to_dict("records"):
+    failed = frame.loc[frame["n_failed"] > 0].to_dict("records")
+    for row in failed:
         console.print(
             f"failed: {row['strategy']} at {row['x']}, {row['failures']}", style="red", markup=False
         )
     console.print(f"written to {out}", style="dim")
-    return int(any(frame["n_failed"] > 0))
+    return 1 if failed else 0
 
 
 def draw_lines(
