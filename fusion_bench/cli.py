@@ -184,7 +184,7 @@ def _merge(command: MergeCommand, console: Console) -> int:
     counts = f"{merged.copied} copied, {merged.known} there already, {merged.failed} failed and left out"
     line = f"runs: {counts}; written to {command.out}"
     console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return 1 if merged.conflicts else 0
+    return 1 if merged.conflicts or merged.damaged else 0
 
 
 def _report(command: ReportCommand, console: Console) -> int:

@@ -89,6 +89,15 @@ def test_what_cannot_be_merged(tmp_path):
         merge([a], tmp_path / "b/../a")
 
 
+def test_a_damaged_run_ends_the_command_with_status_1(tmp_path, capsys):
+    written(tmp_path / "a", IMAGE)
+    next((tmp_path / "a/runs").glob("*/run.json")).write_text("{")
+    with pytest.raises(SystemExit) as exit_:
+        main(["merge", str(tmp_path / "a"), "--out", str(tmp_path / "c")])
+    assert exit_.value.code == 1
+    assert "fusion-bench: left out: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("conflict", [False, True])
 def test_the_command(tmp_path, capsys, conflict):
     written(tmp_path / "a", IMAGE)

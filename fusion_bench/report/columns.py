@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fusion_bench.errors import UserError, unknown_name
+from fusion_bench.evaluation.calibration import BINS
 from fusion_bench.evaluation.metrics import LOWER_IS_BETTER
 from fusion_bench.report.notes import MISSING, best_of, is_off_target, percent, points
 
@@ -26,6 +27,7 @@ class Column:
       descending: whether the best value is the largest.
       detail: whether its values are computed from stored logits (`table.DETAILS`).
       more: what else of the frame it shows.
+      meaning: a sentence for below the table, where heading and notes do not say what it is.
     """
 
     name: str
@@ -35,22 +37,30 @@ class Column:
     descending: bool = True
     detail: bool = False
     more: tuple[str, ...] = ()
+    meaning: str = ""
 
     def title(self, block: pd.DataFrame) -> str:
         """Returns the heading above the column for a block of the frame."""
         return self.header.format(best=best_of(block) or "?")
 
 
-def _metric(name: str, header: str, show: Callable[[float, float], str] = percent) -> Column:
+def _metric(
+    name: str, header: str, show: Callable[[float, float], str] = percent, meaning: str = ""
+) -> Column:
     def cell(row: Row) -> str:
         return show(row[f"{name}_mean"], row[f"{name}_ci95"])
 
     key, more = f"{name}_mean", (f"{name}_ci95",)
-    return Column(name, header, cell, key, name not in LOWER_IS_BETTER, detail=True, more=more)
+    return Column(name, header, cell, key, name not in LOWER_IS_BETTER, True, more, meaning)
 
 
 def _cost(name: str, header: str, show: Callable[[float], str], key: str, *, descending=False) -> Column:
     return Column(name, header, lambda row: show(row[key]), key, descending)
+
+
+def _sampling(name: str, header: str, key: str, beginning: str) -> Column:
+    meaning = f"{beginning}, what another test set would change: 95 %, by a bootstrap over images."
+    return Column(name, header, lambda row: number(100 * row[key], ".2f"), key, False, True, (), meaning)
 
 
 def number(value: float, form: str) -> str:
@@ -110,8 +120,24 @@ COLUMNS = {
         Column("family", "family", lambda row: row["family"], "family", descending=False),
         Column("accuracy", ACCURACY, _accuracy, "test_accuracy_mean", more=("test_accuracy_ci95",)),
         Column("gain", "gain over {best}", _gain, "gain_mean", more=("gain_ci95", "gain_over")),
-        Column("p", "p (Holm)", _p_value, "gain_p", descending=False),
-        Column("rank", "rank", _rank, "rank", descending=False, more=("rank_low", "rank_high")),
+        Column(
+            "p",
+            "p (Holm)",
+            _p_value,
+            "gain_p",
+            descending=False,
+            meaning="p: of the paired t-test of the gain over seeds, Holm-corrected over the rows shown.",
+        ),
+        Column(
+            "rank",
+            "rank",
+            _rank,
+            "rank",
+            descending=False,
+            more=("rank_low", "rank_high"),
+            meaning="Rank: by mean accuracy; in brackets the ranks that the seeds allow for, all together with 95 % "
+            "confidence.",
+        ),
         Column("params", "parameters", _params, "params", descending=False),
         Column("train_flops", "train MFLOP", _train_flops, "train_flops", descending=False),
         _cost("test_flops", "test MFLOP", lambda value: number(value / 1e6, ".3f"), "inference_flops"),
@@ -121,17 +147,23 @@ COLUMNS = {
         _cost("compile", "compile s", lambda value: number(value, ".1f"), "compile_s"),
         _metric("balanced_accuracy", "balanced accuracy, %"),
         _metric("macro_f1", "macro F1, %"),
-        _metric("roc_auc", "ROC AUC, %"),
+        _metric(
+            "roc_auc", "ROC AUC, %", meaning="ROC AUC: each class against the others, mean over classes."
+        ),
         _metric("nll", "NLL, nats", _decimal),
-        _metric("brier", "Brier score", _decimal),
-        _metric("ece", "ECE, %"),
-        Column(
-            "sampling",
-            "sampling ±, points",
-            lambda row: number(100 * row["sampling_ci95"], ".2f"),
-            "sampling_ci95",
-            descending=False,
-            detail=True,
+        _metric(
+            "brier",
+            "Brier score",
+            _decimal,
+            "Brier score: squared errors of the class probabilities, their sum over classes, 0 to 2.",
+        ),
+        _metric("ece", "ECE, %", meaning=f"ECE: expected calibration error, in {BINS} bins of confidence."),
+        _sampling("sampling", "sampling ±, points", "sampling_ci95", "Sampling ±: of the accuracy"),
+        _sampling(
+            "gain_sampling",
+            "gain's sampling ±",
+            "gain_sampling_ci95",
+            "Gain's sampling ±: of the gain, in points",
         ),
     )
 }
@@ -153,6 +185,11 @@ def default_columns(frame: pd.DataFrame) -> list[Column]:
     if any(frame["match"] == "flops"):
         names.insert(names.index("params") + 1, "train_flops")
     return [COLUMNS[name] for name in names]
+
+
+def meanings(columns: Sequence[Column]) -> list[str]:
+    """Returns the sentences that say what columns are, of those that need one."""
+    return [column.meaning for column in columns if column.meaning]
 
 
 def parse_columns(text: str) -> list[Column]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from fusion_bench.errors import UserError
 from fusion_bench.evaluation.calibration import Reliability, calibration_error, reliability
 from fusion_bench.evaluation.intervals import Interval, t_interval
-from fusion_bench.evaluation.metrics import confusion_matrix, roc_auc, roc_curve
+from fusion_bench.evaluation.metrics import class_accuracy, confusion_matrix, roc_auc, roc_curve
 from fusion_bench.evaluation.significance import paired_differences, pairwise_p_values
 from fusion_bench.report.comparisons import MULTIMODAL
 from fusion_bench.report.notes import best_of, heading
@@ -41,6 +41,7 @@ class Diagnosis(NamedTuple):
       calibration_error: over seeds.
       roc: mean over classes of each against the others.
       area: under it, over seeds.
+      classes: accuracy by class, over seeds; NaN for a class without examples.
       confusion: of the examples of each class, a row, the part that was taken for each class, a column.
     """
 
@@ -48,6 +49,7 @@ class Diagnosis(NamedTuple):
     calibration_error: Interval
     roc: Band
     area: Interval
+    classes: Band
     confusion: Float[np.ndarray, "class class"]
 
 
@@ -279,5 +281,6 @@ def _diagnose(stored: Sequence[Mapping[str, np.ndarray]]) -> Diagnosis:
         calibration_error=t_interval([calibration_error(*test) for test in tests]),
         roc=mean_band(rocs[0][0], np.stack([true_rate for _, true_rate in rocs])),
         area=t_interval([roc_auc(*test) for test in tests]),
+        classes=mean_band(np.arange(len(totals), dtype=float), np.stack([class_accuracy(*t) for t in tests])),
         confusion=np.where(totals > 0, counts / np.maximum(totals, 1), np.nan),
     )

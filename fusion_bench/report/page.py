@@ -14,7 +14,7 @@ import pandas as pd
 
 from fusion_bench.report.charts import charts
 from fusion_bench.report.charts.chart import Chart, templates
-from fusion_bench.report.columns import COLUMNS, Column
+from fusion_bench.report.columns import COLUMNS, Column, meanings
 from fusion_bench.report.findings import Findings
 from fusion_bench.report.notes import notes
 from fusion_bench.report.table import FAMILIES
@@ -100,7 +100,11 @@ def _navigation(findings: Sequence[Findings]) -> str:
 
 
 def _section(found: Findings, drawn: Sequence[Chart]) -> str:
-    remarks = [*notes(found.block), *(f"Left out: {line}." for line in found.omitted)]
+    remarks = [
+        *notes(found.block),
+        *meanings([*COLUMNS.values()]),
+        *(f"Left out: {line}." for line in found.omitted),
+    ]
     listing = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
     alone = [chart for chart in drawn if chart.chooser != "strategy"]
     chosen = [chart for chart in drawn if chart.chooser == "strategy"]

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from fusion_bench.report.columns import ACCURACY, Column, default_columns
+from fusion_bench.report.columns import ACCURACY, Column, default_columns, meanings
 from fusion_bench.report.notes import heading, notes
 from fusion_bench.store import Store
 
@@ -25,7 +25,7 @@ def to_markdown(frame: pd.DataFrame, columns: Sequence[Column] | None = None) ->
             rows[row][header.index(ACCURACY)] = f"**{rows[row][header.index(ACCURACY)]}**"
         lines = [header, ["---" if c.name in _WORDS else "--:" for c in columns], *rows]
         listing = "\n".join(f"| {' | '.join(_escape_markdown(cell) for cell in line)} |" for line in lines)
-        remarks = "\n".join(f"- {note}" for note in notes(block))
+        remarks = "\n".join(f"- {note}" for note in [*notes(block), *meanings(columns)])
         sections.append(f"### {heading(block)}\n\n{listing}\n\n{remarks}\n")
     return "\n".join(sections)
 
@@ -68,7 +68,7 @@ class TerminalTable:
             yield _fitting_table(block, self.columns, console, options)
             yield Text()
             remarks = Table.grid(padding=(0, 1))
-            for note in notes(block):
+            for note in [*notes(block), *meanings(self.columns)]:
                 remarks.add_row("·", note, style="dim")
             yield remarks
 
@@ -82,6 +82,7 @@ _SHORT = {
     "compile s": "compile\ns",
     "balanced accuracy, %": "balanced\naccuracy, %",
     "sampling ±, points": "sampling\n±, points",
+    "gain's sampling ±": "gain's\nsampling ±",
     "test MFLOP": "test\nMFLOP",
 }
 _WORDS = ("strategy", "family")
@@ -173,7 +174,7 @@ def _latex_table(block: pd.DataFrame, columns: Sequence[Column]) -> str:
             escaped[position] = rf"\textbf{{{escaped[position]}}}"
         lines.append(" & ".join(escaped) + r" \\")
     body = "\n".join(lines)
-    remarks = "\n".join(_escape_latex(note) for note in notes(block))
+    remarks = "\n".join(_escape_latex(note) for note in [*notes(block), *meanings(columns)])
     alignment = "".join("l" if column.name in _WORDS else "r" for column in columns)
     return (
         "\\begin{table}\n\\centering\n"

@@ -13,7 +13,7 @@ import pandas as pd
 from fusion_bench.errors import unknown_name
 from fusion_bench.evaluation.intervals import paired_interval, t_interval
 from fusion_bench.evaluation.metrics import METRICS
-from fusion_bench.evaluation.significance import bootstrap_interval, holm
+from fusion_bench.evaluation.significance import bootstrap_difference, bootstrap_interval, holm
 from fusion_bench.report.comparisons import MULTIMODAL, add_comparisons, p_values
 from fusion_bench.store import Run, Store, setting
 
@@ -32,7 +32,10 @@ COLUMNS = (
     *("n_train", "n_validation", "n_test", "device", "version", "commit"),
     *("setting", "differs", "failures"),
 )
-DETAILS = (*(f"{name}_{part}" for name in METRICS for part in ("mean", "ci95")), "sampling_ci95")
+DETAILS = (
+    *(f"{name}_{part}" for name in METRICS for part in ("mean", "ci95")),
+    *("sampling_ci95", "gain_sampling_ci95"),
+)
 """Further columns, which are computed from the logits of every run."""
 _COUNTS = (
     *("n_seeds", "n_failed", "params", "epochs", "n_train", "n_validation", "n_test"),
@@ -93,8 +96,8 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
     Args:
       store: its runs.
       against: the strategy that gains are over; the best unimodal one if empty.
-      details: add the columns `DETAILS`: every metric, and half the width of the interval of the test set's sampling,
-        which are computed from the stored logits.
+      details: add the columns `DETAILS`, computed from the stored logits: every metric, and half the widths of the
+        intervals of the test set's sampling, for the accuracy and for the gain.
 
     Raises:
       UserError: no run is of `against`, or a run's logits cannot be read.
@@ -110,7 +113,7 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
         facts = {"setting": digest, **_facts(runs, settings[digest], varied)}
         found = _strategy_rows(runs, against)
         if details:
-            found = [row | detail(store, runs, row["strategy"]) for row in found]
+            found = [row | detail(store, runs, row["strategy"], row["gain_over"]) for row in found]
         rows += [{**facts, **row} for row in (*found, *_ceiling_rows(runs[0]))]
     frame = pd.DataFrame(rows, columns=pd.Index([*COLUMNS, *DETAILS] if details else COLUMNS))
     frame = frame.astype(dict.fromkeys(_COUNTS, "Int64"))
@@ -141,21 +144,34 @@ def _kind(run: Run) -> str:
     return run.strategy.partition(":")[0].removeprefix(f"{run.modality}-")
 
 
-def detail(store: Store, runs: Iterable[Run], strategy: str) -> dict[str, float]:
-    """Returns the columns `DETAILS` of one strategy, from its runs' logits on test.
+def detail(store: Store, runs: Iterable[Run], strategy: str, other: str = "") -> dict[str, float]:
+    """Returns the columns `DETAILS` of one strategy, from the logits of its runs and of those of what it gains over.
 
     Raises:
       UserError: they cannot be read.
     """
-    stored = [store.predictions(r.id) for r in runs if r.strategy == strategy and r.status == "complete"]
-    if not stored:
+    tests = _test_logits(store, runs, strategy)
+    if not tests:
         return {}
-    tests = [(predictions["test_logits"], predictions["test_labels"]) for predictions in stored]
     found: dict[str, float] = {}
     for name, metric in METRICS.items():
         found[f"{name}_mean"], found[f"{name}_ci95"] = t_interval([metric(*test) for test in tests])
-    correct = np.stack([logits.argmax(axis=1) == labels for logits, labels in tests])
-    return found | {"sampling_ci95": bootstrap_interval(correct).half_width}
+    correct = _correct(tests)
+    found["sampling_ci95"] = bootstrap_interval(correct).half_width
+    others = _test_logits(store, runs, other) if other != strategy else []
+    if others:
+        found["gain_sampling_ci95"] = bootstrap_difference(correct, _correct(others)).half_width
+    return found
+
+
+def _test_logits(store: Store, runs: Iterable[Run], strategy: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    stored = [store.predictions(r.id) for r in runs if r.strategy == strategy and r.status == "complete"]
+    return [(predictions["test_logits"], predictions["test_labels"]) for predictions in stored]
+
+
+def _correct(tests: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Returns which seed had which image right."""
+    return np.stack([logits.argmax(axis=1) == labels for logits, labels in tests])
 
 
 def _strategy_rows(runs: Sequence[Run], against: str) -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ def test_tables_and_captions_are_accessible(text, elements):
     assert set(heads) == {"col", "row"}
     assert heads.count("row") == 2 * (len(ACCURACIES) + 2)
     captions = re.findall("<figcaption>(.*?)</figcaption>", text)
-    assert len(captions) == 2 * 7
+    assert len(captions) == 2 * 8
     assert all("n = 3 seeds" in caption for caption in captions)
 
 
@@ -214,6 +214,8 @@ def test_choosing_a_strategy_changes_its_charts(load):
     page.locator("select[data-charts*=confusion]").first.select_option("concat")
     assert confusion.evaluate(diagonal) == [85, 85, 85]
     assert "concat: AUC" in roc.inner_text()
+    bars = drawn(page, "classes").evaluate("element => element.data.map(trace => trace.y.map(Math.round))")
+    assert bars == [[85, 85, 85], [71, 71, 71]]  # the chosen one, and the best unimodal one beside it
     assert CLASSES[1] in confusion.inner_text()  # as text: no element of it
 
 

@@ -507,7 +507,27 @@ def test_details_are_computed_from_the_logits(with_logits):
     assert row["balanced_accuracy_mean"] == pytest.approx((1 + 2 / 3) / 2)
     assert row["nll_mean"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.8]).mean())
     assert row["sampling_ci95"] > 0.2
+    assert row["gain_sampling_ci95"] == 0  # both strategies have the same images right
     assert tuple(table(with_logits, details=True).columns) == (*COLUMNS, *DETAILS)
+
+
+def test_the_sampling_of_a_gain_is_over_the_images_that_change(tmp_path):
+    store = Store(tmp_path)
+    for runs, logits in ((IMAGE, LOGITS), (CONCAT, LOGITS[[0, 2, 2, 3]])):
+        for run in runs[:2]:
+            store.write(run, predictions={**PREDICTIONS, "test_logits": logits})
+    frame = table(store, details=True).set_index("strategy")
+    # One image of four is gained: the mean of four draws, each a gain with probability 1/4, is 0 to 3/4 in 95 %.
+    assert frame.loc["concat", "gain_sampling_ci95"] == 0.375
+    assert np.isnan(frame.loc["image-only", "gain_sampling_ci95"])
+
+
+def test_a_column_that_is_shown_is_explained(with_logits):
+    frame = table(with_logits, details=True)
+    for write in (to_markdown, to_latex):
+        assert "bootstrap over images" in write(frame, parse_columns("strategy,gain_sampling"))
+        assert "allow for" in write(frame, parse_columns("strategy,rank"))
+        assert "bootstrap over images" not in write(frame, parse_columns("strategy,accuracy"))
 
 
 def test_columns_are_chosen_and_sorted(with_logits):

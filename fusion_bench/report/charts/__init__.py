@@ -9,6 +9,7 @@ _CHARTS = (
     cost.draw,
     curves.draw,
     significance.draw,
+    strategy.classes,
     strategy.confusion,
     strategy.roc,
     strategy.calibration,

@@ -1,15 +1,71 @@
-"""What the logits of one chosen strategy say: confusion matrix, ROC curve, calibration."""
+"""What the logits of one chosen strategy say: accuracy by class, confusion matrix, ROC curve, calibration."""
+
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from fusion_bench.report.charts.chart import GREY, MARGIN, Chart, figure_of, numbers, percents, shade, text
 from fusion_bench.report.findings import Findings
-from fusion_bench.report.notes import percent
+from fusion_bench.report.notes import best_of, percent
 from fusion_bench.report.palette import LOOKS
 
 _LINE = "#3f86c0"
 """Seen on white and on black."""
+
+
+def classes(found: Findings) -> Chart | None:
+    """Returns the accuracy on each class, beside that of the best unimodal strategy."""
+    if not found.diagnoses:
+        return None
+    names = [text(name) for name in found.class_names]
+    choices = {
+        strategy: {
+            "data": {
+                "y": [percents(diagnosis.classes.mean)],
+                "error_y.array": [percents(np.nan_to_num(diagnosis.classes.half_width))],
+            },
+            "layout": {},
+            "traces": [0],
+        }
+        for strategy, diagnosis in found.diagnoses.items()
+    }
+    data = next(iter(choices.values()))["data"]
+    traces: list[Any] = [
+        go.Bar(
+            x=names,
+            y=data["y"][0],
+            error_y={"type": "data", "array": data["error_y.array"][0], "color": GREY, "thickness": 1.2},
+            marker={"color": _LINE},
+            name="chosen strategy",
+        )
+    ]
+    best = best_of(found.block)
+    if best in found.diagnoses:
+        traces.append(
+            go.Scatter(
+                x=names,
+                y=percents(found.diagnoses[best].classes.mean),
+                mode="markers",
+                marker={"symbol": "line-ew", "size": 22, "line": {"color": GREY, "width": 3}},
+                name=text(best),
+            )
+        )
+    figure = figure_of(
+        traces,
+        400,
+        xaxis={"type": "category", "dtick": 1},
+        yaxis={"title": {"text": "accuracy, %"}, "range": [0, 101]},
+    )
+    return Chart(
+        "classes",
+        "Accuracy by class",
+        f"Percent of each class's test examples, mean over {found.said_of([*found.diagnoses])}; bars of error: 95 % "
+        "interval over seeds (Student's t), of each class by itself.",
+        figure,
+        choices,
+        "strategy",
+    )
 
 
 def confusion(found: Findings) -> Chart | None:
