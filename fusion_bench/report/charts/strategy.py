@@ -54,7 +54,7 @@ def classes(found: Findings) -> Chart | None:
     figure = figure_of(
         traces,
         400,
-        xaxis={"type": "category", "dtick": 1},
+        xaxis={"type": "category", "dtick": 1, "range": [-0.6, len(names) - 0.4]},
         yaxis={"title": {"text": "accuracy, %"}, "range": [0, 101]},
     )
     return Chart(
