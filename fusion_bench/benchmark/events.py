@@ -96,11 +96,16 @@ class EventFiles:
                     )
 
     def catch_up(self) -> None:
-        """Writes the events of all complete runs that lack them: they were made before, or elsewhere."""
+        """Writes the events of all complete runs that lack them: they were made before, or elsewhere.
+
+        What another process is just making it finishes itself.
+        """
         for run in self._store.runs():
-            if run.status == "complete" and not any(self._folder_of(run.id).glob(f"events.*{_LAST}")):
-                shutil.rmtree(self._folder_of(run.id), ignore_errors=True)
-                self.finished(run)
+            if run.status == "complete":
+                with self._store.claim(run.id) as is_ours:
+                    if is_ours and not any(self._folder_of(run.id).glob(f"events.*{_LAST}")):
+                        shutil.rmtree(self._folder_of(run.id), ignore_errors=True)
+                        self.finished(run)
 
     def _folder_of(self, identifier: str) -> Path:
         return self._folder / identifier

@@ -121,3 +121,13 @@ def test_events_that_cannot_be_written_are_said_once_and_left(tmp_path):
         events.training("a-run", [EpochMetrics(epoch, 1.0, 1.0, 0.5) for epoch in range(1, epochs + 1)])
     (line,) = said
     assert line.startswith("events for TensorBoard cannot be written any more: ")
+
+
+def test_what_another_process_is_making_is_left_to_it(watched, tmp_path):
+    store = Store(shutil.copytree(watched.store.directory, tmp_path / "copy"))
+    shutil.rmtree(store.directory / "tensorboard")
+    events, theirs = EventFiles(store), store.runs()[0]
+    with Store(store.directory).claim(theirs.id):
+        events.catch_up()
+    folders = {path.name for path in (store.directory / "tensorboard").iterdir()}
+    assert folders == {run.id for run in store.runs()} - {theirs.id}
