@@ -145,7 +145,7 @@ def compile_program(
     start = time.perf_counter()
     state = jax.eval_shape(functions.init, _SEED)
     init_compiled = jax.jit(functions.init).lower(_SEED).compile(_compiler_options() | _RUNS_ONCE)
-    train_compiled = _lower_train(functions, state, data, num_train).compile(_compiler_options())
+    train_compiled = _lower_train(functions, state, data, num_train).compile(_compiler_options(trains=True))
     predict_compiled = _compile_predict(functions.graph, state.variables, data)
     compile_seconds = time.perf_counter() - start
     return Program(
@@ -179,7 +179,7 @@ def count_train_flops(
     """Returns `Program.train_flops` of the program that `compile_program` would make, from a quicker compilation."""
     functions = _make_functions(spec, task, model, training, num_train)
     lowered = _lower_train(functions, jax.eval_shape(functions.init, _SEED), data, num_train)
-    return _flops(lowered.compile(_compiler_options() | _RUNS_ONCE)) / functions.batch_size
+    return _flops(lowered.compile(_compiler_options(trains=True) | _RUNS_ONCE)) / functions.batch_size
 
 
 class _Functions(NamedTuple):
@@ -249,10 +249,16 @@ def _lower_train(functions: _Functions, state: TrainState, data: DeviceData, num
     return jax.jit(functions.train, donate_argnums=0).lower(state, data, order, _SEED, _SEED)
 
 
-def _compiler_options() -> dict[str, Any]:
-    """Jax 0.10 can emit a CPU's fused loops in two ways; the older compiles in about half the time and runs as fast."""
-    quicker = jax.default_backend() == "cpu" and jax.__version_info__ < (0, 11)
-    return {"xla_cpu_use_fusion_emitters": False} if quicker else {}
+def _compiler_options(*, trains: bool = False) -> dict[str, Any]:
+    """Returns what a CPU's compiler is told; experiments/pytorch_speed.py has the figures.
+
+    Jax 0.10 can emit fused loops in two ways; the older compiles in about half the time and runs as fast. It gives
+    matrix products to a library that is slow at batches of middling ones, unless it may use that for sums only.
+    """
+    if jax.default_backend() != "cpu" or jax.__version_info__ >= (0, 11):
+        return {}
+    library = "LIBRARY_FUSION_TYPE_REDUCE" if trains else ""
+    return {"xla_cpu_use_fusion_emitters": False, "xla_cpu_experimental_ynn_fusion_type": library}
 
 
 def _compile_predict(graph: Any, variables: Variables, data: DeviceData) -> Callable[..., Array]:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fusion_bench.models.convolution import conv3x3, winograd_conv3x3, xla_conv3x3
+from fusion_bench.models.convolution import F2, F4, conv3x3, winograd_conv3x3, xla_conv3x3
 from tests.tasks import jit
 
 SHAPES = [
@@ -12,6 +12,7 @@ SHAPES = [
     (3, 4, 6, 2, 4),
     (2, 2, 2, 1, 3),
     (2, 7, 5, 3, 2),
+    (2, 2, 4, 3, 2),
     (1, 1, 4, 2, 2),
     (2, 1, 1, 2, 3),
 ]
@@ -59,9 +60,25 @@ def test_gradients_are_those_of_lax_conv(shape):
         assert_close(ours, reference)
 
 
-def test_winograd_itself_is_what_runs_on_a_cpu():
-    x, kernel, _ = (jnp.float32(array) for array in draw(2, 6, 4, 3, 2))
-    np.testing.assert_array_equal(jit(conv3x3)(x, kernel), jit(winograd_conv3x3)(x, kernel))
+@pytest.mark.parametrize(("transforms", "size"), [(F2, 2), (F4, 4)])
+def test_transforms_are_exact_but_for_rounding(transforms, size):
+    rng = np.random.default_rng(size)
+    tile, kernel = rng.normal(size=(size + 2, size + 2)), rng.normal(size=(3, 3))
+    products = (transforms.kernel @ kernel @ transforms.kernel.T) * (
+        transforms.inputs @ tile @ transforms.inputs.T
+    )
+    windows = np.lib.stride_tricks.sliding_window_view(tile, (3, 3))
+    expected = np.einsum("ijpq,pq->ij", windows, kernel)
+    np.testing.assert_allclose(transforms.outputs @ products @ transforms.outputs.T, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype", "transforms"), [(8, "float32", F4), (2, "float32", F2), (4, "bfloat16", F2)]
+)
+def test_winograd_is_what_runs_on_a_cpu(size, dtype, transforms):
+    x, kernel, _ = (jnp.asarray(array, dtype) for array in draw(2, size, size, 3, 2))
+    expected = jit(lambda x, kernel: winograd_conv3x3(x, kernel, transforms))(x, kernel)
+    np.testing.assert_array_equal(jit(conv3x3)(x, kernel), expected)
 
 
 @pytest.mark.parametrize(("platform", "uses_convolution"), [("cpu", False), ("cuda", True), ("tpu", True)])
