@@ -23,7 +23,7 @@ _NO_RESULT = (
     *("errors", "benchmark/claims", "benchmark/events", "benchmark/loaded", "data/preview", "store/merge"),
     *("evaluation/calibration", "evaluation/intervals", "evaluation/significance"),
 )
-"""Files of the package that no run's result depends on, beside the report and the command line."""
+"""Files of the package that no run's result depends on, beside the report, the speed and the command line."""
 _RECORDED = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -44,7 +44,7 @@ def code_digest() -> str:
     """
     root = Path(__file__).parents[1]
     face = {root / "cli.py", root / "benchmark" / "progress.py", *(root / "report").rglob("*.py")}
-    face |= {root / f"{name}.py" for name in _NO_RESULT}
+    face |= {*(root / "speed").rglob("*.py"), *(root / f"{name}.py" for name in _NO_RESULT)}
     return _digest(set(root.rglob("*.py")) - face - set((root / "fusion").glob("*/*.py")))
 
 
@@ -127,6 +127,8 @@ def describe_environment() -> dict[str, object]:
         "device": _processor() if device.platform == "cpu" else device.device_kind,
         "device_count": jax.device_count(),
         "cpu_count": os.cpu_count(),
+        "cpu_usable": _usable_cores(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
 
@@ -151,7 +153,7 @@ def _commit() -> str:
 
 
 def _processor() -> str:
-    """Model name of the CPU, with the number of cores."""
+    """Model name of the CPU, with the number of cores, where a process may use fewer, and where one is made many."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -161,4 +163,12 @@ def _processor() -> str:
             if "model name" in line
         ]
         name = models[0] if models else name
-    return f"{name}, {os.cpu_count()} cores"
+    usable, all_cores = _usable_cores(), os.cpu_count()
+    cores = f"{all_cores} cores" if usable == all_cores else f"{usable} of {all_cores} cores"
+    divided = f", divided into {jax.device_count()} devices" if jax.device_count() > 1 else ""
+    return f"{name}, {cores}{divided}"
+
+
+def _usable_cores() -> int | None:
+    """Cores that this process may use: fewer than there are under `taskset`."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,4 +1,4 @@
-"""How fast a compiled strategy trains and predicts: a short timed pass of its own, apart from any run."""
+"""How fast a compiled strategy trains and predicts: short timed passes of their own, apart from any run."""
 
 import statistics
 import time
@@ -12,47 +12,81 @@ from fusion_bench.training.program import PREDICT_BATCH, Program, Variables
 
 REPETITIONS = 5
 SECONDS = 0.1
-"""Length that a repetition aims at; an epoch is the longest."""
+"""Length that a pass aims at."""
+_MOST_STEPS = 1000
 
 
-def train_rate(program: Program, data: DeviceData, indices: np.ndarray) -> dict[str, float]:
-    """Returns training examples per second: median, lowest and highest of the repetitions."""
+class Pass:
+    """Some steps of compiled work, warm, to be timed as often as is wanted.
+
+    Args:
+      steps: takes so many steps, and returns when the last is done. It is called twice at once: to warm up, and to
+        choose how many steps a pass has.
+      work: of one step, in any unit: examples, bytes, operations.
+    """
+
+    def __init__(self, steps: Callable[[int], None], work: int | float):
+        self.steps = steps
+        self.work = work
+        steps(1)
+        self.count = int(np.clip(SECONDS / self._seconds(1), 1, _MOST_STEPS))
+
+    def rate(self) -> float:
+        """Returns the work done a second in one pass."""
+        return self.count * self.work / self._seconds(self.count)
+
+    def latencies(self) -> list[float]:
+        """Returns the seconds of each step of one pass, taken and waited for one by one."""
+        return [self._seconds(1) for _ in range(self.count)]
+
+    def _seconds(self, count: int) -> float:
+        start = time.perf_counter()
+        self.steps(count)
+        return time.perf_counter() - start
+
+
+def train_pass(program: Program, data: DeviceData, indices: np.ndarray) -> Pass:
+    """Returns training steps from initialisation; their work is in examples."""
     on_device, seed = jax.device_put(indices), np.int32(0)
     state = program.init(seed)
 
     def steps(count: int) -> None:
         nonlocal state
-        # Each call begins an epoch anew, so any number of steps up to its length may follow.
+        # Each pass begins an epoch anew; past its end the same order is seen again, at the same cost.
         state = state._replace(step=jax.numpy.zeros_like(state.step))
         state, loss = program.train(state, data, on_device, seed, np.int32(count))
         jax.block_until_ready(loss)
 
-    return _rates("train", steps, program.batch_size, program.steps_per_epoch)
+    return Pass(steps, program.batch_size)
 
 
-def inference_rate(
-    predict: Callable, variables: Variables, data: DeviceData, indices: np.ndarray
-) -> dict[str, float]:
-    """Returns predicted examples per second, in batches of `PREDICT_BATCH`: median, lowest and highest."""
-    batch = jax.device_put(np.resize(indices, PREDICT_BATCH))
+def inference_pass(
+    predict: Callable, variables: Variables, data: DeviceData, indices: np.ndarray, batch_size: int
+) -> Pass:
+    """Returns predictions in batches of one size, of which one is dispatched before the last is done."""
+    batch = jax.device_put(np.resize(indices, batch_size))
 
     def steps(count: int) -> None:
         for _ in range(count):
             logits = predict(variables, data, batch)
         jax.block_until_ready(logits)
 
-    return _rates("inference", steps, PREDICT_BATCH, 1000)
+    return Pass(steps, batch_size)
 
 
-def _rates(kind: str, steps: Callable[[int], None], batch: int, most: int) -> dict[str, float]:
-    steps(1)  # warm-up
-    start = time.perf_counter()
-    steps(1)
-    count = int(np.clip(SECONDS / (time.perf_counter() - start), 1, most))
-    rates = []
-    for _ in range(REPETITIONS):
-        start = time.perf_counter()
-        steps(count)
-        rates.append(count * batch / (time.perf_counter() - start))
+def train_rate(program: Program, data: DeviceData, indices: np.ndarray) -> dict[str, float]:
+    """Returns training examples per second: median, lowest and highest of the repetitions."""
+    return _rates("train", train_pass(program, data, indices))
+
+
+def inference_rate(
+    predict: Callable, variables: Variables, data: DeviceData, indices: np.ndarray
+) -> dict[str, float]:
+    """Returns predicted examples per second, in batches of `PREDICT_BATCH`: median, lowest and highest."""
+    return _rates("inference", inference_pass(predict, variables, data, indices, PREDICT_BATCH))
+
+
+def _rates(kind: str, timed: Pass) -> dict[str, float]:
+    rates = [timed.rate() for _ in range(REPETITIONS)]
     key = f"{kind}_examples_per_s"
     return {key: statistics.median(rates), f"{key}_low": min(rates), f"{key}_high": max(rates)}

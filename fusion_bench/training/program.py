@@ -64,10 +64,11 @@ class Program:
       init: seed → TrainState.
       train: (state, data, the epoch's order of training indices, seed, steps) → state, mean loss. `state` is
         donated. The steps must end within the epoch in which they begin.
-      predict: (variables, data, indices [PREDICT_BATCH]) → logits.
+      predict: (variables, data, indices [predict_batch]) → logits.
       graph: the module in evaluation mode, to be merged with Variables.
       steps_per_epoch: updates; a last incomplete batch is left out, another one in each epoch.
       batch_size: examples in an update.
+      predict_batch: examples in a prediction.
       params: number of trained parameters.
       compile_seconds: of all three together.
       train_flops: floating-point operations per training example, forward and backward.
@@ -80,6 +81,7 @@ class Program:
     graph: Any
     steps_per_epoch: int
     batch_size: int
+    predict_batch: int
     params: int
     compile_seconds: float
     train_flops: float
@@ -90,9 +92,9 @@ class Program:
     ) -> Float[np.ndarray, "example class"]:
         """Returns the logits of the examples at `indices`, in batches of one size."""
         logits = []
-        for start in range(0, len(indices), PREDICT_BATCH):
-            batch = indices[start : start + PREDICT_BATCH]
-            padded = np.resize(batch, PREDICT_BATCH)
+        for start in range(0, len(indices), self.predict_batch):
+            batch = indices[start : start + self.predict_batch]
+            padded = np.resize(batch, self.predict_batch)
             logits.append(np.asarray(self.predict(variables, data, padded))[: len(batch)])
         return np.concatenate(logits)
 
@@ -108,18 +110,18 @@ class Predictor:
     inference_flops: float
 
 
-def compile_predictor(module: nnx.Module, data: DeviceData) -> Predictor:
-    """Compiles the prediction of a built module, with its present variables."""
+def compile_predictor(module: nnx.Module, data: DeviceData, predict_batch: int = PREDICT_BATCH) -> Predictor:
+    """Compiles the prediction of a built module, with its present variables, in batches of one size."""
     graph, params, rest = nnx.split(_mode(module, training=False), nnx.Param, ...)
     variables = Variables(params, rest)
     start = time.perf_counter()
-    compiled = _compile_predict(graph, variables, data)
+    compiled = _compile_predict(graph, variables, data, predict_batch)
     return Predictor(
         predict=compiled,
         variables=variables,
         params=_count(params),
         compile_seconds=time.perf_counter() - start,
-        inference_flops=_flops(compiled) / PREDICT_BATCH,
+        inference_flops=_flops(compiled) / predict_batch,
     )
 
 
@@ -130,6 +132,7 @@ def compile_program(
     training: TrainingConfig,
     data: DeviceData,
     num_train: int,
+    predict_batch: int = PREDICT_BATCH,
 ) -> Program:
     """Compiles a strategy for a task, a budget and the shapes of a dataset.
 
@@ -140,13 +143,14 @@ def compile_program(
       training: budget and optimiser.
       data: only its shapes matter.
       num_train: number of training examples.
+      predict_batch: number of examples in a prediction.
     """
     functions = _make_functions(spec, task, model, training, num_train)
     start = time.perf_counter()
     state = jax.eval_shape(functions.init, _SEED)
-    init_compiled = jax.jit(functions.init).lower(_SEED).compile(_compiler_options() | _RUNS_ONCE)
-    train_compiled = _lower_train(functions, state, data, num_train).compile(_compiler_options(trains=True))
-    predict_compiled = _compile_predict(functions.graph, state.variables, data)
+    init_compiled = jax.jit(functions.init).lower(_SEED).compile(compiler_options() | _RUNS_ONCE)
+    train_compiled = _lower_train(functions, state, data, num_train).compile(compiler_options(trains=True))
+    predict_compiled = _compile_predict(functions.graph, state.variables, data, predict_batch)
     compile_seconds = time.perf_counter() - start
     return Program(
         init=init_compiled,
@@ -155,10 +159,11 @@ def compile_program(
         graph=functions.graph,
         steps_per_epoch=functions.steps_per_epoch,
         batch_size=functions.batch_size,
+        predict_batch=predict_batch,
         params=_count(state.variables.params),
         compile_seconds=compile_seconds,
         train_flops=_flops(train_compiled) / functions.batch_size,
-        inference_flops=_flops(predict_compiled) / PREDICT_BATCH,
+        inference_flops=_flops(predict_compiled) / predict_batch,
     )
 
 
@@ -179,7 +184,7 @@ def count_train_flops(
     """Returns `Program.train_flops` of the program that `compile_program` would make, from a quicker compilation."""
     functions = _make_functions(spec, task, model, training, num_train)
     lowered = _lower_train(functions, jax.eval_shape(functions.init, _SEED), data, num_train)
-    return _flops(lowered.compile(_compiler_options(trains=True) | _RUNS_ONCE)) / functions.batch_size
+    return _flops(lowered.compile(compiler_options(trains=True) | _RUNS_ONCE)) / functions.batch_size
 
 
 class _Functions(NamedTuple):
@@ -249,7 +254,7 @@ def _lower_train(functions: _Functions, state: TrainState, data: DeviceData, num
     return jax.jit(functions.train, donate_argnums=0).lower(state, data, order, _SEED, _SEED)
 
 
-def _compiler_options(*, trains: bool = False) -> dict[str, Any]:
+def compiler_options(*, trains: bool = False) -> dict[str, Any]:
     """Returns what a CPU's compiler is told; experiments/pytorch_speed.py has the figures.
 
     Jax 0.10 can emit fused loops in two ways; the older compiles in about half the time and runs as fast. It gives
@@ -261,13 +266,15 @@ def _compiler_options(*, trains: bool = False) -> dict[str, Any]:
     return {"xla_cpu_use_fusion_emitters": False, "xla_cpu_experimental_ynn_fusion_type": library}
 
 
-def _compile_predict(graph: Any, variables: Variables, data: DeviceData) -> Callable[..., Array]:
+def _compile_predict(
+    graph: Any, variables: Variables, data: DeviceData, predict_batch: int
+) -> Callable[..., Array]:
     def predict(variables: Variables, data: DeviceData, indices: Array) -> Array:
         inputs, _ = gather(data, indices)
         return nnx.merge(graph, *variables)(inputs).logits
 
-    batch = jax.ShapeDtypeStruct((PREDICT_BATCH,), jnp.int32)
-    return jax.jit(predict).lower(variables, data, batch).compile(_compiler_options())
+    batch = jax.ShapeDtypeStruct((predict_batch,), jnp.int32)
+    return jax.jit(predict).lower(variables, data, batch).compile(compiler_options())
 
 
 def _count(params: Any) -> int:

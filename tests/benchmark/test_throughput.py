@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from fusion_bench.benchmark import throughput
-from fusion_bench.benchmark.throughput import REPETITIONS, SECONDS, inference_rate, train_rate
+from fusion_bench.benchmark.throughput import REPETITIONS, SECONDS, Pass, inference_rate, train_rate
 from fusion_bench.data.batches import to_device
 from fusion_bench.training.program import PREDICT_BATCH, Program, TrainState, Variables
 from tests.tasks import make_dataset
@@ -32,7 +32,7 @@ def test_train_rate(clock):
     calls = []
 
     def train(state, data, indices, seed, steps):
-        assert int(state.step) == 0, "the steps must end within the epoch in which they begin"
+        assert int(state.step) == 0, "the schedule must not run out"
         calls.append(int(steps))
         clock.now += STEP * int(steps) * (1 if len(calls) > 2 else 5)
         return state._replace(step=state.step + steps), jnp.zeros(())
@@ -44,6 +44,7 @@ def test_train_rate(clock):
         graph=None,
         steps_per_epoch=4,
         batch_size=32,
+        predict_batch=1,
         params=0,
         compile_seconds=0.0,
         train_flops=0.0,
@@ -51,7 +52,8 @@ def test_train_rate(clock):
     )
     rates = train_rate(program, to_device(DATASET), DATASET.splits["train"])
     assert dict(rates) == rates_of("train", *[32 / STEP] * 3)
-    assert calls == [1, 1, *[4] * REPETITIONS]  # what was left of SECONDS is more than an epoch
+    # five times slower, the second step foretells fewer steps than would fit; they may pass the epoch's end
+    assert calls == [1, 1, *[int(SECONDS / (5 * STEP))] * REPETITIONS]
 
 
 def test_inference_rate(clock):
@@ -69,3 +71,15 @@ def test_inference_rate(clock):
     fast = PREDICT_BATCH / STEP
     assert dict(rates) == rates_of("inference", fast, fast / 3, fast)
     assert shapes == [(PREDICT_BATCH,)] * (2 + REPETITIONS * count)
+
+
+def test_latencies(clock):
+    seconds = iter([9.0, STEP, *[0.01 * number for number in range(100)]])
+
+    def steps(count):
+        assert count == 1
+        clock.now += next(seconds)
+
+    timed = Pass(steps, work=1)
+    assert timed.count == int(SECONDS / STEP)
+    assert timed.latencies() == pytest.approx([0.01 * number for number in range(timed.count)])

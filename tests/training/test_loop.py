@@ -36,6 +36,7 @@ class Fake:
             graph=None,
             steps_per_epoch=steps_per_epoch,
             batch_size=4,
+            predict_batch=500,
             params=1,
             compile_seconds=0.0,
             train_flops=0.0,
