@@ -193,7 +193,7 @@ def meanings(columns: Sequence[Column]) -> list[str]:
 
 
 def parse_columns(text: str) -> list[Column]:
-    """Reads a comma-separated list of columns; "all" stands for every one.
+    """Reads a comma-separated list of columns; "all" stands for every one. The strategy's name always leads.
 
     Raises:
       UserError: a name is unknown, or there is none.
@@ -206,7 +206,7 @@ def parse_columns(text: str) -> list[Column]:
             raise unknown_name("column", name, COLUMNS)
     if not names:
         raise UserError(f"no column is named; choose from {', '.join(COLUMNS)}")
-    return [COLUMNS[name] for name in dict.fromkeys(names)]
+    return [COLUMNS[name] for name in dict.fromkeys(["strategy", *names])]
 
 
 def parse_column(name: str) -> Column:

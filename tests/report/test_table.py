@@ -531,7 +531,7 @@ def test_a_column_that_is_shown_is_explained(with_logits):
 
 
 def test_columns_are_chosen_and_sorted(with_logits):
-    columns = parse_columns("strategy, nll,accuracy")
+    columns = parse_columns("nll, strategy,accuracy")
     frame = arrange(table(with_logits, details=True), COLUMNS_BY_NAME["accuracy"], by_family=False)
     lines = to_markdown(frame, columns).splitlines()
     assert lines[2:6] == [
