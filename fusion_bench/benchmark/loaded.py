@@ -21,7 +21,7 @@ from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.store import Run, Store
-from fusion_bench.training.program import PREDICT_BATCH, run_key
+from fusion_bench.training.program import default_predict_batch, run_key
 
 if TYPE_CHECKING:
     import tokenizers
@@ -65,8 +65,8 @@ class LoadedRun:
             raise UserError(f"the modalities are of different numbers of examples: {counts}")
         graph, state = nnx.split(self.model)
         logits = [np.zeros((0, len(self.class_names)), np.float32)]
-        for start in range(0, count, PREDICT_BATCH):
-            size = min(count, PREDICT_BATCH)  # so that there is one shape to compile for
+        size = min(count, default_predict_batch())  # so that there is one shape to compile for
+        for start in range(0, count, size or 1):
             rows = np.resize(np.arange(start, min(start + size, count)), size)
             batch = {
                 name: DeviceModality(jnp.asarray(array[rows]), *map(jnp.asarray, self.standards[name]))

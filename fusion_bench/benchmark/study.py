@@ -206,7 +206,9 @@ class Study:
             return
         if not rates and job.target != "tuning":
             rates |= train_rate(program, data, splits["train"])
-            rates |= inference_rate(program.predict, trained.variables, data, splits["test"])
+            rates |= inference_rate(
+                program.predict, trained.variables, data, splits["test"], program.predict_batch
+            )
         self._store_trained(job, program, trained, data, rates)
 
     def _training(self, job: Job) -> TrainingConfig:
@@ -270,7 +272,11 @@ class Study:
                 predictor = compile_predictor(module, data)
                 cost.update(posthoc_cost(predictor, members.values()))
                 test = self.dataset.splits["test"]
-                cost.update(inference_rate(predictor.predict, predictor.variables, data, test))
+                cost.update(
+                    inference_rate(
+                        predictor.predict, predictor.variables, data, test, predictor.predict_batch
+                    )
+                )
             self._write(
                 self.records.complete(job, metrics_of(predictions), cost),
                 predictions=predictions,

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from fusion_bench.data.batches import DeviceData
-from fusion_bench.training.program import PREDICT_BATCH, Program, Variables
+from fusion_bench.training.program import Program, Variables
 
 REPETITIONS = 5
 SECONDS = 0.1
@@ -80,10 +80,10 @@ def train_rate(program: Program, data: DeviceData, indices: np.ndarray) -> dict[
 
 
 def inference_rate(
-    predict: Callable, variables: Variables, data: DeviceData, indices: np.ndarray
+    predict: Callable, variables: Variables, data: DeviceData, indices: np.ndarray, batch_size: int
 ) -> dict[str, float]:
-    """Returns predicted examples per second, in batches of `PREDICT_BATCH`: median, lowest and highest."""
-    return _rates("inference", inference_pass(predict, variables, data, indices, PREDICT_BATCH))
+    """Returns predicted examples per second, in batches of one size: median, lowest and highest."""
+    return _rates("inference", inference_pass(predict, variables, data, indices, batch_size))
 
 
 def _rates(kind: str, timed: Pass) -> dict[str, float]:

@@ -6,7 +6,7 @@ import pytest
 from fusion_bench.benchmark import throughput
 from fusion_bench.benchmark.throughput import REPETITIONS, SECONDS, Pass, inference_rate, train_rate
 from fusion_bench.data.batches import to_device
-from fusion_bench.training.program import PREDICT_BATCH, Program, TrainState, Variables
+from fusion_bench.training.program import Program, TrainState, Variables
 from tests.tasks import make_dataset
 
 STEP = 0.003
@@ -67,10 +67,10 @@ def test_inference_rate(clock):
         clock.now += STEP * predict.factor
         return jnp.zeros(())
 
-    rates = inference_rate(predict, Variables({}, {}), to_device(DATASET), DATASET.splits["test"])
-    fast = PREDICT_BATCH / STEP
+    rates = inference_rate(predict, Variables({}, {}), to_device(DATASET), DATASET.splits["test"], 50)
+    fast = 50 / STEP
     assert dict(rates) == rates_of("inference", fast, fast / 3, fast)
-    assert shapes == [(PREDICT_BATCH,)] * (2 + REPETITIONS * count)
+    assert shapes == [(50,)] * (2 + REPETITIONS * count)
 
 
 def test_latencies(clock):

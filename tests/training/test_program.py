@@ -16,7 +16,7 @@ from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.fusion.interface import Outputs, Strategy
 from fusion_bench.fusion.registry import Registration, StrategySpec, parse_strategies
 from fusion_bench.training.loop import TrainingDiverged, train
-from fusion_bench.training.program import PREDICT_BATCH, compile_predictor, compile_program, run_key
+from fusion_bench.training.program import compile_fixed, compile_predictor, compile_program, run_key
 from tests.tasks import CLASSES, CONFIG, jit, make_dataset
 
 pytestmark = pytest.mark.usefixtures("tiny_widths")
@@ -143,7 +143,8 @@ def test_predictions_are_those_of_the_module_whatever_their_number(concat, train
     module = nnx.merge(concat.program.graph, *trained.variables, copy=True)
     inputs, _ = gather(concat.data, jnp.arange(len(DATASET.labels)))
     expected = np.asarray(jit(lambda inputs: module(inputs).logits)(inputs))
-    for count in (1, 40, PREDICT_BATCH, PREDICT_BATCH + 1, 2 * PREDICT_BATCH + 70):
+    size = concat.program.predict_batch
+    for count in (1, 40, size, size + 1, 2 * size + 70):
         indices = np.random.default_rng(count).integers(0, len(DATASET.labels), count).astype(np.int32)
         got = concat.program.predictions(trained.variables, concat.data, indices)
         assert got.shape == (count, CLASSES)
@@ -154,11 +155,13 @@ def test_a_built_module_predicts_as_its_program(concat, trained):
     module = nnx.merge(concat.program.graph, *trained.variables, copy=True)
     module.train()
     predictor = compile_predictor(module, concat.data)
-    indices = np.resize(DATASET.splits["test"], PREDICT_BATCH)
+    indices = np.resize(DATASET.splits["test"], concat.program.predict_batch)
     expected = concat.program.predict(trained.variables, concat.data, indices)
     np.testing.assert_allclose(
         predictor.predict(predictor.variables, concat.data, indices), expected, atol=1e-6
     )
+    fixed = compile_fixed(concat.program.graph, trained.variables, concat.data, len(indices))
+    np.testing.assert_allclose(fixed(concat.data, indices), expected, atol=1e-5)
     assert predictor.params == concat.program.params
     assert predictor.inference_flops == pytest.approx(concat.program.inference_flops, rel=0.01)
 
