@@ -234,6 +234,9 @@ def draw_lines(
             ends[strategy] = float(means.iloc[-1])
         if log:
             axes.set_xscale("log")
+            places = sorted(set(map(place, frame["x"])))
+            axes.set_xticks(places, [f"{x:,g}" for x in places])
+            axes.minorticks_off()
         low, high = axes.get_ylim()
         low, high = max(low, 0.0), min(high, 1.02)
         axes.set_ylim(low, high)

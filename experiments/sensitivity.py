@@ -6,7 +6,11 @@ Every strategy that has a width, at half of it, at its own and at twice, by thre
 one, the usual one and three times that. Then the same rows with the best of so many random settings of learning rate
 and weight decay, chosen on validation, with the same budget for each.
 
-Found: not run yet at full size.
+Found on shapes (tiny, 9,000 images to train, 4 epochs, 2,000 to test, n = 5 seeds, commit 5686f9fefc): the learning
+rate moves every row by 8 to 13 points, the width of a join hardly by one. Three times the usual rate is better for all
+but early-token and as good as tuning. late-posthoc is the first at every rate; tensor is behind the others at every rate
+and width, tuned as well (86.7 against 88.1 to 88.9); in between the order is noise: Kendall's τ with the tuned order is
+0.52, 0.63 and 0.72 at the three rates.
 """
 
 import dataclasses
