@@ -5,10 +5,10 @@
 From 1 % to 100 % of the training set, with about as many updates at every size as at the full one: the epochs grow as
 the examples shrink. The best epoch is chosen on a tenth of the examples, which at 1 % is few.
 
-Found on shapes (tiny, 2,000 images to test, n = 5 seeds, commit 5686f9fefc): below 3,000
-examples a second modality does harm to everything that is trained jointly. With 1,000, image-only has 79.6 %, late-mean
-72.2, early-channel 68.6, concat 63.0 and tensor 27.3, while late-posthoc, whose models are trained apart, has 83.2; from
-3,000 on all of them are above image-only but early-token. With 300, late-posthoc is the only one not below it.
+Found on shapes (tiny, 2,000 images to test, n = 5 seeds, commit 5686f9fefc): below 3,000 examples a second modality
+does harm to everything that is trained jointly. With 1,000, image-only has 79.6 %, late-mean 72.2, early-channel
+68.6, concat 63.0 and tensor 27.3, while late-posthoc, whose models are trained apart, has 83.2; from 3,000 on all of
+them are above image-only but early-token. With 300, late-posthoc is the only one not below it.
 """
 
 import dataclasses
