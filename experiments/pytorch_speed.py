@@ -1,16 +1,29 @@
-"""Does training a CNN here cost what it costs in PyTorch, on two CPU cores?
+"""Do training and prediction here cost what they cost in PyTorch, on two CPU cores?
 
     pip install torch==2.13.0                 # an optional comparison: nothing else needs PyTorch
-    python experiments/pytorch_speed.py [--encoder small --batch-size 128 --repetitions 7]
+    python experiments/pytorch_speed.py [--strategies image-only concat --encoder small --batch-size 128]
 
-The image-only model is trained by the project's own compiled program, and the same network by PyTorch: eager with
-channels last, and under torch.compile. Batch, optimiser, schedule, label smoothing and order of examples are the
-same, augmentation is off, images are uint8 in memory, each side has two threads. PyTorch lives in a process of its
-own, and the two take turns, so that a ratio compares neighbours in time. That the networks are one is checked first.
+Each strategy is trained by the project's own compiled program, and the same network (pytorch_networks.py) by PyTorch:
+eager with channels last, and under torch.compile. Batch, optimiser, schedule, label smoothing and order of examples
+are the same, augmentation is off, inputs are integers in memory, each side has two threads. Then a single example is
+predicted again and again: here by a program with its weights built in, there in inference mode, eager, compiled, and
+compiled with its weights frozen. PyTorch lives in a process of its own, and the two take turns, so that a ratio
+compares neighbours in time. That the networks are one is checked first.
 
-Found on two cores of an AMD EPYC, idle, with `small`, batch 128, 7 repetitions, commit ca17d4f39e: 0.97 of the better
-PyTorch (torch 2.13.0, compiled; 0.90 to 1.02 in single turns) and 1.17 of eager with jax 0.10.2, 1.02 and 1.23 with
-jax 0.12.0.1.
+Found on two cores of an AMD EPYC, idle, with `small`, batch 128, 7 turns, jax 0.10.2, torch 2.13.0, package of commit
+0886095eaf, against the better of eager and compiled PyTorch, medians: training 1.24 times as fast (image-only), 1.35
+(concat), 1.41 (tensor), 1.28 (low-rank); one prediction takes 0.74, 0.65, 0.66 and 0.65 of its time.
+
+What was tried for it, on a step of image-only, `small`, batch 128 (26.3 ms before; jax 0.10.2):
+
+- Winograd tiles of 4×4 outputs in place of 2×2: 26.3 → 22 ms, 4 multiplications for 9 become 2.25 (float32 only).
+- Which library multiplies matrices (`compiler_options` in training/program.py): XLA's new default is slow at batches
+  of middling matrices and good at sums. Sums alone left to it: → 19 ms; nothing left to it: `tiny` 18 % slower.
+- Channels before tiles in memory, for the products: 373 against 190 GFLOP/s in the product alone, but every transform
+  would then work on a strided axis; not built in.
+- oneDNN, fast-math and XNNPACK's flags: within noise.
+- Predicting in batches of 100 in place of 500, so that maps stay in cache: 11,200 → 21,900 examples/s.
+- Weights built into the program of a single prediction, so that kernels are transformed once: 394 → 177 μs.
 """
 
 import dataclasses
@@ -21,7 +34,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
@@ -40,22 +53,29 @@ from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.training.optimizer import make_schedule
-from fusion_bench.training.program import Program, compile_program, epoch_order
+from fusion_bench.training.program import Program, compile_fixed, compile_program, epoch_order
 
 THREADS = 2
-EXAMPLES = 2560  # in one repetition: about two seconds of `small`
-REPETITIONS_PER_EPOCH = 4
+EXAMPLES = 2560  # in one turn of training: about half a second of `small`
+PREDICTIONS = 300  # in one turn, of one example each
+TURNS_PER_EPOCH = 4
 CLASSES = 10
+WORDS, VOCABULARY = 12, 60
 TOLERANCE = 1e-4  # of logits in training mode
 PAUSE = 0.3  # seconds in which the other side's threads stop spinning
+OURS = "fusion_bench"
+
+Turn = Literal["train", "predict"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Compares training speed with PyTorch's on two CPU threads."""
+    """Compares speed of training and of prediction with PyTorch's, on two CPU threads."""
 
+    strategies: tuple[str, ...] = ("image-only", "concat", "tensor", "low-rank")
+    """Of the canonical ones and low-rank."""
     encoder: Literal["tiny", "small"] = "small"
-    """Size of the image encoder."""
+    """Size of every encoder."""
     batch_size: int = 128
     """Examples in an update, on both sides."""
     repetitions: int = 7
@@ -63,95 +83,89 @@ class Config:
 
     @property
     def steps(self) -> int:
-        """Updates in one repetition."""
+        """Updates in one turn."""
         return max(1, EXAMPLES // self.batch_size)
 
     @property
     def num_train(self) -> int:
-        return self.steps * self.batch_size * REPETITIONS_PER_EPOCH
+        return self.steps * self.batch_size * TURNS_PER_EPOCH
 
     @property
     def training(self) -> TrainingConfig:
-        epochs = math.ceil((1 + self.repetitions) / REPETITIONS_PER_EPOCH)  # one repetition warms up
+        epochs = math.ceil((1 + self.repetitions) / TURNS_PER_EPOCH)  # one turn warms up
         return TrainingConfig(epochs=epochs, batch_size=self.batch_size, augment=False)
 
 
 @dataclasses.dataclass(frozen=True)
-class PyTorchJob:
-    """What the PyTorch process needs: the network's description and first values, the data, the budget."""
+class Job:
+    """What the PyTorch process needs: the network, its first values, the data, the budget."""
 
-    config: Config
-    parameters: list[np.ndarray]
+    strategy: str
+    sizes: Mapping[str, Any]
+    values: Mapping[str, np.ndarray]
     images: np.ndarray
+    texts: np.ndarray
     labels: np.ndarray
-    mean: np.ndarray
-    deviation: np.ndarray
+    training: TrainingConfig
     learning_rates: list[float]
 
 
-def pytorch_process(connection: Connection, job: PyTorchJob) -> None:
-    """Answers batches of indices [step, batch] for a variant with (seconds, mean loss), and "logits" with those."""
+def pytorch_process(connection: Connection, job: Job) -> None:
+    """Answers requests (what, variant, indices).
+
+    First come the number of parameters and the variants of each turn; then "logits" with those of the eager network in
+    training mode, "train" with (seconds, mean loss), and "predict" with the median of seconds of one example.
+    """
     import torch  # pyright: ignore[reportMissingImports]
+    from pytorch_networks import Sizes, load, make_network
 
     torch.set_num_threads(THREADS)
-    networks = {
-        variant: pytorch_network(job) for variant in ("eager", *(["compile"] if can_compile() else []))
-    }
-    connection.send((list(networks), sum(p.numel() for p in networks["eager"].parameters())))
-    trainers = {variant: pytorch_trainer(network, variant, job) for variant, network in networks.items()}
-    normalise = pytorch_normaliser(job)
-    for variant, batches in iter(connection.recv, None):
-        if variant == "logits":
-            with torch.no_grad():
-                connection.send(networks["eager"](normalise(torch.from_numpy(batches))).numpy())
+    images, texts = torch.from_numpy(job.images), torch.from_numpy(job.texts)
+    compilers = {"eager": lambda function: function}
+    if shutil.which(os.environ.get("CXX", "g++")):  # torch.compile needs it
+        compilers["compile"] = torch.compile
+        compilers["compile, frozen"] = lambda function: torch.compile(function, options={"freezing": True})
+    trained = [variant for variant in compilers if "frozen" not in variant]
+
+    def inputs(batch):
+        return {
+            "image": ((images[batch].float() - 127.5) / 73.9).permute(0, 3, 1, 2),
+            "text": texts[batch],
+        }
+
+    def network():
+        made = make_network(job.strategy, Sizes(**job.sizes))
+        load(made, job.values)
+        return made
+
+    def predictor(variant: str) -> Callable[[np.ndarray], np.ndarray]:
+        made = network().eval()
+        predict = compilers[variant](lambda batch: made(inputs(batch)))
+        return lambda index: predict(torch.from_numpy(index)).numpy()
+
+    trainers = {v: pytorch_trainer(network(), inputs, compilers[v], job) for v in trained}
+    predictors = {variant: predictor(variant) for variant in compilers}
+    first = network()
+    params = sum(parameter.numel() for parameter in first.parameters())
+    connection.send((params, {"train": trained, "predict": list(compilers)}))
+    for what, variant, indices in iter(connection.recv, None):
+        if what == "train":
+            connection.send(trainers[variant](torch.from_numpy(indices)))
+        elif what == "predict":
+            with torch.inference_mode():
+                connection.send((seconds_of_one(predictors[variant], indices), 0.0))
         else:
-            connection.send(trainers[variant](torch.from_numpy(batches)))
+            with torch.no_grad():
+                connection.send(first(inputs(torch.from_numpy(indices))).numpy())
 
 
-def pytorch_network(job: PyTorchJob) -> Any:
-    """Returns fusion_bench.models.encoders.PooledEncoder of a grid, and its head, in PyTorch, with the job's values."""
-    import torch  # pyright: ignore[reportMissingImports]
-    from torch import nn  # pyright: ignore[reportMissingImports]
-
-    class Residual(nn.Module):
-        def __init__(self, width: int):
-            super().__init__()
-            self.conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
-            self.norm = nn.BatchNorm2d(width)
-
-        def forward(self, x):
-            return x + self.norm(self.conv(x)).relu_()
-
-    widths = WIDTHS[job.config.encoder]
-    layers, channels = [], job.images.shape[-1]
-    for stage in widths.stages:
-        assert isinstance(stage, PatchStageSpec)
-        stem = nn.Conv2d(channels, stage.width, stage.patch, stride=stage.patch, bias=False)
-        layers += [stem, nn.BatchNorm2d(stage.width), nn.ReLU(inplace=True)]
-        layers += [Residual(stage.width) for _ in range(stage.blocks)]
-        channels = stage.width
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(channels)]
-    layers += [nn.Linear(channels, widths.hidden), nn.ReLU(inplace=True), nn.Linear(widths.hidden, CLASSES)]
-    network = nn.Sequential(*layers)
-    with torch.no_grad():
-        for parameter, value in zip(network.parameters(), job.parameters, strict=True):
-            parameter.copy_(torch.from_numpy(value))
-    return network.to(memory_format=torch.channels_last).train()
-
-
-def pytorch_normaliser(job: PyTorchJob) -> Callable[[Any], Any]:
-    """Returns a function from indices to standardised images, channels last in memory."""
-    import torch  # pyright: ignore[reportMissingImports]
-
-    images, mean, deviation = (torch.from_numpy(array) for array in (job.images, job.mean, job.deviation))
-    return lambda batch: ((images[batch].float() - mean) / deviation).permute(0, 3, 1, 2)
-
-
-def pytorch_trainer(network: Any, variant: str, job: PyTorchJob) -> Callable[[Any], tuple[float, float]]:
+def pytorch_trainer(
+    network: Any, inputs: Callable[[Any], Any], compiler: Callable[[Any], Any], job: Job
+) -> Callable[[Any], tuple[float, float]]:
     """Returns a function that trains on batches and tells how long it took, and the mean loss."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    training, labels = job.config.training, torch.from_numpy(job.labels).long()
+    training, labels = job.training, torch.from_numpy(job.labels).long()
     groups = [
         {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": training.weight_decay},
         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
@@ -159,12 +173,7 @@ def pytorch_trainer(network: Any, variant: str, job: PyTorchJob) -> Callable[[An
     optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.99), fused=True)
     learning_rates = iter(job.learning_rates)
     cross_entropy = torch.nn.CrossEntropyLoss(label_smoothing=training.label_smoothing)
-    normalise = pytorch_normaliser(job)
-
-    def loss_fn(batch):
-        return cross_entropy(network(normalise(batch)), labels[batch])
-
-    loss_fn = torch.compile(loss_fn) if variant == "compile" else loss_fn
+    loss_fn = compiler(lambda batch: cross_entropy(network(inputs(batch)), labels[batch]))
 
     def train(batches):
         total = torch.zeros(())
@@ -182,22 +191,34 @@ def pytorch_trainer(network: Any, variant: str, job: PyTorchJob) -> Callable[[An
     return train
 
 
-def can_compile() -> bool:
-    """Whether torch.compile finds the C++ compiler that it needs."""
-    return shutil.which(os.environ.get("CXX", "g++")) is not None
+def seconds_of_one(predict: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> float:
+    """Returns the median time of one prediction of one example, in seconds."""
+    seconds = []
+    for index in indices:
+        start = time.perf_counter()
+        predict(index[None])
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
 
 
 class Ours:
-    """The project's own side: the compiled program of `image-only`, and where its training stands."""
+    """The project's own side: the compiled program of a strategy, and where its training stands."""
 
-    def __init__(self, config: Config, data: DeviceData):
-        task = Task({"image": ModalitySpec("grid", data.modalities["image"].values.shape[1:])}, CLASSES)
-        spec = StrategySpec(strategies(["image"])["image-only"])
+    def __init__(self, strategy: str, config: Config, data: DeviceData):
+        task = Task(
+            {
+                "image": ModalitySpec("grid", (32, 32, 3)),
+                "text": ModalitySpec("tokens", (WORDS,), VOCABULARY),
+            },
+            CLASSES,
+        )
+        spec = StrategySpec(strategies(list(task.modalities))[strategy])
         model = ModelConfig(encoder=config.encoder, dtype="float32")
         self.program: Program = compile_program(spec, task, model, config.training, data, config.num_train)
         self.steps, self.data = config.steps, data
         self.indices, self.seed = np.arange(config.num_train, dtype=np.int32), jnp.int32(0)
         self.state = self.program.init(self.seed)
+        self.fixed = compile_fixed(self.program.graph, self.state.variables, data, 1)
 
     def module(self) -> Any:
         """Returns the strategy's module in training mode, a copy."""
@@ -211,113 +232,143 @@ class Ours:
         self.order = epoch_order(self.indices, seed=0, epoch=epoch + 1)
         return self.order.reshape(-1, self.program.batch_size)[first : first + self.steps]
 
-    def train(self) -> tuple[float, float]:
-        """Takes the next turn; returns its seconds and its mean loss."""
+    def train(self, batches: np.ndarray) -> tuple[float, float]:
+        """Takes the turn of these batches, which are the next; returns its seconds and its mean loss."""
         start = time.perf_counter()
         self.state, loss = jax.block_until_ready(
-            self.program.train(self.state, self.data, self.order, self.seed, jnp.int32(self.steps))
+            self.program.train(self.state, self.data, self.order, self.seed, jnp.int32(len(batches)))
         )
         return time.perf_counter() - start, float(loss)
 
+    def predict(self, indices: np.ndarray) -> tuple[float, float]:
+        """Returns the median time of one prediction, in seconds, and zero."""
+        return seconds_of_one(self._predict_one, indices), 0.0
 
-def pytorch_parameters(module: Any) -> Iterator[np.ndarray]:
-    """Yields the parameters of `image-only` in the order and the layout of `pytorch_network`'s."""
-
-    def scale_and_bias(norm) -> list[np.ndarray]:
-        return [np.array(norm.scale[...]), np.array(norm.bias[...])]
-
-    def kernel(conv, size: int) -> np.ndarray:
-        array = np.asarray(conv.kernel[...])
-        return array.reshape(size, size, -1, array.shape[-1]).transpose(3, 2, 0, 1).copy()
-
-    for stage in module.encoder.encoder.cnn.stages:
-        yield from [kernel(stage.stem, stage.patch), *scale_and_bias(stage.activate.norm)]
-        for block in stage.blocks:
-            yield from [kernel(block.conv, 3), *scale_and_bias(block.activate.norm)]
-    yield from scale_and_bias(module.encoder.norm)
-    for linear in (module.head.hidden, module.head.scores):
-        yield from [np.asarray(linear.kernel[...]).T.copy(), np.array(linear.bias[...])]
+    def _predict_one(self, index: np.ndarray) -> np.ndarray:
+        return np.asarray(self.fixed(self.data, index))
 
 
-def make_data(num_examples: int) -> tuple[DeviceData, np.ndarray, np.ndarray]:
-    """Returns random images of CIFAR-10's shape with labels, for us and for PyTorch."""
+def make_data(num_examples: int) -> tuple[DeviceData, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns random images of CIFAR-10's shape and texts with labels, for us and for PyTorch."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (num_examples, 32, 32, 3), np.uint8)
+    texts = rng.integers(0, VOCABULARY, (num_examples, WORDS), np.int32)
     labels = rng.integers(0, CLASSES, num_examples, np.int32)
     image = DeviceModality(jnp.asarray(images), jnp.full(3, 127.5), jnp.full(3, 73.9))
-    return DeviceData({"image": image}, jnp.asarray(labels)), images, labels
+    text = DeviceModality(jnp.asarray(texts), jnp.zeros(0), jnp.ones(0))
+    return DeviceData({"image": image, "text": text}, jnp.asarray(labels)), images, texts, labels
+
+
+def sizes_of(config: Config) -> dict[str, Any]:
+    """Returns what `pytorch_networks.Sizes` takes."""
+    widths = WIDTHS[config.encoder]
+    stages = tuple((s.patch, s.width, s.blocks) for s in widths.stages if isinstance(s, PatchStageSpec))
+    names = ("features", "hidden", "tokens", "layers", "patch")
+    return {name: getattr(widths, name) for name in names} | {
+        "stages": stages, "vocabulary": VOCABULARY, "words": WORDS, "classes": CLASSES,
+    }  # fmt: skip
+
+
+def compare(strategy: str, config: Config, console: Console) -> dict[Turn, dict[str, np.ndarray]]:
+    """Lets both sides take turns; returns (seconds, loss) of each turn after the first, by side.
+
+    Raises:
+      ValueError: the networks differ.
+    """
+    data, images, texts, labels = make_data(config.num_train)
+    ours = Ours(strategy, config, data)
+    schedule = make_schedule(config.training, ours.program.steps_per_epoch * config.training.epochs)
+    rates = np.asarray(jax.vmap(schedule)(jnp.arange(config.steps * (1 + config.repetitions)))).tolist()
+    parameters = nnx.to_flat_state(nnx.state(ours.module(), nnx.Param))
+    values = {".".join(map(str, path)): np.asarray(variable[...]) for path, variable in parameters}
+    job = Job(strategy, sizes_of(config), values, images, texts, labels, config.training, rates)
+    context = multiprocessing.get_context("spawn")
+    connection, theirs = context.Pipe()
+    process = context.Process(target=pytorch_process, args=(theirs, job), daemon=True)
+    process.start()
+    theirs.close()  # so that a failure there ends the waiting here
+    params, variants = connection.recv()
+
+    def pytorch(what: str, variant: str, indices: np.ndarray) -> Any:
+        connection.send((what, variant, indices))
+        return connection.recv()
+
+    batch = ours.next_batches()[0]
+    inputs, _ = gather(data, jnp.asarray(batch))
+    difference = float(np.abs(ours.module()(inputs).logits - pytorch("logits", "", batch)).max())
+    console.print(
+        f"{strategy}: {ours.program.params:,} parameters here, {params:,} in PyTorch; largest difference of initial "
+        f"logits {difference:.1e} (at most {TOLERANCE:.0e})"
+    )
+    if params != ours.program.params or not difference < TOLERANCE:
+        raise ValueError(f"{strategy}: the two networks differ, no comparison")
+    turns: dict[Turn, dict[str, list]] = {
+        kind: {name: [] for name in (OURS, *variants[kind])} for kind in ("train", "predict")
+    }
+    for _ in range(1 + config.repetitions):
+        batches, ones = ours.next_batches(), np.arange(PREDICTIONS, dtype=np.int32)
+        for kind, sides in turns.items():
+            indices, own = (batches, ours.train) if kind == "train" else (ones, ours.predict)
+            for name, results in sides.items():
+                time.sleep(PAUSE)
+                results.append(own(indices) if name == OURS else pytorch(kind, name, indices))
+    connection.send(None)
+    process.join()
+    return {kind: {name: np.array(r)[1:] for name, r in sides.items()} for kind, sides in turns.items()}
+
+
+def rows(strategy: str, config: Config, turns: dict[Turn, dict[str, np.ndarray]]) -> list[list[str]]:
+    """Returns the rows of a strategy: what is measured, by whom, how much, and its ratio turn by turn to ours."""
+    lines = []
+    examples = config.steps * config.batch_size
+    for kind, sides in turns.items():
+        for name, results in sides.items():
+            seconds, losses = results.T
+            ratio = seconds / sides[OURS][:, 0]  # how many times faster we are
+            shown = examples / seconds if kind == "train" else 1e6 * seconds
+            lines.append(
+                [
+                    strategy,
+                    "training, examples/s" if kind == "train" else "one prediction, μs",
+                    name if name == OURS else f"PyTorch, {name}",
+                    f"{np.median(shown):,.0f}",
+                    f"{shown.min():,.0f} to {shown.max():,.0f}",
+                    f"{np.median(ratio):.2f}",
+                    f"{ratio.min():.2f} to {ratio.max():.2f}",
+                    f"{losses[0]:.4f}" if kind == "train" else "",
+                ]
+            )
+    return lines
 
 
 def main(config: Config) -> int:
-    """Checks that both sides are one network, lets them take turns, prints the table. Returns the exit status."""
+    """Compares the strategies one by one and prints the table. Returns the exit status."""
     if importlib.util.find_spec("torch") is None:
         print("this comparison needs PyTorch: pip install torch==2.13.0", file=sys.stderr)
         return 2
     if hasattr(os, "sched_setaffinity"):  # two threads, on a machine of many cores too
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     jax.config.update("jax_platforms", "cpu")
-    data, images, labels = make_data(config.num_train)
-    ours = Ours(config, data)
-    image = data.modalities["image"]
-    schedule = make_schedule(config.training, ours.program.steps_per_epoch * config.training.epochs)
-    rates = np.asarray(jax.vmap(schedule)(jnp.arange(config.steps * (1 + config.repetitions)))).tolist()
-    job = PyTorchJob(
-        config, list(pytorch_parameters(ours.module())), images, labels,
-        np.asarray(image.mean), np.asarray(image.deviation), rates,
-    )  # fmt: skip
-    context = multiprocessing.get_context("spawn")
-    connection, theirs = context.Pipe()
-    process = context.Process(target=pytorch_process, args=(theirs, job), daemon=True)
-    process.start()
-    theirs.close()  # so that a failure there ends the waiting here
-    variants, pytorch_params = connection.recv()
-
-    def pytorch(request: str, batches: np.ndarray) -> Any:
-        connection.send((request, batches))
-        return connection.recv()
-
-    batch = ours.next_batches()[0]
-    inputs, _ = gather(data, jnp.asarray(batch))
-    difference = float(np.abs(ours.module()(inputs).logits - pytorch("logits", batch)).max())
-    same = pytorch_params == ours.program.params and difference < TOLERANCE
-    console = Console()
-    console.print(f"parameters: {ours.program.params:,} here, {pytorch_params:,} in PyTorch")
-    console.print(f"largest difference of initial logits: {difference:.1e} (at most {TOLERANCE:.0e})")
-    if not same:
-        print("the two networks differ: no comparison", file=sys.stderr)
-        return 1
-    turns = {name: [] for name in ("fusion_bench", *variants)}
-    for _ in range(1 + config.repetitions):
-        batches = ours.next_batches()
-        for name in turns:
-            time.sleep(PAUSE)
-            turns[name].append(ours.train() if name == "fusion_bench" else pytorch(name, batches))
-    connection.send(None)
-    process.join()
-    report(console, config, {name: np.array(results) for name, results in turns.items()})
-    return 0
-
-
-def report(console: Console, config: Config, turns: dict[str, np.ndarray]) -> None:
-    """Prints examples per second and the ratio turn by turn, without the first turn; each side's loss from there."""
-    speeds = {n: config.steps * config.batch_size / seconds[1:, 0] for n, seconds in turns.items()}
-    table = Table(
-        "", "examples/s", "lowest to highest", "fusion_bench / it", "lowest to highest", "loss of turn 1"
-    )
-    ratios = {name: speeds["fusion_bench"] / speed for name, speed in speeds.items()}
-    for name, speed in speeds.items():
-        ratio = ratios[name]
-        table.add_row(
-            name if name == "fusion_bench" else f"PyTorch, {name}",
-            f"{np.median(speed):,.0f}", f"{speed.min():,.0f} to {speed.max():,.0f}",
-            f"{np.median(ratio):.2f}", f"{ratio.min():.2f} to {ratio.max():.2f}", f"{turns[name][0, 1]:.4f}",
-        )  # fmt: skip
+    console = Console(width=max(120, Console().width))
+    table = Table("", "", "", "median", "lowest to highest", "times slower", "lowest to highest", "loss")
+    summary = []
+    for strategy in config.strategies:
+        turns = compare(strategy, config, console)
+        for row in rows(strategy, config, turns):
+            table.add_row(*row)
+        table.add_section()
+        training, latency = (
+            min(np.median(r[:, 0] / sides[OURS][:, 0]) for n, r in sides.items() if n in ("eager", "compile"))
+            for sides in (turns["train"], turns["predict"])
+        )
+        summary.append(f"{strategy}: training {training:.2f} × as fast, latency {1 / latency:.2f} ×")
     console.print(table)
-    best = max((name for name in speeds if name != "fusion_bench"), key=lambda name: np.median(speeds[name]))
+    console.print("Against the better of eager and compiled PyTorch:", *summary, sep="\n  ")
     console.print(
-        f"ratio to the better one, {best}: {np.median(ratios[best]):.2f}"
-        f" (jax {jax.__version__}, batch {config.batch_size}, {config.repetitions} repetitions)"
+        f"{config.encoder}, batch {config.batch_size}, {config.repetitions} turns, jax {jax.__version__}, "
+        f"{THREADS} threads"
     )
+    return 0
 
 
 if __name__ == "__main__":
