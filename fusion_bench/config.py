@@ -99,6 +99,8 @@ class BenchmarkConfig:
     """Choose each strategy's learning rate and weight decay on validation, the best of N settings, the same for all."""
     seeds: Annotated[int, Option(metavar="N")] = 3
     """Number of seeds; every strategy is trained with each."""
+    devices: Annotated[int | Literal["all"], Option(metavar="N|all")] = 1
+    """Divide every batch among N devices."""
     out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")
     """Where runs and tables go. A run that is complete there is not repeated."""
     tensorboard: bool = False
@@ -108,7 +110,13 @@ class BenchmarkConfig:
 def check(config: BenchmarkConfig) -> None:
     """Raises UserError if a number in the configuration is out of range."""
     training = config.training
-    counts = {"seeds": config.seeds, "epochs": training.epochs, "batch-size": training.batch_size}
+    devices = 1 if config.devices == "all" else config.devices
+    counts = {
+        "seeds": config.seeds,
+        "devices": devices,
+        "epochs": training.epochs,
+        "batch-size": training.batch_size,
+    }
     for name, value in counts.items():
         if value < 1:
             raise UserError(f"--{name} is {value}; it must be at least 1")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,3 +107,16 @@ def test_an_ablation_runs_in_its_short_form(name, strategies, tmp_path, capsys):
     if figure.exists():
         words = " ".join(re.sub(r"<[^>]+>", " ", figure.read_text()).split())
         assert "95 % interval over n = 2 seeds" in words
+
+
+def test_scaling():
+    command = [sys.executable, str(EXPERIMENTS / "scaling.py"), "--quick", "--strategies", "text-only"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [re.split(r"\s*│\s*", line)[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
+    assert [row[1:4] for row in rows] == [
+        ["strong", "1", "128"], ["strong", "2", "128"], ["weak", "1", "128"], ["weak", "2", "256"],
+    ]  # fmt: skip
+    for one, two in zip(rows[::2], rows[1::2], strict=True):
+        speeds = [float(row[4].replace(",", "")) for row in (one, two)]
+        assert float(two[6]) == pytest.approx(speeds[1] / speeds[0] / 2, abs=0.01)

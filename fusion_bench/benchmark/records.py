@@ -24,6 +24,7 @@ from fusion_bench.evaluation.metrics import accuracy, cross_entropy
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.fusion.unimodal.only import Unimodal
 from fusion_bench.store import Run, Store, run_id
+from fusion_bench.training.mesh import device_count
 from fusion_bench.training.program import Variables
 
 Target = Literal["label", "class", "tuning"]
@@ -91,6 +92,7 @@ class Records:
             "code": code_digest(),
             "operator": operator_digest(Unimodal if job.spec is None else job.spec.registration.make),
             "platform": jax.default_backend(),
+            **({} if device_count() == 1 else {"devices": device_count()}),
             **({} if self.matched is None else {"match": dataclasses.asdict(self.matched)}),
             **self._tuned(job),
         }

@@ -29,6 +29,7 @@ from fusion_bench.errors import DiskFull, UserError
 from fusion_bench.fusion.registry import StrategySpec, left_out, parse_strategies
 from fusion_bench.store import Run, Store
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
+from fusion_bench.training.mesh import replicate, use_devices
 from fusion_bench.training.program import (
     Program,
     compile_predictor,
@@ -47,6 +48,13 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
       UserError: the configuration, the data or the output directory are not as they should be.
     """
     check(config)
+    with use_devices(config.devices):
+        if jax.process_count() > 1:
+            raise UserError("a study runs in one process; several can only share a training: see README")
+        return _run_study(config, display)
+
+
+def _run_study(config: BenchmarkConfig, display: Display) -> Store:
     store = Store(config.out)
     dataset = load_dataset(config.data)
     if len(dataset.modalities) < 2:
@@ -60,7 +68,7 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
     for spec in specs:
         if spec.options:  # asked for, so what they cannot be is said before anything is trained
             count_params(spec, dataset.task, config.model)
-    data = to_device(dataset)
+    data = replicate(to_device(dataset))
     specs, matched = match_study(config, specs, dataset, data, display)
     records = Records(config, dataset, describe_environment(), matched)
     events = EventFiles(store, display.note) if config.tensorboard else None
@@ -184,7 +192,7 @@ class Study:
         """Trains with one seed; the first of a strategy measures its rates too."""
         splits = self.dataset.splits
         if job.target == "class":
-            data = data._replace(labels=jnp.asarray(self.dataset.classes))
+            data = data._replace(labels=replicate(jnp.asarray(self.dataset.classes)))
 
         def report(progress):
             self.display.training(job.label, job.seed, progress)

@@ -24,6 +24,7 @@ from fusion_bench.data.batches import DeviceData, Inputs, augment, gather
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.training import mesh
 from fusion_bench.training.optimizer import make_optimizer
 
 # A program that runs once a seed should compile quickly.
@@ -51,7 +52,8 @@ def default_predict_batch() -> int:
 
     On two CPU cores `small` predicts twice as many examples a second in batches of 100 as in batches of 500.
     """
-    return 100 if jax.default_backend() == "cpu" else 1000
+    size = 100 if jax.default_backend() == "cpu" else 1000
+    return size + -size % mesh.device_count()
 
 
 def run_key(seed: int | Int[Array, ""], purpose: str) -> Key[Array, ""]:
@@ -123,7 +125,7 @@ def compile_predictor(module: nnx.Module, data: DeviceData, predict_batch: int |
     """Compiles the prediction of a built module, with its present variables, in batches of one size."""
     predict_batch = predict_batch or default_predict_batch()
     graph, params, rest = nnx.split(_mode(module, training=False), nnx.Param, ...)
-    variables = Variables(params, rest)
+    variables = mesh.replicate(Variables(params, rest))
     start = time.perf_counter()
     compiled = _compile_predict(graph, variables, data, predict_batch)
     return Predictor(
@@ -172,7 +174,7 @@ def compile_program(
     functions = _make_functions(spec, task, model, training, num_train)
     start = time.perf_counter()
     state = jax.eval_shape(functions.init, _SEED)
-    init_compiled = jax.jit(functions.init).lower(_SEED).compile(compiler_options() | _RUNS_ONCE)
+    init_compiled = mesh.jit(functions.init).lower(_SEED).compile(compiler_options() | _RUNS_ONCE)
     train_compiled = _lower_train(functions, state, data, num_train).compile(compiler_options(trains=True))
     predict_compiled = _compile_predict(functions.graph, state.variables, data, predict_batch)
     compile_seconds = time.perf_counter() - start
@@ -226,6 +228,7 @@ def _make_functions(
 ) -> _Functions:
     steps_per_epoch = max(1, num_train // training.batch_size)
     batch_size = min(training.batch_size, num_train)
+    mesh.check_divisible(batch_size)
     optimizer = make_optimizer(training, steps_per_epoch * training.epochs)
 
     def build(key: Key[Array, ""]):
@@ -247,7 +250,7 @@ def _make_functions(
 
     def update(state: TrainState, data: DeviceData, batch: Array, seed: Array) -> tuple[TrainState, Array]:
         """One step: gather, augment, differentiate, update."""
-        inputs, labels = gather(data, batch)
+        inputs, labels = gather(data, mesh.divide(batch))
         if training.augment:
             inputs = augment(inputs, jax.random.fold_in(run_key(seed, "augment"), state.step))
         key_dropout = jax.random.fold_in(run_key(seed, "dropout"), state.step)
@@ -275,7 +278,7 @@ def _make_functions(
 
 def _lower_train(functions: _Functions, state: TrainState, data: DeviceData, num_train: int):
     order = jax.ShapeDtypeStruct((num_train,), jnp.int32)
-    return jax.jit(functions.train, donate_argnums=0).lower(state, data, order, _SEED, _SEED)
+    return mesh.jit(functions.train, donate_argnums=0).lower(state, data, order, _SEED, _SEED)
 
 
 def compiler_options(*, trains: bool = False) -> dict[str, Any]:
@@ -295,11 +298,11 @@ def _compile_predict(
 ) -> Callable[..., Array]:
     batch = jax.ShapeDtypeStruct((predict_batch,), jnp.int32)
     predict = functools.partial(_predict, graph)
-    return jax.jit(predict).lower(variables, data, batch).compile(compiler_options())
+    return mesh.jit(predict).lower(variables, data, batch).compile(compiler_options())
 
 
 def _predict(graph: Any, variables: Variables, data: DeviceData, indices: Array) -> Array:
-    inputs, _ = gather(data, indices)
+    inputs, _ = gather(data, mesh.divide(indices))
     return nnx.merge(graph, *variables)(inputs).logits
 
 
@@ -313,6 +316,6 @@ def _mode(module: nnx.Module, *, training: bool) -> nnx.Module:
 
 
 def _flops(compiled) -> float:
-    """XLA counts a loop's body once: of a training program, that is one step."""
+    """XLA counts a loop's body once: of a training program, that is one step. What it counts is one device's part."""
     analysis = compiled.cost_analysis() or {}
-    return float(analysis.get("flops", float("nan")))
+    return mesh.device_count() * float(analysis.get("flops", float("nan")))
