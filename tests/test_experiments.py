@@ -1,6 +1,7 @@
 """Experiments in their short form."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -111,7 +112,8 @@ def test_an_ablation_runs_in_its_short_form(name, strategies, tmp_path, capsys):
 
 def test_scaling():
     command = [sys.executable, str(EXPERIMENTS / "scaling.py"), "--quick", "--strategies", "text-only"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    wide = {**os.environ, "COLUMNS": "160"}
+    done = subprocess.run(command, env=wide, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     rows = [re.split(r"\s*│\s*", line)[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
     assert [row[1:4] for row in rows] == [

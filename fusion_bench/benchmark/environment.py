@@ -21,6 +21,7 @@ from fusion_bench.errors import UserError
 DISTRIBUTION = "fusion-bench-jax"
 _NO_RESULT = (
     *("errors", "benchmark/claims", "benchmark/events", "benchmark/loaded", "data/preview", "store/merge"),
+    "training/compile_cache",
     *("evaluation/calibration", "evaluation/intervals", "evaluation/significance"),
 )
 """Files of the package that no run's result depends on, beside the report, the speed and the command line."""

@@ -58,10 +58,14 @@ def join_members(
 def posthoc_cost(predictor: Predictor, members: Iterable[Run]) -> dict[str, int | float]:
     """Returns what a post-hoc strategy costs: its members, trained and compiled one after another, and the join."""
     members = list(members)
+
+    def total(name: str) -> float:
+        return sum(math.nan if (cost := run.cost[name]) is None else cost for run in members)
+
     return {
         "params": predictor.params,
-        "compile_s": predictor.compile_seconds + sum(run.cost["compile_s"] for run in members),
+        "compile_s": predictor.compile_seconds + total("compile_s"),
         "train_examples_per_s": 1 / sum(1 / run.cost["train_examples_per_s"] for run in members),
-        "train_flops": sum(math.nan if (f := run.cost["train_flops"]) is None else f for run in members),
+        "train_flops": total("train_flops"),
         "inference_flops": predictor.inference_flops,
     }

@@ -23,11 +23,13 @@ from fusion_bench.benchmark.throughput import inference_rate, train_rate
 from fusion_bench.benchmark.tuning import draw
 from fusion_bench.config import BenchmarkConfig, TrainingConfig, check
 from fusion_bench.data.batches import DeviceData, to_device
+from fusion_bench.data.cache import cache_directory
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.errors import DiskFull, UserError
 from fusion_bench.fusion.registry import StrategySpec, left_out, parse_strategies
 from fusion_bench.store import Run, Store
+from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
 from fusion_bench.training.mesh import replicate, use_devices
 from fusion_bench.training.program import (
@@ -48,6 +50,7 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
       UserError: the configuration, the data or the output directory are not as they should be.
     """
     check(config)
+    keep_compiled(cache_directory(config.data.cache_dir))
     with use_devices(config.devices):
         if jax.process_count() > 1:
             raise UserError("a study runs in one process; several can only share a training: see README")

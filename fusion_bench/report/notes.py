@@ -233,7 +233,11 @@ def _failures(block: pd.DataFrame) -> str:
 def _rates(block: pd.DataFrame) -> str:
     if not any(block["train_examples_per_s"].notna()):
         return ""
-    return "Examples/s: median of a short timed pass of its own; compilation is apart."
+    line = "Examples/s: median of a short timed pass of its own; compilation is apart."
+    measured = block["train_examples_per_s"].notna()
+    if any(block.loc[measured, "compile_s"].isna()):
+        line += " It is not told where programs were read from an earlier study's cache."
+    return line
 
 
 def _provenance(block: pd.DataFrame) -> str:

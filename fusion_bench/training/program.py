@@ -6,6 +6,7 @@ compilation serves every seed, every epoch and every length of chunk.
 
 import dataclasses
 import functools
+import math
 import time
 import zlib
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from fusion_bench.data.batches import DeviceData, Inputs, augment, gather
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
-from fusion_bench.training import mesh
+from fusion_bench.training import compile_cache, mesh
 from fusion_bench.training.optimizer import make_optimizer
 
 # A program that runs once a seed should compile quickly.
@@ -80,7 +81,7 @@ class Program:
       batch_size: examples in an update.
       predict_batch: examples in a prediction.
       params: number of trained parameters.
-      compile_seconds: of all three together.
+      compile_seconds: of all three together; NaN if one of them was read from the cache.
       train_flops: floating-point operations per training example, forward and backward.
       inference_flops: per example, forward only.
     """
@@ -126,14 +127,14 @@ def compile_predictor(module: nnx.Module, data: DeviceData, predict_batch: int |
     predict_batch = predict_batch or default_predict_batch()
     graph, params, rest = nnx.split(_mode(module, training=False), nnx.Param, ...)
     variables = mesh.replicate(Variables(params, rest))
-    start = time.perf_counter()
+    seconds = _stopwatch()
     compiled = _compile_predict(graph, variables, data, predict_batch)
     return Predictor(
         predict=compiled,
         predict_batch=predict_batch,
         variables=variables,
         params=_count(params),
-        compile_seconds=time.perf_counter() - start,
+        compile_seconds=seconds(),
         inference_flops=_flops(compiled) / predict_batch,
     )
 
@@ -172,12 +173,12 @@ def compile_program(
     """
     predict_batch = predict_batch or default_predict_batch()
     functions = _make_functions(spec, task, model, training, num_train)
-    start = time.perf_counter()
+    seconds = _stopwatch()
     state = jax.eval_shape(functions.init, _SEED)
     init_compiled = mesh.jit(functions.init).lower(_SEED).compile(compiler_options() | _RUNS_ONCE)
     train_compiled = _lower_train(functions, state, data, num_train).compile(compiler_options(trains=True))
     predict_compiled = _compile_predict(functions.graph, state.variables, data, predict_batch)
-    compile_seconds = time.perf_counter() - start
+    compile_seconds = seconds()
     return Program(
         init=init_compiled,
         train=train_compiled,
@@ -304,6 +305,12 @@ def _compile_predict(
 def _predict(graph: Any, variables: Variables, data: DeviceData, indices: Array) -> Array:
     inputs, _ = gather(data, mesh.divide(indices))
     return nnx.merge(graph, *variables)(inputs).logits
+
+
+def _stopwatch() -> Callable[[], float]:
+    """Returns a function that tells the seconds since now, NaN if a program was read from the cache in between."""
+    start, hits = time.perf_counter(), compile_cache.hits()
+    return lambda: time.perf_counter() - start if compile_cache.hits() == hits else math.nan
 
 
 def _count(params: Any) -> int:

@@ -1,0 +1,72 @@
+"""Compiled programs kept on disk, so that the next study with the same programs does not compile them again."""
+
+import hashlib
+import os
+import platform
+import warnings
+from pathlib import Path
+
+import jax
+
+MAX_BYTES = 1_000_000_000
+"""What was not used for longest goes, when there is more."""
+_hits = 0
+
+
+def keep_compiled(cache: Path) -> None:
+    """Keeps what is compiled from here on in `cache`/programs, a directory of the user's own.
+
+    A choice that is made already stays: `JAX_COMPILATION_CACHE_DIR`, or `JAX_ENABLE_COMPILATION_CACHE=false`. Programs
+    of a CPU are for that kind of CPU, so each kind has its folder.
+
+    Args:
+      cache: where the package keeps what can be made again.
+    """
+    config = jax.config
+    if config.values["jax_compilation_cache_dir"] is not None or not config.values.get(
+        "jax_enable_compilation_cache"
+    ):
+        return
+    directory = cache / "programs" / _machine()
+    try:
+        _make_private(directory)
+    except OSError as error:
+        warnings.warn(f"compiled programs are not kept for next time: {error}", stacklevel=2)
+        return
+    config.update("jax_compilation_cache_dir", str(directory))
+    config.update("jax_compilation_cache_max_size", MAX_BYTES)
+    config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def hits() -> int:
+    """Returns how many programs of this process were not compiled but read."""
+    return _hits
+
+
+def _machine() -> str:
+    """Returns a name for this kind of processor, by its instructions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return f"{platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"
+
+
+def _make_private(directory: Path) -> None:
+    """Makes a directory that its owner alone can open: what is read from it will be run.
+
+    Raises:
+      OSError: it cannot be made, or is another user's.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid") and directory.stat().st_uid != os.getuid():
+        raise PermissionError(f"{directory} belongs to another user")
+    directory.chmod(0o700)
+
+
+def _count(event: str, **_: object) -> None:
+    global _hits
+    _hits += event == "/jax/compilation_cache/cache_hits"
+
+
+jax.monitoring.register_event_listener(_count)
