@@ -14,6 +14,7 @@ from rich.text import Text
 
 from fusion_bench.config import BenchmarkConfig, DataConfig, Option
 from fusion_bench.errors import DiskFull, UserError
+from fusion_bench.speed.config import SpeedConfig
 
 if TYPE_CHECKING:
     from fusion_bench.store import Store
@@ -99,6 +100,7 @@ Command = (
     ]
     | Annotated[TableCommand, tyro.conf.subcommand("table")]
     | Annotated[MergeCommand, tyro.conf.subcommand("merge")]
+    | Annotated[SpeedConfig, tyro.conf.subcommand("speed")]
     | Annotated[ReportCommand, tyro.conf.subcommand("report")]
     | Annotated[CaptionsCommand, tyro.conf.subcommand("captions")]
     | Annotated[ListCommand, tyro.conf.subcommand("list")]
@@ -119,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         TableCommand: _table,
         MergeCommand: _merge,
         ReportCommand: _report,
+        SpeedConfig: _speed,
         CaptionsCommand: _captions,
         ListCommand: _list,
     }[type(command)]
@@ -200,6 +203,12 @@ def _report(command: ReportCommand, console: Console) -> int:
     written = f"written to {page}, {size:.1f} MB; figures beside it"
     console.print(written, highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+def _speed(command: SpeedConfig, console: Console) -> int:
+    from fusion_bench.speed.command import run
+
+    return run(command, console)
 
 
 def _say_damaged(store: "Store") -> None:

@@ -1,6 +1,5 @@
 """The table as people read it: Markdown, LaTeX, and the terminal."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -11,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_bench.report.columns import ACCURACY, Column, default_columns, meanings
+from fusion_bench.report.markup import escape_latex, latex_table, markdown_section
 from fusion_bench.report.notes import heading, notes
 from fusion_bench.store import Store
 
@@ -23,10 +23,8 @@ def to_markdown(frame: pd.DataFrame, columns: Sequence[Column] | None = None) ->
         header, rows = _cells(block, columns)
         for row in _winners(block) if ACCURACY in header else ():
             rows[row][header.index(ACCURACY)] = f"**{rows[row][header.index(ACCURACY)]}**"
-        lines = [header, ["---" if c.name in _WORDS else "--:" for c in columns], *rows]
-        listing = "\n".join(f"| {' | '.join(_escape_markdown(cell) for cell in line)} |" for line in lines)
-        remarks = "\n".join(f"- {note}" for note in [*notes(block), *meanings(columns)])
-        sections.append(f"### {heading(block)}\n\n{listing}\n\n{remarks}\n")
+        remarks = [*notes(block), *meanings(columns)]
+        sections.append(markdown_section(heading(block), header, rows, _alignment(columns), remarks))
     return "\n".join(sections)
 
 
@@ -164,45 +162,13 @@ def _aligned(cells: Sequence[str]) -> list[str]:
 def _latex_table(block: pd.DataFrame, columns: Sequence[Column]) -> str:
     header, rows = _cells(block, columns)
     winners, ends = _winners(block), _section_ends(block)
-    lines = []
-    for number, cells in enumerate(rows):
-        if number - 1 in ends:
-            lines.append(r"\midrule")
-        escaped = [_escape_latex(cell) for cell in cells]
-        if number in winners and ACCURACY in header:
-            position = header.index(ACCURACY)
-            escaped[position] = rf"\textbf{{{escaped[position]}}}"
-        lines.append(" & ".join(escaped) + r" \\")
-    body = "\n".join(lines)
-    remarks = "\n".join(_escape_latex(note) for note in [*notes(block), *meanings(columns)])
-    alignment = "".join("l" if column.name in _WORDS else "r" for column in columns)
-    return (
-        "\\begin{table}\n\\centering\n"
-        f"\\caption{{{_escape_latex(heading(block))}}}\n"
-        f"\\resizebox{{\\textwidth}}{{!}}{{%\n\\begin{{tabular}}{{{alignment}}}\n\\toprule\n"
-        f"{' & '.join(_escape_latex(name) for name in header)} \\\\\n\\midrule\n"
-        f"{body}\n\\bottomrule\n\\end{{tabular}}}}\n\n"
-        f"\\footnotesize\n{remarks}\n\\end{{table}}\n"
-    )
+    escaped = [[escape_latex(cell) for cell in row] for row in rows]
+    for row in winners if ACCURACY in header else ():
+        position = header.index(ACCURACY)
+        escaped[row][position] = rf"\textbf{{{escaped[row][position]}}}"
+    remarks = [*notes(block), *meanings(columns)]
+    return latex_table(heading(block), header, escaped, _alignment(columns), remarks, ends)
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "<": "$<$",
-    ">": "$>$",
-    "|": r"\textbar{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-
-
-def _escape_latex(text: str) -> str:
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match[0]], text)
-
-
-def _escape_markdown(text: str) -> str:
-    return text.replace("|", "\\|")
+def _alignment(columns: Sequence[Column]) -> str:
+    return "".join("l" if column.name in _WORDS else "r" for column in columns)

@@ -1,12 +1,15 @@
 """Compiled programs kept on disk, so that the next study with the same programs does not compile them again."""
 
+import contextlib
 import hashlib
 import os
 import platform
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 MAX_BYTES = 1_000_000_000
 """What was not used for longest goes, when there is more."""
@@ -37,6 +40,19 @@ def keep_compiled(cache: Path) -> None:
     config.update("jax_compilation_cache_max_size", MAX_BYTES)
     config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+    """Makes every compilation in a block one from nothing, whatever the user has configured."""
+    enabled = jax.config.values["jax_enable_compilation_cache"]
+    compilation_cache.reset_cache()  # jax decides once whether it uses one
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", enabled)
+        compilation_cache.reset_cache()
 
 
 def hits() -> int:

@@ -122,18 +122,24 @@ class Predictor:
     inference_flops: float
 
 
+def split_module(module: nnx.Module) -> tuple[Any, Variables]:
+    """Returns a built module in evaluation mode as its graph and its variables."""
+    graph, params, rest = nnx.split(_mode(module, training=False), nnx.Param, ...)
+    return graph, Variables(params, rest)
+
+
 def compile_predictor(module: nnx.Module, data: DeviceData, predict_batch: int | None = None) -> Predictor:
     """Compiles the prediction of a built module, with its present variables, in batches of one size."""
     predict_batch = predict_batch or default_predict_batch()
-    graph, params, rest = nnx.split(_mode(module, training=False), nnx.Param, ...)
-    variables = mesh.replicate(Variables(params, rest))
+    graph, variables = split_module(module)
+    variables = mesh.replicate(variables)
     seconds = _stopwatch()
     compiled = _compile_predict(graph, variables, data, predict_batch)
     return Predictor(
         predict=compiled,
         predict_batch=predict_batch,
         variables=variables,
-        params=_count(params),
+        params=_count(variables.params),
         compile_seconds=seconds(),
         inference_flops=_flops(compiled) / predict_batch,
     )

@@ -1,0 +1,72 @@
+"""What a device can do at most, as measured: a large matrix product, and reading and writing a large array."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from fusion_bench.benchmark.throughput import Pass
+from fusion_bench.training.program import compiler_options
+
+MATMUL_SIZES = (512, 1024, 2048, 4096, 8192, 16384)
+LONG = 0.05
+"""Seconds of one product after which no larger one is tried."""
+ARRAY_BYTES = 1 << 28
+"""More than caches hold."""
+
+
+def matmuls(
+    x: Float[Array, "row column"], weights: Float[Array, "column column"], count: Int[Array, ""]
+) -> Float[Array, "row column"]:
+    """Multiplies x by the weights so many times."""
+    return lax.fori_loop(0, count, lambda _, y: y @ weights, x)
+
+
+def additions(x: Float[Array, " value"], count: Int[Array, ""]) -> Float[Array, " value"]:
+    """Adds 1 to every value so many times: each time all of them are read and written."""
+    return lax.fori_loop(0, count, lambda _, y: y + 1, x)
+
+
+def fastest_matmul(dtype: jnp.dtype) -> tuple[Pass, int]:
+    """Returns products of n × n matrices, their work in floating-point operations, and the n that is fastest."""
+    best, best_rate, best_size = None, 0.0, 0
+    for size in MATMUL_SIZES:
+        timed = _matmul_pass(size, dtype)
+        rate = timed.rate()
+        if rate > best_rate:
+            best, best_rate, best_size = timed, rate, size
+        if timed.work / rate > LONG:
+            break
+    assert best is not None
+    return best, best_size
+
+
+def _matmul_pass(size: int, dtype: jnp.dtype) -> Pass:
+    x = jax.random.normal(jax.random.key(0), (size, size), dtype)
+    weights = x / size**0.5  # keeps the products' scale
+    compiled = _compile(jax.jit(matmuls), x, weights)
+
+    def steps(count: int) -> None:
+        jax.block_until_ready(compiled(x, weights, np.int32(count)))
+
+    return Pass(steps, 2.0 * size**3)
+
+
+def array_pass() -> Pass:
+    """Returns additions to an array of float32 in place, their work in bytes read and written."""
+    x = jnp.zeros(ARRAY_BYTES // 4, jnp.float32)
+    compiled = _compile(jax.jit(additions, donate_argnums=0), x)
+
+    def steps(count: int) -> None:
+        nonlocal x
+        x = jax.block_until_ready(compiled(x, np.int32(count)))
+
+    return Pass(steps, 2.0 * ARRAY_BYTES)
+
+
+def _compile(function, *arrays: Array) -> Callable[..., Array]:
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    return function.lower(*arrays, count).compile(compiler_options())

@@ -1,0 +1,58 @@
+"""`fusion-bench speed`: measures this device, or compares devices, and prints a table."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from fusion_bench.errors import UserError
+from fusion_bench.speed import compare, device, record
+from fusion_bench.speed.config import SpeedConfig
+from fusion_bench.speed.listing import Listing
+from fusion_bench.speed.roofline import derive
+
+
+def run(config: SpeedConfig, console: Console) -> int:
+    """Does what the command line asks for, and returns the exit status."""
+    config.check()
+    if config.compare:
+        _compare(config, console)
+    else:
+        _measure(config, console)
+    return 0
+
+
+def _measure(config: SpeedConfig, console: Console) -> None:
+    from fusion_bench.speed.measure import measure
+
+    with Console(stderr=True).status("") as status:
+        speed = measure(config, lambda text: status.update(f"{text} …"))
+    path = config.out or Path("speed") / record.file_name(speed.device)
+    record.write(path, speed, derive(speed))
+    _print(device.listing(speed), device.frame(speed), config, console)
+    if config.figure:
+        device.draw_roofline(speed, config.figure)
+    print(f"written to {path}", file=sys.stderr)
+
+
+def _compare(config: SpeedConfig, console: Console) -> None:
+    first = () if config.reference is None else (config.reference,)
+    paths: list[Path] = list(dict.fromkeys((*first, *config.compare)))
+    if len(paths) < 2:
+        raise UserError("--compare takes two files or more")
+    devices = compare.named([(path, record.read(path)) for path in paths])
+    reference = next(iter(devices))
+    frame = compare.compare(devices, reference)
+    _print(compare.listing(frame, reference), frame, config, console)
+    if config.figure:
+        compare.draw(frame, reference, config.figure)
+
+
+def _print(listing: Listing, frame: pd.DataFrame, config: SpeedConfig, console: Console) -> None:
+    if config.format == "terminal":
+        console.print(listing)
+    elif config.format == "csv":
+        print(frame.to_csv(index=False), end="")
+    else:
+        print(listing.to_markdown() if config.format == "md" else listing.to_latex(), end="")

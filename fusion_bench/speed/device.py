@@ -1,0 +1,147 @@
+"""One device's figures as a table, as CSV, and as a picture of its roofline."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+
+from fusion_bench.report.palette import LOOKS
+from fusion_bench.speed.listing import Listing, count, optional
+from fusion_bench.speed.record import KINDS, DeviceSpeed, StrategySpeed
+from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, knee, place
+
+WORDS = {"train": "training", "inference": "inference"}
+
+
+def listing(speed: DeviceSpeed) -> Listing:
+    """Returns a row for each strategy, at the knee of its sweep."""
+    has_energy = any(point.joules for row in speed.strategies for kind in KINDS for point in row.points(kind))
+    header = ["strategy", "family"]
+    header += ["train ex./s", "at batch", "bound", "% of it", "test ex./s", "at batch"]
+    header += ["p50 ms", "p95 ms", "p99 ms", "train MFLOP", "train MB", "compile s"]
+    header += ["train mJ"] * has_energy
+    rows = tuple(_row(row, speed, has_energy) for row in speed.strategies)
+    return Listing(_heading(speed), tuple(header), rows, _notes(speed), expendable=(1, 11, 10, 9, 7, 5))
+
+
+def _row(row: StrategySpeed, speed: DeviceSpeed, has_energy: bool) -> tuple[str, ...]:
+    cells = [row.strategy, row.family]
+    if row.train:
+        point = knee(row.train)
+        found = place(point, speed.ceilings)
+        share = None if found is None else max(found.of_matmul, found.of_memory)
+        cells += [count(point.examples_per_s.median), str(point.batch_size)]
+        cells += ["–" if found is None else found.bound, optional(share, lambda value: f"{100 * value:.0f}")]
+    else:
+        point = knee(row.inference)
+        cells += ["–"] * 4
+    test = knee(row.inference)
+    cells += [count(test.examples_per_s.median), str(test.batch_size)]
+    cells += [f"{1000 * value:.3g}" for value in (row.latency_s.p50, row.latency_s.p95, row.latency_s.p99)]
+    cells += [optional(point.flops, lambda value: count(value / 1e6))]
+    cells += [
+        optional(point.temporary_bytes, lambda value: count(value / 1e6)),
+        f"{row.compile_s.median:.1f}",
+    ]
+    if has_energy:
+        best = fastest(row.train).joules if row.train else None
+        cells.append(optional(best.median if best else None, lambda value: count(1000 * value)))
+    return tuple(cells)
+
+
+def _heading(speed: DeviceSpeed) -> str:
+    study = speed.study
+    return (
+        f"{speed.device}: {study['dataset']}, {study['encoder']} encoders, {study['dtype']}, "
+        f"n = {study['repetitions']} repetitions"
+    )
+
+
+def _notes(speed: DeviceSpeed) -> tuple[str, ...]:
+    ceilings, environment = speed.ceilings, speed.environment
+    peak = speed.allocator_peak_bytes
+    return (
+        f"Ceilings of this device, measured between the strategies: {ceilings.flops_per_s.median / 1e9:,.0f} GFLOP/s "
+        f"(products of {ceilings.matmul_size} × {ceilings.matmul_size}) and {ceilings.bytes_per_s.median / 1e9:,.1f} "
+        f"GB/s (an array of {ceilings.array_bytes / 1e6:.0f} MB, read and written).",
+        f"Examples/s: median, at the knee: the smallest batch with {100 * NEAR_BEST:.0f} % of the best rate, of "
+        f"batches of {', '.join(map(str, speed.study['batch_sizes']))}.",
+        "Bound: the ceiling that training is nearer to, and how near; the compiler counts bytes that caches serve, so "
+        f"that memory may exceed 100 %. Below {100 * OVERHEAD:.0f} % of both: overhead.",
+        "p50, p95, p99: latency of one example, from asking to having its logits, the weights built into the program.",
+        "MFLOP an example, MB of temporaries: of training at its knee; of prediction where nothing is trained. "
+        "Compile s: initialisation, training and prediction together, from nothing.",
+        *(() if peak is None else (f"Allocator's peak, all together: {peak / 1e6:,.0f} MB.",)),
+        *(f"Left out: {line}." for line in speed.left_out),
+        f"fusion_bench {environment['version']}, jax {environment['packages']['jax']}, commit {environment['commit']}.",
+    )
+
+
+def frame(speed: DeviceSpeed) -> pd.DataFrame:
+    """Returns every point, unrounded: a row for each strategy, kind and batch size."""
+    rows = []
+    for row in speed.strategies:
+        for kind in KINDS:
+            for point in row.points(kind):
+                found = place(point, speed.ceilings)
+                rows.append(
+                    {
+                        "device": speed.device, "strategy": row.strategy, "family": row.family, "params": row.params,
+                        "kind": kind, "batch_size": point.batch_size,
+                        "is_knee": point.batch_size == knee(row.points(kind)).batch_size,
+                        **{f"examples_per_s_{k}": v for k, v in dataclasses.asdict(point.examples_per_s).items()},
+                        "flops": point.flops, "moved_bytes": point.moved_bytes, "peak_bytes": point.peak_bytes,
+                        "temporary_bytes": point.temporary_bytes,
+                        "joules": point.joules.median if point.joules else None,
+                        **({} if found is None else dataclasses.asdict(found)),
+                        "compile_s": row.compile_s.median,
+                        **{f"latency_{k}_s": getattr(row.latency_s, k) for k in ("p50", "p95", "p99")},
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def draw_roofline(speed: DeviceSpeed, path: Path) -> None:
+    """Draws every strategy at its knee below the two ceilings, as PATH.svg and PATH.png."""
+    import matplotlib as mpl
+    import numpy as np
+    from matplotlib.ticker import LogLocator
+
+    from fusion_bench.report.figures.canvas import INK, PAGE, PALE, STYLE, annotate, canvas, save
+
+    flops, memory = (rate.median for rate in (speed.ceilings.flops_per_s, speed.ceilings.bytes_per_s))
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+        figure = canvas(PAGE, 3.6)
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, kind in zip(panels, KINDS, strict=True):
+            seen = [flops / memory]
+            for row in speed.strategies:
+                found = place(knee(row.points(kind)), speed.ceilings) if row.points(kind) else None
+                if found is None:
+                    continue
+                look = LOOKS[row.family]
+                axes.plot(
+                    found.intensity, found.flops_per_s / 1e9, look.marker, color=look.colour, markeredgecolor=INK,
+                    markeredgewidth=0.4, markersize=5, label=row.family,
+                )  # fmt: skip
+                axes.annotate(
+                    row.strategy, (found.intensity, found.flops_per_s / 1e9), (4, 2), size=5,
+                    textcoords="offset points", color=INK,
+                )  # fmt: skip
+                seen.append(found.intensity)
+            xs = np.geomspace(min(seen) / 3, max(seen) * 3, 50)
+            axes.plot(xs, np.minimum(flops, xs * memory) / 1e9, color=PALE, label="ceilings", zorder=1)
+            axes.set(xscale="log", yscale="log", title=WORDS[kind], xlabel="intensity, FLOP a byte")
+        panels[0].set_ylabel("GFLOP/s")
+        for axis in [axis for axes in panels for axis in (axes.xaxis, axes.yaxis)]:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.set_minor_formatter(lambda value, _: "")
+        shown = {
+            label: handle
+            for axes in panels
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(shown.values(), shown, loc="outside upper center", ncols=len(shown))
+        annotate(figure, f"{_heading(speed)}; medians, each at the knee of its sweep. {_notes(speed)[0]}")
+        save(figure, path)

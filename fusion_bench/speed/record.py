@@ -1,0 +1,230 @@
+"""The figures of one device, and the file that holds them."""
+
+import dataclasses
+import json
+import math
+import re
+import statistics
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from fusion_bench.errors import UserError
+
+FORMAT = "fusion_bench speed 1"
+"""The first entry of every file."""
+Kind = Literal["train", "inference"]
+KINDS: tuple[Kind, ...] = ("train", "inference")
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """What n repetitions of one measurement gave."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        return cls(float(statistics.median(values)), float(min(values)), float(max(values)), len(values))
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A strategy's training, or its inference, in batches of one size.
+
+    Attributes:
+      batch_size: examples in a step.
+      examples_per_s: of the repetitions.
+      flops: floating-point operations per example, from the compiler's analysis of one step; None if it gives none.
+      moved_bytes: per example, read and written by the step's operations, from the same analysis: memory and caches.
+      peak_bytes: memory of the compiled program: arguments, outputs and temporaries; the data set is an argument.
+      temporary_bytes: the temporaries alone.
+      joules: energy per example; None where the device does not report it, and but for the fastest batch size.
+    """
+
+    batch_size: int
+    examples_per_s: Spread
+    flops: float | None
+    moved_bytes: float | None
+    peak_bytes: int | None
+    temporary_bytes: int | None
+    joules: Spread | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Seconds from asking for one example's logits to having them: percentiles of n requests, one after another."""
+
+    p50: float
+    p95: float
+    p99: float
+    n: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StrategySpeed:
+    """One strategy's figures.
+
+    Attributes:
+      strategy: its label.
+      family: of the strategy.
+      params: number of trained parameters.
+      compile_s: seconds to compile initialisation, training and inference, one repetition a batch size.
+      train: by batch size, ascending; empty where nothing is trained, after the fact.
+      inference: by batch size, ascending.
+      latency_s: at batch 1.
+    """
+
+    strategy: str
+    family: str
+    params: int
+    compile_s: Spread
+    train: tuple[Point, ...]
+    inference: tuple[Point, ...]
+    latency_s: Latency
+
+    def points(self, kind: Kind) -> tuple[Point, ...]:
+        return self.train if kind == "train" else self.inference
+
+
+@dataclasses.dataclass(frozen=True)
+class Ceilings:
+    """What the device can do, measured between the strategies.
+
+    Attributes:
+      matmul_size: n of the n × n matrices whose product was fastest.
+      flops_per_s: of that product, in the dtype that the strategies compute in.
+      array_bytes: size of the array that is read and written.
+      bytes_per_s: read and written together.
+    """
+
+    matmul_size: int
+    flops_per_s: Spread
+    array_bytes: int
+    bytes_per_s: Spread
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceSpeed:
+    """All figures of one device.
+
+    Attributes:
+      environment: as with every run: device, versions, commit, command.
+      study: what was measured: dataset, fingerprint, encoder, text_encoder, dtype, repetitions and others.
+      ceilings: of the device.
+      allocator_peak_bytes: the most that was in use at any time of the measurement, all strategies together; None
+        where the device does not report it.
+      strategies: in order.
+      left_out: a line for each batch size that did not fit the device.
+    """
+
+    environment: dict[str, Any]
+    study: dict[str, Any]
+    ceilings: Ceilings
+    allocator_peak_bytes: int | None
+    strategies: tuple[StrategySpeed, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> str:
+        return str(self.environment["device"])
+
+
+def file_name(device: str) -> str:
+    """Returns the name of the file for a device: small letters, digits and hyphens."""
+    return (re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-") or "device") + ".json"
+
+
+def write(path: Path, speed: DeviceSpeed, derived: dict[str, Any]) -> None:
+    """Writes a device's figures, whole or not at all.
+
+    Args:
+      path: its folder is made if it is missing.
+      speed: what was measured.
+      derived: what follows from it, for scripts; it is not read back.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    record = {"format": FORMAT, **dataclasses.asdict(speed), "derived": derived}
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def read(path: Path) -> DeviceSpeed:
+    """Reads what `write` wrote.
+
+    Raises:
+      UserError: the file is not there, is of another kind, or is damaged.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(record, dict) or not str(record.get("format")).startswith("fusion_bench speed "):
+        raise UserError(f"{path} is no file of `fusion-bench speed`")
+    if record["format"] != FORMAT:
+        raise UserError(f"{path} is of the format {record['format']!r}; this version reads {FORMAT!r}")
+    try:
+        speed = _decode(DeviceSpeed, record, "")
+        _check_names(speed)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    return speed
+
+
+def _check_names(speed: DeviceSpeed) -> None:
+    """Raises ValueError if what a comparison relies on is missing."""
+    for part, names in (("environment", ("device",)), ("study", ("fingerprint", "encoder", "text_encoder"))):
+        for name in names:
+            if not isinstance(getattr(speed, part).get(name), str):
+                raise ValueError(f"{part}.{name} is missing")
+    for row in speed.strategies:
+        if not row.inference:
+            raise ValueError(f"{row.strategy} has no inference")
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    """Returns JSON's value as `kind`: a dataclass, a tuple, a dict, an optional, or a number or text."""
+    if dataclasses.is_dataclass(kind):
+        return _decode_fields(kind, value, where)
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is types.UnionType:
+        return None if value is None else _decode(arguments[0], value, where)
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is not a list")
+        return tuple(_decode(arguments[0], part, f"{where}[{place}]") for place, part in enumerate(value))
+    expected: Any = (int, float) if kind is float else typing.get_origin(kind) or kind
+    if not isinstance(value, expected) or isinstance(value, bool):
+        raise ValueError(f"{where} is {value!r:.40}")
+    if kind in (int, float) and not 0 <= value < math.inf:
+        raise ValueError(f"{where} is {value}")
+    return float(value) if kind is float else value
+
+
+def _decode_fields(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where or 'it'} is not an object")
+    hints, parts = typing.get_type_hints(kind), {}
+    for name in (field.name for field in dataclasses.fields(kind)):
+        path = f"{where}.{name}".lstrip(".")
+        if name not in value:
+            raise ValueError(f"{path} is missing")
+        parts[name] = _decode(hints[name], value[name], path)
+    made = kind(**parts)
+    if isinstance(made, Spread) and not 0 < made.low <= made.median <= made.high:
+        raise ValueError(f"{where} is {made.low}, {made.median}, {made.high}: not a spread")
+    return made

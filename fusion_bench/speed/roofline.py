@@ -1,0 +1,81 @@
+"""Where a strategy stands: the knee of its sweep, and its place under the device's two ceilings."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Point
+
+NEAR_BEST = 0.9
+"""The knee is the smallest batch size with so much of the best rate."""
+OVERHEAD = 0.1
+"""What reaches less than this of both ceilings is bound by neither."""
+Bound = Literal["compute", "memory", "overhead"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A point's place on the device's roofline.
+
+    Attributes:
+      intensity: operations for each byte moved, FLOP/byte.
+      flops_per_s: achieved.
+      bytes_per_s: moved.
+      of_matmul: what that is of the matrix product's FLOP/s.
+      of_memory: what the bytes are of the array's; above 1 where caches serve most of them.
+      bound: the ceiling that is nearer; "overhead" where both are far.
+    """
+
+    intensity: float
+    flops_per_s: float
+    bytes_per_s: float
+    of_matmul: float
+    of_memory: float
+    bound: Bound
+
+
+def fastest(points: Sequence[Point]) -> Point:
+    """Returns the batch size with the highest median rate."""
+    return max(points, key=lambda point: point.examples_per_s.median)
+
+
+def knee(points: Sequence[Point]) -> Point:
+    """Returns the smallest batch size whose median rate is at least `NEAR_BEST` of the highest."""
+    enough = NEAR_BEST * fastest(points).examples_per_s.median
+    reach = (point for point in points if point.examples_per_s.median >= enough)
+    return min(reach, key=lambda point: point.batch_size)
+
+
+def place(point: Point, ceilings: Ceilings) -> Place | None:
+    """Returns a point's place; None where the compiler told no operations or no bytes.
+
+    Achieved FLOP/s over the roof min(P, intensity · B) is the larger of the two shares, where P are the matrix
+    product's FLOP/s and B the array's bytes/s: that one is the bound.
+
+    Source: Williams et al., Roofline, CACM 52(4), 2009.
+    """
+    if not point.flops or not point.moved_bytes:
+        return None
+    rate = point.examples_per_s.median
+    flops_per_s, bytes_per_s = point.flops * rate, point.moved_bytes * rate
+    of_matmul = flops_per_s / ceilings.flops_per_s.median
+    of_memory = bytes_per_s / ceilings.bytes_per_s.median
+    nearer: Bound = "compute" if of_matmul >= of_memory else "memory"
+    bound: Bound = nearer if max(of_matmul, of_memory) >= OVERHEAD else "overhead"
+    return Place(point.flops / point.moved_bytes, flops_per_s, bytes_per_s, of_matmul, of_memory, bound)
+
+
+def derive(speed: DeviceSpeed) -> dict[str, Any]:
+    """Returns, of each strategy's training and inference, the knee, the fastest batch size, and each one's place."""
+    derived: dict[str, Any] = {}
+    for row in speed.strategies:
+        derived[row.strategy] = {}
+        for kind in KINDS:
+            if points := row.points(kind):
+                places = {point.batch_size: place(point, speed.ceilings) for point in points}
+                derived[row.strategy][kind] = {
+                    "knee": knee(points).batch_size,
+                    "fastest": fastest(points).batch_size,
+                    "roofline": {size: found and dataclasses.asdict(found) for size, found in places.items()},
+                }
+    return derived

@@ -1,0 +1,93 @@
+"""The command as it is used: two devices of one machine are measured and compared."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+SMALL = [
+    "--strategies", "text-only,concat,late-posthoc", "--train-size", "200", "--test-size", "50",
+    "--batch-sizes", "16", "--repetitions", "2",
+]  # fmt: skip
+
+
+def speed(*arguments, flags="", cores=None):
+    environment = {**os.environ, "XLA_FLAGS": flags, "COLUMNS": "140"}
+    command = [sys.executable, "-m", "fusion_bench", "speed", *map(str, arguments)]
+    limit = (lambda: os.sched_setaffinity(0, cores)) if cores else None
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=500, check=False, preexec_fn=limit
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The whole machine, and the same machine divided into two devices, of which one is used."""
+    folder = tmp_path_factory.mktemp("speed")
+    for name, flags in (("whole", ""), ("half", "--xla_force_host_platform_device_count=2")):
+        done = speed(*SMALL, "--out", folder / f"{name}.json", "--figure", folder / name, flags=flags)
+        assert done.returncode == 0, done.stderr
+        (folder / f"{name}.txt").write_text(done.stdout)
+    return folder
+
+
+def test_a_devices_file(files):
+    content = json.loads((files / "whole.json").read_text())
+    assert content["study"]["batch_sizes"] == [1, 16]
+    by_name = {row["strategy"]: row for row in content["strategies"]}
+    assert list(by_name) == ["text-only", "concat", "late-posthoc"]
+    for name, row in by_name.items():
+        assert [point["batch_size"] for point in row["inference"]] == [1, 16]
+        assert len(row["train"]) == (0 if name == "late-posthoc" else 2)
+        assert row["compile_s"]["n"] == 2
+        latency = row["latency_s"]
+        assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+        assert latency["n"] > 2
+        for point in (*row["train"], *row["inference"]):
+            assert 0 < point["examples_per_s"]["low"] <= point["examples_per_s"]["high"]
+            assert point["flops"] > 0
+            assert point["moved_bytes"] > 0
+            assert point["peak_bytes"] > point["temporary_bytes"] >= 0
+    assert content["ceilings"]["flops_per_s"]["median"] > 1e9
+    assert content["ceilings"]["bytes_per_s"]["median"] > 1e8
+    shown = (files / "whole.txt").read_text()
+    assert "text-only" in shown
+    assert "GFLOP/s" in shown
+    assert all((files / f"whole.{end}").stat().st_size > 0 for end in ("svg", "png"))
+    assert "divided into 2 devices" in (files / "half.txt").read_text()
+
+
+@pytest.mark.parametrize("form", ["terminal", "md", "csv", "latex"])
+def test_two_devices_compared(files, form, tmp_path):
+    done = speed(
+        "--compare", files / "half.json", files / "whole.json", "--reference", files / "whole.json",
+        "--format", form, "--figure", tmp_path / "figure",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "figure.svg").stat().st_size > 0
+    if form == "csv":
+        (tmp_path / "x.csv").write_text(done.stdout)
+        frame = pd.read_csv(tmp_path / "x.csv")
+        assert set(frame["strategy"]) == {"text-only", "concat", "late-posthoc"}
+        ratios = {r["ratio"] for r in frame.to_dict("records") if "divided" not in r["device"]}
+        assert ratios == {1.0}
+    else:
+        assert "geometric mean" in done.stdout
+    if form == "latex" and shutil.which("pdflatex"):
+        document = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}"
+        (tmp_path / "x.tex").write_text(document + done.stdout + "\\end{document}")
+        compiled = subprocess.run(
+            ["pdflatex", "-interaction=batchmode", "x.tex"], cwd=tmp_path, check=False, capture_output=True
+        )
+        assert compiled.returncode == 0, (tmp_path / "x.log").read_text()[-2000:]
+
+
+def test_a_wrong_request_is_one_line(tmp_path):
+    done = speed("--compare", tmp_path / "no.json", tmp_path / "nothing.json")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "no.json" in done.stderr
