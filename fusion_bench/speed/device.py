@@ -1,14 +1,21 @@
 """One device's figures as a table, as CSV, and as a picture of its roofline."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fusion_bench.report.labels import spread
 from fusion_bench.report.palette import LOOKS
 from fusion_bench.speed.listing import Listing, count, optional
 from fusion_bench.speed.record import KINDS, DeviceSpeed, StrategySpeed
 from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, knee, place
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WORDS = {"train": "training", "inference": "inference"}
 
@@ -114,7 +121,7 @@ def draw_roofline(speed: DeviceSpeed, path: Path) -> None:
         figure = canvas(PAGE, 3.6)
         panels = figure.subplots(1, 2, sharey=True)
         for axes, kind in zip(panels, KINDS, strict=True):
-            seen = [flops / memory]
+            seen, named = [flops / memory], {}
             for row in speed.strategies:
                 found = place(knee(row.points(kind)), speed.ceilings) if row.points(kind) else None
                 if found is None:
@@ -124,14 +131,12 @@ def draw_roofline(speed: DeviceSpeed, path: Path) -> None:
                     found.intensity, found.flops_per_s / 1e9, look.marker, color=look.colour, markeredgecolor=INK,
                     markeredgewidth=0.4, markersize=5, label=row.family,
                 )  # fmt: skip
-                axes.annotate(
-                    row.strategy, (found.intensity, found.flops_per_s / 1e9), (4, 2), size=5,
-                    textcoords="offset points", color=INK,
-                )  # fmt: skip
+                named[row.strategy] = (found.intensity, found.flops_per_s / 1e9)
                 seen.append(found.intensity)
             xs = np.geomspace(min(seen) / 3, max(seen) * 3, 50)
             axes.plot(xs, np.minimum(flops, xs * memory) / 1e9, color=PALE, label="ceilings", zorder=1)
             axes.set(xscale="log", yscale="log", title=WORDS[kind], xlabel="intensity, FLOP a byte")
+            _name_beside(axes, named)
         panels[0].set_ylabel("GFLOP/s")
         for axis in [axis for axes in panels for axis in (axes.xaxis, axes.yaxis)]:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -145,3 +150,16 @@ def draw_roofline(speed: DeviceSpeed, path: Path) -> None:
         figure.legend(shown.values(), shown, loc="outside upper center", ncols=len(shown))
         annotate(figure, f"{_heading(speed)}; medians, each at the knee of its sweep. {_notes(speed)[0]}")
         save(figure, path)
+
+
+def _name_beside(axes: "Axes", points: Mapping[str, tuple[float, float]]) -> None:
+    """Writes the name of each point at the right edge, with a line to the point."""
+    from fusion_bench.report.figures.canvas import INK, PALE
+
+    low, high = (math.log(limit) for limit in axes.get_ylim())
+    heights = [(math.log(y) - low) / (high - low) for _, y in points.values()]
+    for (name, point), y in zip(points.items(), spread(heights, 0.045, 0.0, 1.0), strict=True):
+        axes.annotate(
+            name, point, (1.03, y), textcoords="axes fraction", va="center", size=5.5, color=INK,
+            arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.4, "relpos": (0, 0.5)},
+        )  # fmt: skip

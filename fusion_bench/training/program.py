@@ -178,7 +178,7 @@ def compile_program(
       predict_batch: number of examples in a prediction; None is `default_predict_batch()`.
     """
     predict_batch = predict_batch or default_predict_batch()
-    functions = _make_functions(spec, task, model, training, num_train)
+    functions = make_functions(spec, task, model, training, num_train)
     seconds = _stopwatch()
     state = jax.eval_shape(functions.init, _SEED)
     init_compiled = mesh.jit(functions.init).lower(_SEED).compile(compiler_options() | _RUNS_ONCE)
@@ -215,13 +215,13 @@ def count_train_flops(
     num_train: int,
 ) -> float:
     """Returns `Program.train_flops` of the program that `compile_program` would make, from a quicker compilation."""
-    functions = _make_functions(spec, task, model, training, num_train)
+    functions = make_functions(spec, task, model, training, num_train)
     lowered = _lower_train(functions, jax.eval_shape(functions.init, _SEED), data, num_train)
     return _flops(lowered.compile(compiler_options(trains=True) | _RUNS_ONCE)) / functions.batch_size
 
 
-class _Functions(NamedTuple):
-    """What of a strategy is compiled, and its module in evaluation mode."""
+class Functions(NamedTuple):
+    """What of a strategy is compiled, as `Program` has it, and its module in evaluation mode."""
 
     init: Callable[..., TrainState]
     train: Callable[..., tuple[TrainState, Array]]
@@ -230,9 +230,10 @@ class _Functions(NamedTuple):
     batch_size: int
 
 
-def _make_functions(
+def make_functions(
     spec: StrategySpec, task: Task, model: ModelConfig, training: TrainingConfig, num_train: int
-) -> _Functions:
+) -> Functions:
+    """Returns the functions that `compile_program` compiles; its arguments are the same."""
     steps_per_epoch = max(1, num_train // training.batch_size)
     batch_size = min(training.batch_size, num_train)
     mesh.check_divisible(batch_size)
@@ -280,10 +281,10 @@ def _make_functions(
         state, total = lax.fori_loop(0, steps, body, (state, jnp.zeros(())))
         return state, total / steps
 
-    return _Functions(init, train, eval_graph, steps_per_epoch, batch_size)
+    return Functions(init, train, eval_graph, steps_per_epoch, batch_size)
 
 
-def _lower_train(functions: _Functions, state: TrainState, data: DeviceData, num_train: int):
+def _lower_train(functions: Functions, state: TrainState, data: DeviceData, num_train: int):
     order = jax.ShapeDtypeStruct((num_train,), jnp.int32)
     return mesh.jit(functions.train, donate_argnums=0).lower(state, data, order, _SEED, _SEED)
 

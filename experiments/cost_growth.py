@@ -1,0 +1,223 @@
+"""How do time and memory grow: with batch, width, number of modalities, training-set size and number of seeds?
+
+    python experiments/cost_growth.py [--out results/cpu-2-cores/cost-growth] [--quick]
+
+Each is doubled a few times, all else as usual. FLOPs and temporary memory of a training step come from the compiled
+program, seconds from timed passes by turns. A line through the logarithms gives the exponent: 1 is linear. Beside it
+stands the exponent of the formula, which FLOPs and memory must not exceed; the exit status is 1 if they do.
+
+FOUND
+"""
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import tyro
+from rich.console import Console
+from rich.markdown import Markdown
+
+from fusion_bench.benchmark.environment import describe_environment
+from fusion_bench.benchmark.throughput import train_pass
+from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
+from fusion_bench.data.batches import to_device
+from fusion_bench.data.dataset import Dataset, Modality
+from fusion_bench.data.load import load_dataset
+from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.training.program import Program, compile_program, epoch_order
+
+SLACK = 0.05
+"""By how much a fitted exponent may exceed the formula's: XLA's counts include small terms."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Measures how costs grow."""
+
+    out: Path = Path("results/cost-growth")
+    """Where table.md and table.csv go."""
+    repetitions: int = 5
+    """Timed passes of each size."""
+    quick: bool = False
+    """Two sizes of each, few images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """What is made larger.
+
+    Attributes:
+      what: its name.
+      strategy: what is trained.
+      sizes: that are tried.
+      build: size → what is measured there.
+      exponents: the formula's, for FLOPs, memory and seconds; NaN where there is none.
+    """
+
+    what: str
+    strategy: str
+    sizes: tuple[int, ...]
+    build: Callable[[int], "Measured"]
+    exponents: tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One size: FLOPs and bytes, exact, and a function that takes the seconds once."""
+
+    flops: float
+    memory: float
+    seconds: Callable[[], float]
+
+
+def steps_of(dataset: Dataset, strategy: str, batch_size: int = 64) -> Measured:
+    """Returns the cost of a training step."""
+    program, data, train = compile_for(dataset, strategy, batch_size)
+    timed = train_pass(program, data, train)
+    memory: Any = program.train.memory_analysis()  # pyright: ignore[reportFunctionMemberAccess]
+    return Measured(
+        program.train_flops * batch_size, memory.temp_size_in_bytes, lambda: batch_size / timed.rate()
+    )
+
+
+def compile_for(dataset: Dataset, strategy: str, batch_size: int = 64) -> tuple[Program, Any, np.ndarray]:
+    (spec,) = parse_strategies(strategy, dataset.task)
+    data, train = to_device(dataset), dataset.splits["train"]
+    training = TrainingConfig(batch_size=batch_size)
+    model = ModelConfig(dtype="float32")
+    return compile_program(spec, dataset.task, model, training, data, len(train)), data, train
+
+
+def epochs_of(dataset: Dataset, strategy: str, seeds: int = 1) -> Measured:
+    """Returns the cost of an epoch with each of so many seeds; memory is the dataset's on the device."""
+    program, data, train = compile_for(dataset, strategy)
+    orders = [epoch_order(train, seed, 1) for seed in range(seeds)]
+    steps = np.int32(program.steps_per_epoch)
+
+    def run() -> float:
+        start = time.perf_counter()
+        for seed, order in enumerate(orders):
+            state, _ = program.train(program.init(np.int32(seed)), data, order, np.int32(seed), steps)
+            jax.block_until_ready(state)
+        return time.perf_counter() - start
+
+    flops = program.train_flops * program.batch_size * int(steps) * seeds
+    memory = sum(array.nbytes for array in jax.tree.leaves(data))
+    return Measured(flops, memory, run)
+
+
+def with_sensors(dataset: Dataset, count: int) -> Dataset:
+    """Returns the dataset with so many modalities: image, text, and vectors of 16 random numbers."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(count - 2, len(dataset.labels), 16)).astype(np.float32)
+    sensors = {f"sensor{i}": Modality("vector", values) for i, values in enumerate(vectors)}
+    return dataclasses.replace(dataset, modalities={**dataset.modalities, **sensors})
+
+
+def growths(config: Config) -> list[Growth]:
+    """Returns all that is made larger."""
+    dataset = load_dataset(DataConfig(train_size=1000 if config.quick else None, test_size=100))
+
+    def few(*sizes: int) -> tuple[int, ...]:
+        return sizes[:2] if config.quick else sizes
+
+    def sized(size: int) -> Dataset:
+        return load_dataset(DataConfig(train_size=size, test_size=100))
+
+    def of_width(strategy: str) -> Callable[[int], Measured]:
+        return lambda width: steps_of(dataset, f"{strategy}:width={width}")
+
+    def of_modalities(strategy: str) -> Callable[[int], Measured]:
+        return lambda count: steps_of(with_sensors(dataset, count), strategy)
+
+    nan = math.nan
+    return [
+        Growth("batch", "concat", few(32, 64, 128, 256, 512), lambda n: steps_of(dataset, "concat", n), (1, 1, 1)),
+        Growth("width", "tensor", few(16, 32, 64, 128), of_width("tensor"), (2, 2, 2)),
+        Growth("width", "low-rank", few(32, 64, 128, 256), of_width("low-rank"), (1, 1, 1)),
+        Growth("width", "multiplicative", few(16, 32, 64, 128), of_width("multiplicative"), (1, 1, 1)),
+        Growth("modalities", "concat", few(2, 3, 4, 6), of_modalities("concat"), (1, 1, 1)),
+        Growth("modalities", "low-rank", few(2, 3, 4, 6), of_modalities("low-rank"), (1, 1, 1)),
+        Growth("modalities", "tensor:width=4", few(2, 3, 4, 5), of_modalities("tensor:width=4"), (nan, nan, nan)),
+        Growth(
+            "training examples, an epoch", "concat", few(500, 1000, 2000, 4000, 8000),
+            lambda size: epochs_of(sized(size), "concat"), (1, 1, 1),
+        ),
+        Growth("seeds, an epoch of each", "concat", few(1, 2, 4), lambda n: epochs_of(dataset, "concat", n), (1, 0, 1)),
+    ]  # fmt: skip
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Returns the slope of the least-squares line through the logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def measure(growth: Growth, repetitions: int) -> list[dict[str, Any]]:
+    """Returns a row for each size."""
+    built = {size: growth.build(size) for size in growth.sizes}
+    seconds: dict[int, list[float]] = {size: [] for size in built}
+    for repetition in range(repetitions):
+        for size in built if repetition % 2 else reversed(built):
+            seconds[size].append(built[size].seconds())
+    return [
+        {
+            "grows": growth.what, "strategy": growth.strategy, "size": size, "flops": measured.flops,
+            "memory_bytes": measured.memory, "seconds": float(np.median(seconds[size])),
+            "seconds_low": min(seconds[size]), "seconds_high": max(seconds[size]),
+        }
+        for size, measured in built.items()
+    ]  # fmt: skip
+
+
+def row_of(growth: Growth, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], bool]:
+    """Returns a growth's line of the table, and whether it is no faster than its formula."""
+    cells, within = [growth.what, growth.strategy, f"{growth.sizes[0]:,} to {growth.sizes[-1]:,}"], True
+    for quantity, formula in zip(("flops", "memory_bytes", "seconds"), growth.exponents, strict=True):
+        found = exponent(growth.sizes, [row[quantity] for row in rows])
+        cells.append(
+            f"{abs(found) if abs(found) < 0.005 else found:.2f} ({'–' if math.isnan(formula) else f'{formula:g}'})"
+        )
+        if quantity != "seconds" and found > formula + SLACK:
+            cells[-1] += " !"
+            within = False
+    return cells, within
+
+
+def main(config: Config) -> int:
+    """Measures, prints and writes the table; returns 1 if something grows faster than its formula."""
+    rows, lines, all_within = [], [], True
+    for growth in growths(config):
+        found = measure(growth, 1 if config.quick else config.repetitions)
+        cells, within = row_of(growth, found)
+        rows += found
+        lines.append(cells)
+        all_within &= within
+    header = ["grows", "strategy", "from, to", "FLOPs", "memory", "seconds"]
+    body = [header, ["---", "---", "---", "--:", "--:", "--:"], *lines]
+    environment = describe_environment()
+    text = "\n".join(f"| {' | '.join(line)} |" for line in body) + (
+        "\n\n- Fitted exponents, in brackets the formula's, which FLOPs and memory do not exceed by more than "
+        f"{SLACK:g} (! where they do); – where growth is no power: the outer product has (width + 1)^M entries.\n"
+        "- FLOPs and temporary memory of a compiled training step, seconds of one; of an epoch where that is named, "
+        "with the dataset's memory on the device.\n"
+        f"- shapes, tiny encoders, batch 64, n = {1 if config.quick else config.repetitions} passes by turns, medians; "
+        f"{environment['device']}, jax {jax.__version__}, commit {environment['commit']}.\n"
+    )
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / "table.md").write_text(text, encoding="utf-8")
+    pd.DataFrame(rows).to_csv(config.out / "table.csv", index=False, float_format="%.6g")
+    console = Console()
+    console.print(Markdown(text))
+    console.print(f"written to {config.out}", style="dim")
+    return 0 if all_within else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))

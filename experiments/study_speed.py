@@ -1,0 +1,144 @@
+"""Is a whole study faster here than written in plain PyTorch?
+
+    pip install torch==2.13.0                 # an optional comparison: nothing else needs PyTorch
+    python experiments/study_speed.py [--repetitions 3 --workers 0] [--quick]
+
+Wall clock of `fusion-bench run`, from start to table in a process of its own, start-up and compilation included: with
+an empty compilation cache (cold) and with what an equal study left in it (warm); and of pytorch_study.py, which trains
+the same networks for as many steps. The three take turns. Both sides have the machine's cores.
+
+FOUND
+"""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from fusion_bench.config import DataConfig
+from fusion_bench.data.load import load_dataset
+
+SIDES = ("cold", "warm", "pytorch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Times the canonical study on `shapes` against plain PyTorch."""
+
+    repetitions: int = 1
+    """Studies of each side."""
+    epochs: int = 4
+    """Passes over the training examples."""
+    seeds: int = 3
+    """Trainings of each strategy."""
+    workers: int = 0
+    """Processes that load data, in PyTorch."""
+    quick: bool = False
+    """Two strategies, two epochs, one seed, few images; without PyTorch where it is missing."""
+
+
+def write_data(config: Config, path: Path) -> None:
+    """Writes the study's data as PyTorch's script reads them."""
+    from fusion_bench.models.cnn import PatchStageSpec
+    from fusion_bench.models.encoders import WIDTHS
+
+    dataset = load_dataset(data_config(config))
+    text, widths = dataset.modalities["text"], WIDTHS["tiny"]
+    sizes = {name: getattr(widths, name) for name in ("features", "hidden", "tokens", "layers", "patch")}
+    sizes["stages"] = [(s.patch, s.width, s.blocks) for s in widths.stages if isinstance(s, PatchStageSpec)]
+    sizes |= {"vocabulary": text.spec.vocabulary_size, "words": text.values.shape[1]}
+    arrays: dict[str, Any] = {name: dataset.modalities[name].values for name in ("image", "text")}
+    arrays |= {str(name): indices for name, indices in dataset.splits.items()}
+    np.savez(path, **arrays, label=dataset.labels, sizes=np.array(json.dumps(sizes)))
+
+
+def data_config(config: Config) -> DataConfig:
+    return DataConfig(train_size=300, test_size=100) if config.quick else DataConfig()
+
+
+def commands(config: Config, data: Path, out: Path) -> dict[str, list[str]]:
+    """Returns the command of each side."""
+    names = ("image-only", "text-only") if config.quick else ()
+    ours = [sys.executable, "-m", "fusion_bench", "run", "--out", str(out)]
+    ours += ["--epochs", str(config.epochs), "--seeds", str(config.seeds)]
+    if config.quick:
+        ours += ["--train-size", "300", "--test-size", "100", "--strategies", ",".join(names)]
+    theirs = [sys.executable, str(Path(__file__).with_name("pytorch_study.py")), str(data)]
+    theirs += ["--epochs", str(config.epochs), "--seeds", str(config.seeds), "--workers", str(config.workers)]
+    theirs += ["--strategies", *names] if names else []
+    return {"cold": ours, "warm": ours, "pytorch": theirs}
+
+
+def seconds_of(command: list[str], environment: Mapping[str, str]) -> tuple[float, str]:
+    """Returns the wall clock of a command, and what it printed.
+
+    Raises:
+      RuntimeError: it failed.
+    """
+    start = time.perf_counter()
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-500:]}")
+    return seconds, done.stdout
+
+
+def measure(config: Config, sides: tuple[str, ...]) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Returns the seconds of every study by side, and what the last one printed."""
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    printed = {}
+    for _ in range(config.repetitions):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            write_data(config, root / "data.npz")
+            # both of our studies find the images drawn; only the second finds programs
+            base = {"FUSION_BENCH_CACHE_DIR": str(root / "cache"), "JAX_ENABLE_COMPILATION_CACHE": "true"}
+            for side in sides:
+                command = commands(config, root / "data.npz", root / side)[side]
+                taken, printed[side] = seconds_of(command, {**os.environ, **base})
+                seconds[side].append(taken)
+    return seconds, printed
+
+
+def main(config: Config) -> int:
+    """Takes the times, prints them with their ratios, and returns the exit status."""
+    if config.quick:
+        config = dataclasses.replace(config, epochs=2, seeds=1)
+    has_torch = importlib.util.find_spec("torch") is not None
+    if not (has_torch or config.quick):
+        print("this comparison needs PyTorch: pip install torch==2.13.0", file=sys.stderr)
+        return 2
+    seconds, printed = measure(config, SIDES if has_torch else SIDES[:2])
+    table = Table("study", "seconds", "of PyTorch's", "of the cold one's")
+    names = {
+        "cold": "fusion_bench, nothing compiled",
+        "warm": "fusion_bench, compiled before",
+        "pytorch": "PyTorch",
+    }
+    for side, values in seconds.items():
+        against = [seconds.get("pytorch"), seconds["cold"]]
+        ratios = ["–" if other is None else f"{np.median(np.divide(values, other)):.2f}" for other in against]
+        table.add_row(names[side], " ".join(f"{value:.1f}" for value in values), *ratios)
+    console = Console()
+    if "pytorch" in printed:
+        console.print(
+            "PyTorch's accuracies, test, % ± deviation over seeds:", printed["pytorch"].rstrip(), sep="\n"
+        )
+    console.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))
