@@ -4,7 +4,7 @@
 PYTHON ?= python3
 # Further options of `fusion-bench run` for bench, and of pytest for test.
 ARGS ?=
-PYTEST_ARGS ?= -q -n 2
+PYTEST_ARGS ?= -q -n 2 --dist worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -1,7 +1,7 @@
-"""What the ablations share: the size of a study on the command line, its short form, and a sweep's table and figure."""
+"""What the ablations share: the size of a study on the command line, its short form, and a sweep's table."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from fusion_bench.config import (
     TrainingConfig,
 )
 
-CEILING = "ceiling"
 JOINED = ("early", "intermediate", "tensor", "late")
 
 
@@ -166,101 +165,3 @@ def write(out: Path, frame: pd.DataFrame, text: str) -> int:
         )
     console.print(f"written to {out}", style="dim")
     return 1 if failed else 0
-
-
-def draw_lines(
-    frame: pd.DataFrame,
-    path: Path,
-    *,
-    label: str,
-    note: str,
-    place: Callable[[Any], float] = float,
-    only: Sequence[str] = (),
-    log: bool = False,
-    legend: bool = False,
-) -> None:
-    """Draws the accuracy of each strategy along a sweep, with bands; ceilings and the reference as dashed lines.
-
-    Args:
-      frame: from `sweep`.
-      path: PATH.svg and PATH.png are written.
-      label: of the horizontal axis.
-      note: below the figure.
-      place: where a point stands on the horizontal axis.
-      only: the strategies to draw; all if empty. Ceilings and the reference are drawn always.
-      log: whether the horizontal axis is logarithmic.
-      legend: name the lines in a legend, for lines that end in one point; else at their ends.
-    """
-    import matplotlib as mpl
-
-    from fusion_bench.report.figures.canvas import (
-        INK,
-        PAGE,
-        PALE,
-        STYLE,
-        annotate,
-        canvas,
-        in_percent,
-        save,
-    )
-    from fusion_bench.report.palette import LOOKS
-
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = canvas(PAGE, 3.6)
-        axes = figure.subplots()
-        ends = {}
-        shades: dict[str, int] = {}
-        for strategy, group in frame.groupby("strategy", sort=False):
-            family = group["family"].iloc[0]
-            by_x = sorted((place(row["x"]), row) for row in group.to_dict("records"))
-            xs = [x for x, _ in by_x]
-            means = pd.Series([row["test_accuracy_mean"] for _, row in by_x])
-            exact = family in (CEILING, "reference")
-            if means.isna().all() or (only and not exact and strategy not in only):
-                continue
-            number = shades[family] = shades.get(family, -1) + 1
-            look = LOOKS[family]
-            colour = PALE if exact else look.colour
-            dashes: Any = ("--", ":") if family == CEILING else ("-", (0, (4, 1.2)), (0, (1, 1)))
-            style = "-." if family == "reference" else dashes[number % len(dashes)]
-            axes.plot(
-                xs, means, label=strategy, linestyle=style, color=colour,
-                marker=None if exact else look.marker, markersize=3.5,
-                markeredgecolor=INK, markeredgewidth=0.3, zorder=2 if exact else 3,
-            )  # fmt: skip
-            widths = pd.Series([row["test_accuracy_ci95"] for _, row in by_x])
-            if not exact and widths.notna().any():
-                axes.fill_between(xs, means - widths, means + widths, color=colour, alpha=0.15, linewidth=0)
-            ends[strategy] = float(means.iloc[-1])
-        if log:
-            axes.set_xscale("log")
-            places = sorted(set(map(place, frame["x"])))
-            axes.set_xticks(places, [f"{x:,g}" for x in places])
-            axes.minorticks_off()
-        low, high = axes.get_ylim()
-        low, high = max(low, 0.0), min(high, 1.02)
-        axes.set_ylim(low, high)
-        if legend:
-            axes.legend(loc="best", ncols=2, handlelength=3.5)
-        else:
-            _name_ends(axes, ends, max(map(place, frame["x"])))
-        axes.set_xlabel(label)
-        axes.set_ylabel("test accuracy, %")
-        in_percent(axes)
-        annotate(figure, note)
-        save(figure, path)
-
-
-def _name_ends(axes: Any, ends: Mapping[Any, float], last: float) -> None:
-    """Writes the name of each line beside its end."""
-    from fusion_bench.report.figures.canvas import INK, PALE
-    from fusion_bench.report.labels import spread
-
-    low, high = axes.get_ylim()
-    places = spread(list(ends.values()), 0.042 * (high - low), low, high)
-    for (strategy, end), y in zip(ends.items(), places, strict=True):
-        axes.annotate(
-            str(strategy), (last, end), (1.04, y), textcoords=axes.get_yaxis_transform(), va="center", size=6,
-            color=INK, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.4, "relpos": (0, 0.5)},
-        )  # fmt: skip

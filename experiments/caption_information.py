@@ -19,6 +19,7 @@ from pathlib import Path
 
 import ablation
 import tyro
+from ablation_figures import draw_lines
 
 NAMED = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -42,7 +43,7 @@ def main(config: Config) -> int:
         f", {x}: {b:.2f} bits" for x, b in bits.items()
     )
     note = ablation.provenance(frame)
-    ablation.draw_lines(
+    draw_lines(
         frame,
         config.out / "figure",
         label="bits of the text about the class",

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import ablation
 import tyro
+from ablation_figures import draw_dots
 
 CHANNELS = ("coarse", "contrast", "pairs")
 
@@ -26,16 +27,20 @@ class Config(ablation.Scale):
     """The gain over the image alone, by what the captions are about."""
 
     out: Path = Path("runs/coarse-vs-contrast")
-    """Where runs and table go."""
+    """Where runs, table and figure go."""
 
 
 def main(config: Config) -> int:
-    """Runs every channel and writes the tables of accuracies and of gains."""
+    """Runs every channel and writes the tables of accuracies and of gains, and the figure."""
     channels = CHANNELS[:2] if config.quick else CHANNELS
     frame = ablation.sweep({name: config.config(name, captions=name) for name in channels})
+    note = (
+        f"Gain: over the best unimodal strategy on validation, paired by seed. {ablation.provenance(frame)}"
+    )
+    draw_dots(frame, config.out / "figure", label="gain, points", of="gain", note=note)
     text = (
         f"{ablation.to_markdown(frame, 'accuracy, %')}\n{ablation.to_markdown(frame, 'gain, points', 'gain')}\n"
-        f"- Gain: over the best unimodal strategy on validation, paired by seed.\n- {ablation.provenance(frame)}\n"
+        f"- {note}\n"
     )
     return ablation.write(config.out, frame, text)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import ablation
 import tyro
+from ablation_figures import draw_lines
 
 PARTS = (0.01, 0.03, 0.1, 0.3, 1.0)
 
@@ -44,7 +45,7 @@ def main(config: Config) -> int:
         }
     )
     note = ablation.provenance(frame)
-    ablation.draw_lines(
+    draw_lines(
         frame,
         config.out / "figure",
         label="examples for training and validation",

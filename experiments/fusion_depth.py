@@ -17,7 +17,9 @@ import sys
 from pathlib import Path
 
 import ablation
+import pandas as pd
 import tyro
+from ablation_figures import draw_dots
 
 from fusion_bench.models.encoders import WIDTHS
 
@@ -29,13 +31,13 @@ class Config(ablation.Scale):
     """Accuracy by the depth at which the text joins."""
 
     out: Path = Path("runs/fusion-depth")
-    """Where runs and table go."""
+    """Where runs, table and figure go."""
     synergy_epochs: int = 30
     """Passes over the training examples with `synergy` captions, which take longer to learn."""
 
 
 def main(config: Config) -> int:
-    """Runs every channel, writes the table."""
+    """Runs every channel, writes the table and the figure."""
     depths = range(len(WIDTHS[config.encoder].stages) + 1)
     joins = [f"mid-channel:depth={depth}" if depth != 1 else "mid-channel" for depth in depths]
     if config.quick:
@@ -52,12 +54,21 @@ def main(config: Config) -> int:
             for name in (CHANNELS[:1] if config.quick else CHANNELS)
         }
     )
-    text = (
-        f"{ablation.to_markdown(frame, 'accuracy, %')}\n"
-        f"- `mid-channel` alone is at depth 1; {config.epochs} epochs, with `synergy` {config.synergy_epochs}.\n"
-        f"- {ablation.provenance(frame)}\n"
+    note = (
+        f"mid-channel alone is at depth 1; {config.epochs} epochs, with synergy {config.synergy_epochs}. "
+        f"{ablation.provenance(frame)}"
     )
+    draw_dots(by_depth(frame), config.out / "figure", label="test accuracy, %", share=False, note=note)
+    text = f"{ablation.to_markdown(frame, 'accuracy, %')}\n- {note}\n"
     return ablation.write(config.out, frame, text)
+
+
+def by_depth(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of the joins, the earliest first, and of the reference."""
+    named = frame.assign(strategy=frame["strategy"].replace("mid-channel", "mid-channel:depth=1"))
+    joins = sorted(name for name in set(named["strategy"]) if name.startswith("mid-channel"))
+    indexed = named.set_index("strategy")
+    return indexed.loc[[*joins, "concat", "bayes-reference"]].reset_index()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 import ablation
 import pandas as pd
 import tyro
+from ablation_figures import draw_dots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Config(ablation.Scale):
     """The main table, width-matched and parameter-matched."""
 
     out: Path = Path("runs/main-table")
-    """Where runs and table go."""
+    """Where runs, table and figure go."""
     strategies: str = "all"
     """As in `fusion-bench run`."""
 
 
 def main(config: Config) -> int:
-    """Runs both studies and writes them side by side."""
+    """Runs both studies and writes them side by side, as a table and as a figure."""
     usual = config.config("width-matched")
     matched = config.config("parameter-matched", match="params")
     frame = ablation.sweep({"usual widths": usual, "equal parameters": matched})
@@ -52,7 +53,9 @@ def main(config: Config) -> int:
             for part in (ablation.cell(by_point[x]), params(by_point[x]))
         ]
         lines.append(f"| {name} | {pair['family'].iloc[0]} | {' | '.join(cells)} |")
-    return ablation.write(config.out, frame, "\n".join(lines) + f"\n\n- {ablation.provenance(frame)}\n")
+    note = ablation.provenance(frame)
+    draw_dots(frame, config.out / "figure", label="test accuracy, %", note=note)
+    return ablation.write(config.out, frame, "\n".join(lines) + f"\n\n- {note}\n")
 
 
 def params(row: dict) -> str:

@@ -4,6 +4,9 @@ Parts have the names that they have in the Flax modules, so that `load` copies v
 scores shows that both are one network. Nothing here needs jax.
 """
 
+# What PyTorch's types make of a dynamic module is checked only where it is installed.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 import dataclasses
 from collections.abc import Mapping
 

@@ -6,6 +6,9 @@ One process, eager networks, a Dataset whose examples are augmented one by one, 
 and schedule are those of `fusion-bench run`; validation after each epoch chooses the one that is tested.
 """
 
+# What PyTorch's types make of a dynamic module is checked only where it is installed.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 import dataclasses
 import json
 import sys

@@ -131,7 +131,7 @@ def main(config: Config) -> int:
                 f"{way.temporary_bytes / 1e6:.1f}", f"{difference(results[WAYS[0]], results[name]):.1e}",
             )  # fmt: skip
         table.add_section()
-    console = Console()
+    console = Console(width=max(100, Console().width))
     console.print(table)
     console.print(
         f"shapes, an epoch with each of {config.seeds} seeds, {config.encoder} encoders, "

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import ablation
 import tyro
+from ablation_figures import draw_lines
 
 SHIFT = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -39,7 +40,7 @@ def main(config: Config) -> int:
         {shift: config.config(f"shift-{shift}", captions=f"synergy:shift={shift}") for shift in points}
     )
     note = ablation.provenance(frame)
-    ablation.draw_lines(
+    draw_lines(
         frame,
         config.out / "figure",
         label="part of the captions that shift the target",

@@ -68,16 +68,22 @@ class TrainingConfig:
     """Passes over the training examples."""
     batch_size: int = 64
     """Examples in one update."""
+    optimizer: Literal["adamw", "nesterov", "muon"] = "adamw"
+    """adamw; nesterov is gradient descent with momentum; muon makes the updates of kernels orthogonal."""
     learning_rate: float = 0.003
     """Peak of the schedule."""
     schedule: Literal["one-cycle", "cosine"] = "one-cycle"
     """one-cycle rises for a quarter of the steps, then falls along a cosine; cosine only falls."""
+    bias_rate: float = 1.0
+    """Learning rate of biases and of scales of norms, as a factor of the others'."""
     weight_decay: float = 0.2
-    """AdamW's, on matrices and kernels only."""
+    """Decoupled from the gradient, on matrices and kernels only."""
     label_smoothing: float = 0.1
     """The part of each target that is spread over all classes."""
     augment: Annotated[bool, Option(help="Do not flip and translate images.", help_behavior_hint="")] = True
     """Flip and translate images at random."""
+    flip: Literal["random", "alternating"] = "random"
+    """random draws each time; alternating shows an image the other way round in every other epoch."""
     select: Literal["best", "last"] = "best"
     """Test the epoch with the best validation accuracy, or the last one."""
 
@@ -124,6 +130,10 @@ def check(config: BenchmarkConfig) -> None:
         raise UserError(f"--learning-rate is {training.learning_rate}; it must be finite and above 0")
     if not 0 <= training.weight_decay < math.inf:
         raise UserError(f"--weight-decay is {training.weight_decay}; it must be finite and at least 0")
+    if not 0 < training.bias_rate < math.inf:
+        raise UserError(f"--bias-rate is {training.bias_rate}; it must be finite and above 0")
+    if training.flip != "random" and not training.augment:
+        raise UserError(f"--flip {training.flip} does nothing with --no-augment")
     if not 0 <= training.label_smoothing < 1:
         raise UserError(f"--label-smoothing is {training.label_smoothing}; it must be at least 0 and below 1")
     if config.tune < 0:

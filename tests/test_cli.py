@@ -67,6 +67,8 @@ def refuse(call, tmp_path):
         (["--seeds", "0"], "--seeds is 0; it must be at least 1"),
         (["--epochs", "0"], "--epochs is 0; it must be at least 1"),
         (["--learning-rate", "-1"], "--learning-rate is -1.0; it must be finite and above 0"),
+        (["--bias-rate", "0"], "--bias-rate is 0.0; it must be finite and above 0"),
+        (["--no-augment", "--flip", "alternating"], "--flip alternating does nothing with --no-augment"),
         (["--data-seed", "-1"], "--data-seed is -1; it must be at least 0"),
         (["--validation-fraction", "1.5"], "1.5"),
         (["--match", "params", "--match-to", "tensr"], "unknown strategy 'tensr'; did you mean tensor"),

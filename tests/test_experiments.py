@@ -1,5 +1,6 @@
 """Experiments in their short form."""
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -7,14 +8,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pandas as pd
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from fusion_bench.fusion.registry import strategies
 from fusion_bench.store import Store
+from fusion_bench.training.compile_cache import keep_compiled
 from tests.studies import make_config, make_quick, run_recorded, write_source
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Lets experiments share compiled programs: most of their points differ in data alone."""
+    jax.config.update("jax_enable_compilation_cache", True)
+    keep_compiled(tmp_path_factory.mktemp("compiled"))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
 
 
 def load(name):
@@ -104,7 +119,7 @@ def test_an_ablation_runs_in_its_short_form(name, strategies, tmp_path, capsys):
     for row in trained.to_dict("records"):
         assert f"{100 * row['test_accuracy_mean']:.2f}" in text, row["strategy"]
     figure = tmp_path / "figure.svg"
-    assert figure.exists() == (name in ("caption_information", "synergy", "data_size"))
+    assert figure.exists() == (name not in ("sensitivity", "budget"))
     if figure.exists():
         words = " ".join(re.sub(r"<[^>]+>", " ", figure.read_text()).split())
         assert "95 % interval over n = 2 seeds" in words
@@ -122,3 +137,58 @@ def test_scaling():
     for one, two in zip(rows[::2], rows[1::2], strict=True):
         speeds = [float(row[4].replace(",", "")) for row in (one, two)]
         assert float(two[6]) == pytest.approx(speeds[1] / speeds[0] / 2, abs=0.01)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    make_quick(monkeypatch)
+
+
+def test_ways_to_train_with_several_seeds(quick, capsys):
+    experiment = load("seed_strategies")
+    config = experiment.Config(strategies=("image-only",), seeds=2, repetitions=1, quick=True)
+    ways = experiment.make_ways("image-only", config)
+    trained = {name: way.train() for name, way in ways.items()}
+    assert list(trained) == list(experiment.WAYS)
+    for name in experiment.WAYS[1:]:
+        assert experiment.difference(trained["one by one"], trained[name]) < 1e-3
+    first, second = (jax.tree.map(lambda leaf, s=seed: leaf[s], trained["one by one"]) for seed in range(2))
+    assert experiment.difference(first, second) > 0.01  # seeds are not one
+    assert experiment.main(dataclasses.replace(config, strategies=("text-only",))) == 0
+    assert "text-only" in capsys.readouterr().out
+
+
+def test_cost_growth(quick, tmp_path):
+    experiment = load("cost_growth")
+    assert experiment.exponent((1, 2, 4), (3.0, 12.0, 48.0)) == pytest.approx(2)
+    assert experiment.main(experiment.Config(tmp_path, quick=True)) == 0
+    frame = pd.read_csv(tmp_path / "table.csv")
+    batch = frame.loc[frame["grows"] == "batch"].to_dict("records")
+    assert [row["size"] for row in batch] == [32, 64]
+    assert 0.9 < batch[1]["flops"] / batch[0]["flops"] / 2 <= 1.0
+    lines = [
+        line.split(" | ") for line in (tmp_path / "table.md").read_text().splitlines()[2:] if line[0:1] == "|"
+    ]
+    assert len(lines) == len(set(zip(frame["grows"], frame["strategy"], strict=True)))
+    assert lines[0][0] == "| batch"
+
+
+def test_growth_beyond_the_formula_is_marked():
+    experiment = load("cost_growth")
+    growth = experiment.Growth("width", "x", (1, 2, 4), lambda size: None, (1, 1, 1))
+    rows = [{"flops": size**2, "memory_bytes": size, "seconds": size**3} for size in growth.sizes]
+    cells, within = experiment.row_of(growth, rows)
+    assert cells == ["width", "x", "1 to 4", "2.00 (1) !", "1.00 (1)", "3.00 (1)"]
+    assert not within
+
+
+def test_study_speed(capsys, monkeypatch):
+    """Without PyTorch: the second of two equal studies compiles nothing."""
+    experiment = load("study_speed")
+    monkeypatch.setattr(experiment.importlib.util, "find_spec", lambda name: None)
+    assert experiment.main(experiment.Config(quick=True)) == 0
+    printed = capsys.readouterr().out
+    assert "nothing compiled" in printed
+    assert "compiled before" in printed
+    assert experiment.main(experiment.Config()) == 2
+    assert "pip install torch" in capsys.readouterr().err

@@ -55,7 +55,8 @@ def test_memory_holds_the_results_and_what_is_between(quick):
     kb = rows["sum", 64]["kb"] - rows["sum", 64]["temporary_kb"]
     assert kb == pytest.approx(4 * results / 1000, rel=0.05)
     assert all(row["temporary_kb"] >= 0 for row in rows.values())
-    assert rows["early-channel", 64]["temporary_kb"] > 4 * 32 * 32 * 15 / 1000  # the channels at every pixel
+    # 16 channels at every pixel; the peaks of the two programs need not coincide, so half of them are asked for
+    assert rows["early-channel", 64]["temporary_kb"] > 4 * 32 * 32 * 8 / 1000
 
 
 def test_the_table_compares_and_says_which_are_measured_otherwise(quick):

@@ -99,27 +99,46 @@ def _gather(modality: DeviceModality, indices: Int[Array, " batch"]) -> Modality
     return ModalityBatch((values.astype(jnp.float32) - modality.mean) / modality.deviation)
 
 
-def augment(inputs: Inputs, key: Key[Array, ""]) -> Inputs:
+def augment(inputs: Inputs, key: Key[Array, ""], flip: Bool[Array, " batch"] | None = None) -> Inputs:
     """Flips and translates images at random; all else, and the audio grid, stays as it is.
 
     The draws depend on the key and the modality's name alone, so every strategy sees the same images.
+
+    Args:
+      inputs: standardised, by modality.
+      key: of the draws.
+      flip: which images are flipped; None draws that too.
     """
     if "image" not in inputs:
         return inputs
     image = inputs["image"]
-    return {**inputs, "image": image._replace(values=augment_images(image.values, key))}
+    return {**inputs, "image": image._replace(values=augment_images(image.values, key, flip))}
+
+
+def alternating_flip(
+    indices: Int[Array, " batch"], key: Key[Array, ""], epoch: int | Int[Array, ""]
+) -> Bool[Array, " batch"]:
+    """Returns which images an epoch flips: each one in every other epoch, from one that is drawn by image.
+
+    So two epochs see an image both ways, where draws would repeat it half of the time. Jordan, "94% on CIFAR-10 in 3.29
+    Seconds on a Single GPU", 2024.
+    """
+    first = jax.vmap(lambda index: jax.random.bits(jax.random.fold_in(key, index)))(indices) % 2
+    return first.astype(jnp.int32) == epoch % 2
 
 
 def augment_images(
-    images: Float[Array, "batch height width channel"], key: Key[Array, ""]
+    images: Float[Array, "batch height width channel"],
+    key: Key[Array, ""],
+    flip: Bool[Array, " batch"] | None = None,
 ) -> Float[Array, "batch height width channel"]:
-    """Flips half of the images left to right and moves each by up to an eighth of its size."""
+    """Flips half of the images left to right, or those of `flip`, and moves each by up to an eighth of its size."""
     batch, height = images.shape[:2]
     reach = max(1, MAX_SHIFT * height // 32)
     side = 2 * reach + 1
     move = jax.random.bits(key, (batch,)) % (2 * side**2)  # one draw an image: far cheaper than three
-    flip, down, right = jnp.unravel_index(move.astype(jnp.int32), (2, side, side))
-    return flip_and_shift(images, flip == 1, down - reach, right - reach, reach)
+    drawn, down, right = jnp.unravel_index(move.astype(jnp.int32), (2, side, side))
+    return flip_and_shift(images, drawn == 1 if flip is None else flip, down - reach, right - reach, reach)
 
 
 def flip_and_shift(

@@ -1,27 +1,72 @@
-"""The optimiser: AdamW under a schedule, the same for every strategy."""
+"""The optimiser: a direction, decoupled weight decay and a schedule, the same for every strategy."""
+
+from typing import Any
 
 import jax
 import optax
+from optax.contrib import MuonDimensionNumbers
 
 from fusion_bench.config import TrainingConfig
 
 WARMUP_FRACTION = 0.25
+MOMENTUM = 0.9
+MUON_RMS = 0.2
+"""Root mean square of Muon's updates before the learning rate: about that of Adam's (Liu et al. 2025)."""
 
 
 def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransformation:
-    """Returns AdamW (Loshchilov & Hutter 2019) with decay on tensors of two or more axes only.
+    """Returns p ← p - rate · (direction + decay · p), with decay on tensors of two or more axes only.
+
+    The direction is Adam's (with the decay: AdamW, Loshchilov & Hutter 2019), that of Nesterov's momentum (Sutskever
+    et al. 2013), or Muon's (Jordan et al. 2024), which is for kernels; all else then goes in that of Adam with
+    Nesterov's momentum (Dozat 2016). The rate of tensors of one axis, biases and scales, is `config.bias_rate` times
+    the schedule's.
 
     Args:
-      config: names the schedule, its peak and the decay.
+      config: names direction, schedule, its peak and the decay.
       total_steps: length of the schedule, in updates.
     """
-    return optax.chain(
-        optax.flatten(
-            optax.scale_by_adam(b2=0.99)
-        ),  # one long vector compiles faster than many small tensors
-        optax.add_decayed_weights(config.weight_decay, lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree)),
+    parts = [
+        _direction(config.optimizer),
+        optax.add_decayed_weights(config.weight_decay, _are_matrices),
         optax.scale_by_learning_rate(make_schedule(config, total_steps)),
+    ]
+    if config.bias_rate != 1:
+        parts.append(optax.masked(optax.scale(config.bias_rate), _are_vectors))
+    return optax.chain(*parts)
+
+
+def _direction(name: str) -> optax.GradientTransformation:
+    if name == "adamw":  # one long vector compiles faster than many small tensors
+        return optax.flatten(optax.scale_by_adam(b2=0.99))
+    if name == "nesterov":
+        return optax.flatten(optax.trace(MOMENTUM, nesterov=True))
+    # Its own schedule and decay are left out: a rate of -1 gives the direction itself.
+    return optax.contrib.muon(
+        -1.0, adam_b2=0.99, consistent_rms=MUON_RMS, muon_weight_dimension_numbers=_dimensions_of_kernels
     )
+
+
+def _are_matrices(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
+
+
+def _are_vectors(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim <= 1, tree)
+
+
+def _dimensions_of_kernels(params: Any) -> Any:
+    """Says of each kernel which axes are its inputs and which its outputs. None for what is no kernel."""
+
+    def dimensions(path: tuple[Any, ...], leaf: Any) -> MuonDimensionNumbers | None:
+        names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
+        if names[-1] != "kernel" or leaf.ndim < 2:
+            return None
+        # An attention's projections divide their outputs among heads; all others have one axis of outputs.
+        inputs = 1 if names[-2:-1] in (["query"], ["key"], ["value"]) else leaf.ndim - 1
+        return MuonDimensionNumbers(tuple(range(inputs)), tuple(range(inputs, leaf.ndim)))
+
+    return jax.tree_util.tree_map_with_path(dimensions, params)
 
 
 def make_schedule(config: TrainingConfig, total_steps: int) -> optax.Schedule:

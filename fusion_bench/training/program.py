@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from fusion_bench.config import ModelConfig, TrainingConfig
-from fusion_bench.data.batches import DeviceData, Inputs, augment, gather
+from fusion_bench.data.batches import DeviceData, Inputs, alternating_flip, augment, gather
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
@@ -58,7 +58,7 @@ def default_predict_batch() -> int:
 
 
 def run_key(seed: int | Int[Array, ""], purpose: str) -> Key[Array, ""]:
-    """Returns the key of a seed for one purpose: "init", "augment" or "dropout"."""
+    """Returns the key of a seed for one purpose: "init", "augment", "flip" or "dropout"."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
 
@@ -260,7 +260,10 @@ def make_functions(
         """One step: gather, augment, differentiate, update."""
         inputs, labels = gather(data, mesh.divide(batch))
         if training.augment:
-            inputs = augment(inputs, jax.random.fold_in(run_key(seed, "augment"), state.step))
+            epoch = state.step // steps_per_epoch
+            alternates = training.flip == "alternating"
+            flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
+            inputs = augment(inputs, jax.random.fold_in(run_key(seed, "augment"), state.step), flip)
         key_dropout = jax.random.fold_in(run_key(seed, "dropout"), state.step)
         (params, rest), optimizer_state, step = state
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion_bench.benchmark import records
 from fusion_bench.benchmark.matching import Matched
 from fusion_bench.benchmark.records import Job, Records, metrics_of
 from fusion_bench.config import BenchmarkConfig, DataConfig, ModelConfig, TrainingConfig
@@ -19,7 +20,7 @@ JOB = Job(parse_strategies("tensor", DATASET.task)[0], 0)
 OTHER = {
     "data": DataConfig("cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c")),
     "model": ModelConfig("small", "transformer", "bfloat16"),
-    "training": TrainingConfig(6, 32, 0.001, "cosine", 0.1, 0.0, False, "last"),
+    "training": TrainingConfig(6, 32, "muon", 0.001, "cosine", 2.0, 0.1, 0.0, False, "alternating", "last"),
 }
 NO_RESULT = {("data", "data_dir"), ("data", "cache_dir")}
 FIELDS = [(part, field.name) for part in OTHER for field in dataclasses.fields(getattr(BASE, part))]
@@ -38,12 +39,20 @@ def test_what_changes_the_result_changes_the_run(part, field):
 
 
 def test_the_rest_of_a_study_does_not():
-    rest = {"strategies", "seeds", "match", "match_to", "tune", "out", "tensorboard"}
+    rest = {"strategies", "seeds", "match", "match_to", "tune", "devices", "out", "tensorboard"}
     assert {field.name for field in dataclasses.fields(BASE)} == {*OTHER, *rest}
     assert (
         identifier(dataclasses.replace(BASE, out=Path("elsewhere"), seeds=9, strategies="concat"))
         == identifier()
     )
+
+
+def test_a_run_on_several_devices_is_another_one(monkeypatch):
+    identifiers = [identifier()]
+    for count in (2, 3):
+        monkeypatch.setattr(records, "device_count", lambda count=count: count)
+        identifiers.append(identifier())
+    assert len(set(identifiers)) == 3
 
 
 def test_a_tuned_run_is_another_one_and_what_is_tried_serves_every_budget():

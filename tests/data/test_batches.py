@@ -7,6 +7,7 @@ import pytest
 
 from fusion_bench.data.batches import (
     ModalityBatch,
+    alternating_flip,
     augment,
     augment_images,
     flip_and_shift,
@@ -163,6 +164,26 @@ def test_augmentation_depends_on_the_key_alone():
     other = alone({"image": image}, jax.random.key(2))
     assert (other["image"].values != full["image"].values).any()
     assert (image.values != full["image"].values).any()
+
+
+def test_two_epochs_show_an_image_both_ways():
+    key, indices = jax.random.key(3), jnp.arange(400)
+    first, second, third = (np.asarray(alternating_flip(indices, key, epoch)) for epoch in range(3))
+    np.testing.assert_array_equal(second, ~first)
+    np.testing.assert_array_equal(third, first)
+    assert 150 < first.sum() < 250
+    shuffled = np.random.default_rng(0).permutation(400)
+    np.testing.assert_array_equal(alternating_flip(jnp.asarray(shuffled), key, 0), first[shuffled])
+    assert (np.asarray(alternating_flip(indices, jax.random.key(4), 0)) != first).any()
+
+
+def test_a_given_flip_takes_the_place_of_the_drawn_one():
+    image = jnp.arange(8 * 8, dtype=jnp.float32).reshape(1, 8, 8, 1).repeat(60, 0)
+    batch = {"image": ModalityBatch(image)}
+    flip = jnp.arange(60) % 2 == 1
+    moved = np.asarray(augment(batch, jax.random.key(0), flip)["image"].values)
+    rising = moved[:, 4, 4, 0] > moved[:, 4, 3, 0]  # the middle is never beyond an edge
+    np.testing.assert_array_equal(rising, ~flip)
 
 
 def test_without_an_image_nothing_is_augmented():

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from fusion_bench.config import TrainingConfig
-from fusion_bench.data.batches import augment, gather, to_device
+from fusion_bench.data.batches import alternating_flip, augment, gather, to_device
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.fusion.interface import Outputs, Strategy
 from fusion_bench.fusion.registry import Registration, StrategySpec, parse_strategies
@@ -262,15 +262,15 @@ NUMBERED: Dataset = dataclasses.replace(DATASET, modalities={**DATASET.modalitie
 
 
 @functools.cache
-def compile_probe(width, augmented):
-    training = dataclasses.replace(TRAINING, epochs=2, augment=augmented, select="last")
+def compile_probe(width, **changes):
+    training = dataclasses.replace(TRAINING, epochs=2, select="last", **changes)
     spec = StrategySpec(Registration("probe", "late", "none", Probe), {"width": width})
     return compile_strategy(spec, NUMBERED, training), training
 
 
-def probe(seed, width=0, *, augmented=True):
+def probe(seed, width=0, **changes):
     """Returns what a run of two epochs saw."""
-    program, training = compile_probe(width, augmented)
+    program, training = compile_probe(width, **changes)
     rest = train(program, to_device(NUMBERED), NUMBERED.splits, seed, training).variables.rest
     assert int(rest["step"][...]) == STEPS
     return {name: np.asarray(rest[name][...]) for name in ("ids", "images", "dropout")}
@@ -315,8 +315,21 @@ def test_images_are_augmented_anew_in_every_step(seen):
     assert len(keys) == 4
 
 
+def test_flips_alternate_from_epoch_to_epoch(seen):
+    alternating = probe(0, flip="alternating")
+    np.testing.assert_array_equal(alternating["ids"], seen["ids"])
+    data = to_device(NUMBERED)
+    for epoch, step in ((0, 1), (1, STEPS // 2), (1, STEPS - 1)):
+        indices = jnp.asarray(seen["ids"][step] - 1)
+        flip = alternating_flip(indices, run_key(0, "flip"), epoch)
+        key = jax.random.fold_in(run_key(0, "augment"), step)
+        expected = jit(augment)(gather(data, indices)[0], key, flip)["image"].values
+        np.testing.assert_allclose(alternating["images"][step], expected, atol=1e-6)
+    assert (alternating["images"] != seen["images"]).any()
+
+
 def test_augmentation_can_be_left_out(seen):
-    plain = probe(0, augmented=False)
+    plain = probe(0, augment=False)
     np.testing.assert_array_equal(plain["ids"], seen["ids"])
     inputs, _ = gather(to_device(NUMBERED), jnp.asarray(plain["ids"].reshape(-1) - 1))
     np.testing.assert_allclose(plain["images"].reshape(-1, 8, 8, 3), inputs["image"].values, atol=1e-6)
