@@ -9,13 +9,17 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pandas as pd
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from fusion_bench.fusion.registry import strategies
+from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
+from fusion_bench.data.load import load_dataset
+from fusion_bench.fusion.registry import parse_strategies, strategies
 from fusion_bench.store import Store
 from fusion_bench.training.compile_cache import keep_compiled
+from fusion_bench.training.program import make_functions
 from tests.studies import make_config, make_quick, run_recorded, write_source
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -180,6 +184,52 @@ def test_growth_beyond_the_formula_is_marked():
     cells, within = experiment.row_of(growth, rows)
     assert cells == ["width", "x", "1 to 4", "2.00 (1) !", "1.00 (1)", "3.00 (1)"]
     assert not within
+
+
+def test_whitening_leaves_no_correlation():
+    experiment = load("cifar10_in_seconds")
+    rng = np.random.default_rng(0)
+    patches = rng.normal(size=(5000, 6)) @ rng.normal(size=(6, 6)) + 3
+    filters = experiment.whitening(patches, 12)
+    assert filters.shape == (6, 12)
+    np.testing.assert_allclose(filters[:, ::2], -filters[:, 1::2])
+    covariance = np.cov((patches @ filters[:, ::2]).T)
+    expected = np.diag(covariance)
+    np.testing.assert_allclose(covariance, np.diag(expected), atol=1e-3)
+    assert ((expected > 0.5) & (expected < 1.001)).all()
+    largest = np.linalg.eigh(np.cov(patches.T))[1][:, -1]
+    assert abs(filters[:, 0] @ largest) / np.linalg.norm(filters[:, 0]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("encoder", ["tiny", "resnet9"])
+def test_the_first_layer_whitens_the_images(encoder):
+    """Of resnet9 all sixty-four 3×3 filters, of a patch stem as many as it has."""
+    experiment = load("cifar10_in_seconds")
+    dataset = load_dataset(DataConfig(captions="neutral", train_size=300, test_size=100))
+    (spec,) = parse_strategies("image-only", dataset.task)
+    functions = make_functions(spec, dataset.task, ModelConfig(encoder=encoder), TrainingConfig(), 270)
+    init = experiment.whiten_first_layer(functions.init, dataset)
+    plain, whitened = functions.init(0).variables.params, init(0).variables.params
+    changed = [
+        jax.tree_util.keystr(path)
+        for (path, one), other in zip(
+            jax.tree_util.tree_leaves_with_path(plain), jax.tree.leaves(whitened), strict=True
+        )
+        if not np.array_equal(one, other)
+    ]
+    assert len(changed) == 1
+    assert "kernel" in changed[0]
+
+
+def test_fast_recipe(quick, capsys):
+    experiment = load("cifar10_in_seconds")
+    assert experiment.main(experiment.Config(quick=True, ablate=True)) == 0
+    printed = capsys.readouterr()
+    rows = [re.split(r"\s*│\s*", line)[1:-1] for line in printed.out.splitlines() if line.startswith("│")]
+    assert [row[0] for row in rows] == ["1", "all ideas", *(f"without {idea}" for idea in experiment.IDEAS)]
+    tests = [row[1] for row in rows[1:]]
+    assert len(set(tests)) > 3  # an idea that is left out changes something
+    assert "n = 2 seeds" in " ".join(printed.out.split())
 
 
 def test_study_speed(capsys, monkeypatch):
