@@ -1,13 +1,14 @@
 """How many seconds does an image model need for CIFAR-10, and which ideas of the fast recipes pay?
 
-    python experiments/cifar10_in_seconds.py --data-dir DIR [--seeds 5] [--ablate] [--quick]
+    python experiments/cifar10_in_seconds.py --data-dir DIR [--seeds 5] [--ablate] [--out DIR] [--quick]
 
 `image-only` with `resnet9`, in bfloat16 where that is the backend's way, and the ideas of the published single-GPU
 recipes: a first layer that starts as a whitening of the training images' patches (Page 2018), label smoothing, flips
 that alternate and a higher learning rate for biases (Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024),
 Muon (Jordan et al. 2024). Validation accuracy against seconds of training, compilation apart; then test accuracy,
-examples per second, and model FLOPs utilisation: XLA's count of a step against this device's fastest matrix product.
---ablate leaves out one idea after another, paired by seed.
+examples per second, and model FLOPs utilisation: three times XLA's count of the forward pass, which is what the network
+needs for a step, against this device's fastest matrix product.
+The whitening is estimated before the clock starts. --ablate leaves out one idea after another, paired by seed.
 
 Those recipes also average weights or predictions of mirrored images, and train on all 50,000 images; here a tenth is
 held out, and the last epoch is tested, once.
@@ -26,7 +27,7 @@ import numpy as np
 import tyro
 from jaxtyping import Array, Float
 from rich.console import Console
-from rich.table import Table
+from rich.markdown import Markdown
 
 from fusion_bench.benchmark.environment import describe_environment
 from fusion_bench.benchmark.throughput import train_pass
@@ -40,9 +41,12 @@ from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.models.encoders import compute_dtype
 from fusion_bench.speed.ceilings import fastest_matmul
 from fusion_bench.training.loop import train
-from fusion_bench.training.program import TrainState, compile_program
+from fusion_bench.training.program import compile_program
+from fusion_bench.training.step import TrainState
 
 Initialiser = Callable[..., TrainState]  # as Program.init
+HEADER = ["", "test, %", "against the whole", "seconds", "examples/s", "MFU, %", "compile s"]
+REPETITIONS = 5
 NOISE = 0.01
 """Added to the variance of each direction before whitening: less than that is taken for noise."""
 IMAGES = 2000
@@ -85,6 +89,10 @@ class Config:
     """Trainings of each variant."""
     ablate: bool = False
     """Also train without each of the ideas."""
+    target: float = 0.94
+    """The validation accuracy whose seconds are asked for."""
+    out: Path | None = None
+    """Also write table.md there."""
     quick: bool = False
     """Few images, one epoch, the smallest network: it shows that this runs, nothing more."""
 
@@ -103,16 +111,16 @@ class Result:
     """What one variant gave.
 
     Attributes:
-      seconds: of training after each epoch, mean over seeds.
-      curve: validation accuracy after each epoch, mean over seeds.
+      seconds: of training, by seed.
+      curves: validation accuracy after each epoch, [seed, epoch].
       test: accuracy by seed.
       examples_per_s: in a timed pass.
-      flops: of a training example, forward and backward.
+      flops: of a training example: three times those of the forward pass.
       compile_seconds: of its program.
     """
 
-    seconds: np.ndarray
-    curve: np.ndarray
+    seconds: list[float]
+    curves: Float[np.ndarray, "seed epoch"]
     test: dict[int, float]
     examples_per_s: float
     flops: float
@@ -168,7 +176,9 @@ def whiten_first_layer(init: Initialiser, dataset: Dataset) -> Initialiser:
 def is_first_kernel(path: tuple[Any, ...]) -> bool:
     """Whether a parameter is the kernel of the first layer of a CNN's first stage."""
     names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
-    return names[-1] == "kernel" and "stages" in names and names[names.index("stages") + 1] == 0
+    if names[-1] != "kernel" or "stages" not in names or "blocks" in names:
+        return False
+    return names[names.index("stages") + 1] == 0
 
 
 def train_all(config: Config, without: str | None, dataset: Dataset, data: DeviceData) -> Result:
@@ -188,15 +198,9 @@ def train_all(config: Config, without: str | None, dataset: Dataset, data: Devic
         curves.append([epoch.validation_accuracy for epoch in trained.curve])
         logits = program.predictions(trained.variables, data, splits["test"])
         test[seed] = accuracy(logits, dataset.labels[splits["test"]])
-    epochs = np.arange(1, training.epochs + 1)  # all of one length: the same program
-    return Result(
-        np.mean(seconds) * epochs / training.epochs,
-        np.mean(curves, axis=0),
-        test,
-        float(np.median([timed.rate() for _ in range(3)])),
-        program.train_flops,
-        program.compile_seconds,
-    )
+    rate = float(np.median([timed.rate() for _ in range(REPETITIONS)]))
+    flops = 3 * program.inference_flops
+    return Result(seconds, np.array(curves), test, rate, flops, program.compile_seconds)
 
 
 def percent(interval: Interval, sign: str = "") -> str:
@@ -205,24 +209,55 @@ def percent(interval: Interval, sign: str = "") -> str:
     return f"{100 * interval.mean:{sign}.2f}{width}"
 
 
-def tables(results: Mapping[str, Result], matmul_flops: float) -> list[Table]:
-    """Returns the learning curve of the whole recipe, and a row for each variant."""
+def learning_curve(result: Result) -> list[list[str]]:
+    """Returns a row for each epoch: seconds of training until then, and validation accuracy, mean over seeds."""
+    epochs = result.curves.shape[1]  # all take as long: the same program runs
+    return [
+        [
+            str(epoch + 1),
+            f"{np.mean(result.seconds) * (epoch + 1) / epochs:.2f}",
+            percent(t_interval(accuracies)),
+        ]
+        for epoch, accuracies in enumerate(result.curves.T)
+    ]
+
+
+def seconds_to(result: Result, target: float) -> str:
+    """Returns one line: after how many seconds of training each seed has the target on validation."""
+    epochs = result.curves.shape[1]
+    reached = [
+        seconds * (int(np.argmax(curve >= target)) + 1) / epochs
+        for seconds, curve in zip(result.seconds, result.curves, strict=True)
+        if (curve >= target).any()
+    ]
+    told = f", after {min(reached):.2f} to {max(reached):.2f} s of training" if reached else ""
+    return f"{100 * target:g} % on validation: {len(reached)} of {len(result.curves)} seeds{told}."
+
+
+def variants(results: Mapping[str, Result], matmul_flops: float) -> list[list[str]]:
+    """Returns a row for each variant, its accuracy paired by seed with that of the whole recipe."""
     whole = results[WHOLE]
-    curve = Table("epoch", "seconds of training", "validation, %")
-    for epoch, (seconds, found) in enumerate(zip(whole.seconds, whole.curve, strict=True), 1):
-        curve.add_row(str(epoch), f"{seconds:.2f}", f"{100 * found:.2f}")
-    variants = Table("", "test, %", "against the whole", "seconds", "examples/s", "MFU, %", "compile s")
-    for name, result in results.items():
-        loss = "" if result is whole else percent(paired_interval(result.test, whole.test), "+")
-        utilisation = result.examples_per_s * result.flops / matmul_flops
-        variants.add_row(
-            name, percent(t_interval(list(result.test.values()))), loss, f"{result.seconds[-1]:.2f}",
-            f"{result.examples_per_s:,.0f}", f"{100 * utilisation:.1f}", f"{result.compile_seconds:.1f}",
-        )  # fmt: skip
-    return [curve, variants]
+    return [
+        [
+            name,
+            percent(t_interval(list(result.test.values()))),
+            "" if result is whole else percent(paired_interval(result.test, whole.test), "+"),
+            f"{np.mean(result.seconds):.2f}",
+            f"{result.examples_per_s:,.0f}",
+            f"{100 * result.examples_per_s * result.flops / matmul_flops:.1f}",
+            f"{result.compile_seconds:.1f}",
+        ]
+        for name, result in results.items()
+    ]
 
 
-def main(config: Config, report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> int:
+def to_markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Returns a table."""
+    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main(config: Config) -> int:
     """Trains every variant, prints the tables, and returns the exit status."""
     if config.quick:
         config = dataclasses.replace(
@@ -233,21 +268,26 @@ def main(config: Config, report: Callable[[str], None] = lambda line: print(line
     results = {}
     for without in (None, *(IDEAS if config.ablate else ())):
         name = f"without {without}" if without else WHOLE
-        report(f"training {config.seeds} seeds, {name}")
+        print(f"training {config.seeds} seeds, {name}", file=sys.stderr)
         results[name] = train_all(config, without, dataset, data)
     dtype = compute_dtype(ModelConfig())
     matmul, size = fastest_matmul(dtype)
-    console = Console(width=max(110, Console().width))
-    for table in tables(results, matmul.rate()):
-        console.print(table)
+    matmul_flops = float(np.median([matmul.rate() for _ in range(REPETITIONS)]))
     splits, environment = dataset.splits, describe_environment()
-    console.print(
-        f"{dataset.description}, {len(splits['train']):,} images to train, {config.epochs} epochs of batches of "
-        f"{config.batch_size}, {len(splits['test']):,} to test; {config.encoder}, {dtype}; n = {config.seeds} seeds, "
-        f"± 95 % (Student's t). {environment['device']}, jax {jax.__version__}, commit {environment['commit']}; MFU "
-        f"against a matrix product of {size} × {size}.",
-        style="dim",
+    text = (
+        f"{to_markdown(['epoch', 'seconds of training', 'validation, %'], learning_curve(results[WHOLE]))}\n"
+        f"{to_markdown(HEADER, variants(results, matmul_flops))}\n"
+        f"- {seconds_to(results[WHOLE], config.target)}\n"
+        f"- {dataset.description}, {len(splits['train']):,} images to train, {config.epochs} epochs of batches of "
+        f"{config.batch_size}, {len(splits['test']):,} to test; {config.encoder}, {dtype}; mean ± 95 % interval over "
+        f"n = {config.seeds} seeds (Student's t).\n"
+        f"- MFU: of {matmul_flops / 1e12:.3g} TFLOP/s, a matrix product of {size} × {size}. {environment['device']}, "
+        f"jax {jax.__version__}, commit {environment['commit']}.\n"
     )
+    Console(width=max(110, Console().width)).print(Markdown(text))
+    if config.out is not None:
+        config.out.mkdir(parents=True, exist_ok=True)
+        (config.out / "table.md").write_text(text, encoding="utf-8")
     return 0
 
 

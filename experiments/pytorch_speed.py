@@ -56,7 +56,8 @@ from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.training.optimizer import make_schedule
-from fusion_bench.training.program import Program, compile_fixed, compile_program, epoch_order
+from fusion_bench.training.program import Program, compile_fixed, compile_program
+from fusion_bench.training.step import epoch_order
 
 THREADS = 2
 EXAMPLES = 2560  # in one turn of training: about half a second of `small`

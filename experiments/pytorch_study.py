@@ -48,7 +48,8 @@ class Config:
 class Examples(Dataset):
     """The examples of one split: standardised image, words, label."""
 
-    def __init__(self, arrays, split: str, *, augmented: bool):
+    def __init__(self, arrays, split: str, *, augmented: bool, with_image: bool = True):
+        self.with_image = with_image
         self.indices = torch.from_numpy(arrays[split]).long()
         self.images, self.texts = (torch.from_numpy(arrays[name]) for name in ("image", "text"))
         self.labels = torch.from_numpy(arrays["label"]).long()
@@ -63,6 +64,8 @@ class Examples(Dataset):
 
     def __getitem__(self, number):
         index = self.indices[number]
+        if not self.with_image:  # a text model's images would be loaded for nothing
+            return torch.empty(0, 0, 0), self.texts[index], self.labels[index]
         image = ((self.images[index].float() - self.mean) / self.deviation).permute(2, 0, 1)
         if self.augmented:
             image = augment(image)
@@ -83,7 +86,8 @@ def train(strategy: str, seed: int, config: Config, arrays, sizes: Sizes):
     torch.manual_seed(seed)
     network = make_network(strategy, sizes)
     options = {"batch_size": config.batch_size, "num_workers": config.workers}
-    loader = DataLoader(Examples(arrays, "train", augmented=True), shuffle=True, drop_last=True, **options)
+    examples = Examples(arrays, "train", augmented=True, with_image=needs_image(strategy))
+    loader = DataLoader(examples, shuffle=True, drop_last=True, **options)
     matrices = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.2}, {"params": others, "weight_decay": 0.0}]
@@ -102,7 +106,7 @@ def train(strategy: str, seed: int, config: Config, arrays, sizes: Sizes):
             loss.backward()
             optimizer.step()
             schedule.step()
-        logits, labels = predict(network, "validation", config, arrays)
+        logits, labels = predict(network, strategy, "validation", config, arrays)
         accuracy = float((logits.argmax(1) == labels).float().mean())
         if accuracy > best_accuracy:
             best = {name: value.clone() for name, value in network.state_dict().items()}
@@ -111,11 +115,17 @@ def train(strategy: str, seed: int, config: Config, arrays, sizes: Sizes):
     return network
 
 
+def needs_image(strategy: str) -> bool:
+    """Whether a network looks at the image."""
+    return not strategy.startswith("text-")
+
+
 @torch.no_grad()
-def predict(network, split: str, config: Config, arrays):
+def predict(network, strategy: str, split: str, config: Config, arrays):
     """Returns logits and labels of a split."""
     network.eval()
-    loader = DataLoader(Examples(arrays, split, augmented=False), batch_size=500, num_workers=config.workers)
+    examples = Examples(arrays, split, augmented=False, with_image=needs_image(strategy))
+    loader = DataLoader(examples, batch_size=500, num_workers=config.workers)
     parts = [(network(inputs(image, text)), label) for image, text, label in loader]
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
@@ -153,15 +163,19 @@ def main(config: Config) -> int:
         scores = {}
         for strategy in (name for name in config.strategies if name != POSTHOC):
             network = train(strategy, seed, config, arrays, sizes)
+            logits, labels = predict(network, strategy, "test", config, arrays)
             if strategy.endswith("-only"):
                 scores[strategy] = [
-                    predict(network, split, config, arrays) for split in ("validation", "test")
-                ]
-            logits, labels = predict(network, "test", config, arrays)
+                    predict(network, strategy, "validation", config, arrays), (logits, labels),
+                ]  # fmt: skip
             accuracies[strategy].append(float((logits.argmax(1) == labels).float().mean()))
         if POSTHOC in config.strategies:
             logits = join(list(scores.values()), arrays)
+            labels = scores["image-only"][1][1]
             accuracies[POSTHOC].append(float((logits.argmax(1) == labels).float().mean()))
+    print(
+        f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {config.workers} workers; test, %:"
+    )
     for strategy, values in accuracies.items():
         print(
             f"{strategy}: {100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=min(1, len(values) - 1)):.2f}"

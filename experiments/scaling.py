@@ -4,7 +4,8 @@
 
 Training on one device and on more, batches divided among them: with one batch size for all (strong scaling), and with
 one for each device (weak). Efficiency is speed over that of one device times their number. On a CPU a device is one
-core, and a process of its own is divided into so many; they take turns, so that a ratio compares neighbours in time.
+core, and a process of its own is divided into so many; on an accelerator one process uses so many. They take turns, so
+that a ratio compares neighbours in time.
 
 Found on two cores of an AMD EPYC, jax 0.10.2, `small`, batch 128, medians of 5 passes (the cores are noisy: single
 ratios spread by a third): two devices of one core are 1.6 to 2.1 times as fast as one with the same batch, an
@@ -56,9 +57,10 @@ def cases_of(config: Config, devices: int) -> list[Case]:
     return [(strategy, kind, size) for strategy in config.strategies for kind, size in sizes.items()]
 
 
-def device_process(connection: Connection, config: Config, devices: int) -> None:
-    """Compiles every case on so many devices, then answers each with its examples per second in one pass."""
+def device_process(connection: Connection, config: Config, counts: tuple[int, ...]) -> None:
+    """Compiles every case on each number of devices, then answers (number, case) with examples/s in one pass."""
     if config.platform == "cpu":
+        (devices,) = counts
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:devices])
@@ -72,39 +74,45 @@ def device_process(connection: Connection, config: Config, devices: int) -> None
 
     dataset = load_dataset(DataConfig(train_size=2000 if config.quick else None))
     train = dataset.splits["train"]
-    passes: dict[Case, Pass] = {}
-    with mesh.use_devices(devices):
-        data = mesh.replicate(to_device(dataset))
-        for case in cases_of(config, devices):
-            (spec,) = parse_strategies(case[0], dataset.task)
-            training = TrainingConfig(batch_size=case[2])
-            model = ModelConfig(encoder=config.encoder)
-            program = compile_program(spec, dataset.task, model, training, data, len(train))
-            passes[case] = train_pass(program, data, train)
-        connection.send(None)
-        for case in iter(connection.recv, None):
-            connection.send(passes[case].rate())
+    passes: dict[tuple[int, Case], Pass] = {}
+    for devices in counts:
+        with mesh.use_devices(devices):
+            data = mesh.replicate(to_device(dataset))
+            for case in cases_of(config, devices):
+                (spec,) = parse_strategies(case[0], dataset.task)
+                training = TrainingConfig(batch_size=case[2])
+                model = ModelConfig(encoder=config.encoder)
+                program = compile_program(spec, dataset.task, model, training, data, len(train))
+                passes[devices, case] = train_pass(program, data, train)
+    connection.send(None)
+    for devices, case in iter(connection.recv, None):
+        with mesh.use_devices(devices):
+            connection.send(passes[devices, case].rate())
 
 
 def measure(config: Config) -> dict[int, dict[Case, list[float]]]:
     """Returns examples per second of every pass, by number of devices and case."""
     context = multiprocessing.get_context("spawn")
     connections, processes = {}, []
-    for devices in config.devices:
-        connections[devices], theirs = context.Pipe()
-        processes.append(context.Process(target=device_process, args=(theirs, config, devices), daemon=True))
+    # A CPU is divided anew for each number; an accelerator has one process, which does not have to share it.
+    groups = [(count,) for count in config.devices] if config.platform == "cpu" else [config.devices]
+    for counts in groups:
+        connection, theirs = context.Pipe()
+        processes.append(context.Process(target=device_process, args=(theirs, config, counts), daemon=True))
         processes[-1].start()
         theirs.close()
-        connections[devices].recv()
+        connection.recv()
+        connections |= dict.fromkeys(counts, connection)
     rates = {devices: {case: [] for case in cases_of(config, devices)} for devices in config.devices}
     for _ in range(config.repetitions):
         for number in range(2 * len(config.strategies)):
             for devices, connection in connections.items():  # neighbours in time: the same case
                 case = cases_of(config, devices)[number]
-                connection.send(case)
+                connection.send((devices, case))
                 rates[devices][case].append(connection.recv())
-    for connection, process in zip(connections.values(), processes, strict=True):
+    for connection in dict.fromkeys(connections.values()):
         connection.send(None)
+    for process in processes:
         process.join()
     return rates
 

@@ -2,9 +2,9 @@
 
     python experiments/seed_strategies.py [--strategies image-only concat --encoder tiny --seeds 4] [--quick]
 
-One after another on one executable, which is what a study does; `lax.map` over the seeds in one program; `vmap`, which
-trains them side by side, their convolutions as batched matrix products on a CPU. An epoch of each, the ways by turns;
-then compilation, memory, and how far the logits are from those of the first way.
+One after another on one executable, as a study does; `lax.map` over the seeds in one program; `vmap`, which trains
+them side by side, their convolutions as batched matrix products on a CPU. An epoch of each from its initialisation,
+the ways by turns; then compilation, memory, and how far the parameters are from those of the first way.
 
 FOUND
 """
@@ -23,11 +23,13 @@ from jax import lax
 from rich.console import Console
 from rich.table import Table
 
+from fusion_bench.benchmark.environment import describe_environment
 from fusion_bench.config import DataConfig, EncoderSize, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import parse_strategies
-from fusion_bench.training.program import compiler_options, epoch_order, make_functions
+from fusion_bench.training.program import compiler_options
+from fusion_bench.training.step import epoch_order, make_functions
 
 WAYS = ("one by one", "lax.map", "vmap")
 
@@ -133,9 +135,11 @@ def main(config: Config) -> int:
         table.add_section()
     console = Console(width=max(100, Console().width))
     console.print(table)
+    environment = describe_environment()
     console.print(
-        f"shapes, an epoch with each of {config.seeds} seeds, {config.encoder} encoders, "
-        f"{jax.default_backend()}, medians of {config.repetitions}; difference: of any parameter, relative",
+        f"shapes, an epoch with each of {config.seeds} seeds, {config.encoder} encoders, medians of "
+        f"{config.repetitions}; difference: of any parameter, relative. {environment['device']}, "
+        f"jax {jax.__version__}, commit {environment['commit']}.",
         style="dim",
     )
     return 0

@@ -5,12 +5,14 @@
 
 Wall clock of `fusion-bench run`, from start to table in a process of its own, start-up and compilation included: with
 an empty compilation cache (cold) and with what an equal study left in it (warm); and of pytorch_study.py, which trains
-the same networks for as many steps. The three take turns. Both sides have the machine's cores.
+the same networks for as many steps. The three take turns. Both sides use as many threads as
+the machine has cores, by their own defaults; data are loaded in the training process, as a quick one is.
 
 FOUND
 """
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -27,6 +29,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from fusion_bench.benchmark.environment import describe_environment
 from fusion_bench.config import DataConfig
 from fusion_bench.data.load import load_dataset
 
@@ -37,7 +40,7 @@ SIDES = ("cold", "warm", "pytorch")
 class Config:
     """Times the canonical study on `shapes` against plain PyTorch."""
 
-    repetitions: int = 1
+    repetitions: int = 2
     """Studies of each side."""
     epochs: int = 4
     """Passes over the training examples."""
@@ -95,32 +98,39 @@ def seconds_of(command: list[str], environment: Mapping[str, str]) -> tuple[floa
     return seconds, done.stdout
 
 
-def measure(config: Config, sides: tuple[str, ...]) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Returns the seconds of every study by side, and what the last one printed."""
+def measure(config: Config, sides: tuple[str, ...]) -> tuple[dict[str, list[float]], dict[str, str], int]:
+    """Returns the seconds of every study by side, what the last one printed, and what was compiled again."""
     seconds: dict[str, list[float]] = {side: [] for side in sides}
-    printed = {}
-    for _ in range(config.repetitions):
+    printed, compiled = {}, 0
+    for repetition in range(config.repetitions):
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             write_data(config, root / "data.npz")
-            # both of our studies find the images drawn; only the second finds programs
             base = {"FUSION_BENCH_CACHE_DIR": str(root / "cache"), "JAX_ENABLE_COMPILATION_CACHE": "true"}
-            for side in sides:
+            # the warm study needs the cold one's programs; PyTorch's stands before them or after
+            for side in sides if repetition % 2 == 0 else (*sides[2:], *sides[:2]):
                 command = commands(config, root / "data.npz", root / side)[side]
                 taken, printed[side] = seconds_of(command, {**os.environ, **base})
                 seconds[side].append(taken)
-    return seconds, printed
+            compiled += compiled_again(root / "warm")
+    return seconds, printed, compiled
+
+
+def compiled_again(study: Path) -> int:
+    """Returns how many runs of a study had a program that was not read from the cache."""
+    costs = [json.loads(path.read_text())["cost"] for path in study.glob("runs/*/run.json")]
+    return sum(cost.get("compile_s") is not None for cost in costs)
 
 
 def main(config: Config) -> int:
     """Takes the times, prints them with their ratios, and returns the exit status."""
     if config.quick:
-        config = dataclasses.replace(config, epochs=2, seeds=1)
+        config = dataclasses.replace(config, epochs=2, seeds=1, repetitions=1)
     has_torch = importlib.util.find_spec("torch") is not None
     if not (has_torch or config.quick):
         print("this comparison needs PyTorch: pip install torch==2.13.0", file=sys.stderr)
         return 2
-    seconds, printed = measure(config, SIDES if has_torch else SIDES[:2])
+    seconds, printed, compiled = measure(config, SIDES if has_torch else SIDES[:2])
     table = Table("study", "seconds", "of PyTorch's", "of the cold one's")
     names = {
         "cold": "fusion_bench, nothing compiled",
@@ -131,12 +141,17 @@ def main(config: Config) -> int:
         against = [seconds.get("pytorch"), seconds["cold"]]
         ratios = ["–" if other is None else f"{np.median(np.divide(values, other)):.2f}" for other in against]
         table.add_row(names[side], " ".join(f"{value:.1f}" for value in values), *ratios)
-    console = Console()
-    if "pytorch" in printed:
-        console.print(
-            "PyTorch's accuracies, test, % ± deviation over seeds:", printed["pytorch"].rstrip(), sep="\n"
-        )
+    console = Console(width=max(100, Console().width))
+    for side in ("cold", "pytorch"):
+        if side in printed:
+            console.print(printed[side].rstrip(), highlight=False, markup=False)
     console.print(table)
+    environment = describe_environment()
+    console.print(
+        f"{environment['device']}, jax {importlib.metadata.version('jax')}, commit {environment['commit']}; "
+        f"n = {config.repetitions}, medians of ratios. Runs of the second study that compiled something: {compiled}.",
+        style="dim",
+    )
     return 0
 
 

@@ -9,17 +9,21 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
+from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import parse_strategies, strategies
+from fusion_bench.models.convolution import xla_conv3x3
+from fusion_bench.models.layers import space_to_depth
 from fusion_bench.store import Store
 from fusion_bench.training.compile_cache import keep_compiled
-from fusion_bench.training.program import make_functions
+from fusion_bench.training.step import make_functions
 from tests.studies import make_config, make_quick, run_recorded, write_source
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -168,7 +172,7 @@ def test_cost_growth(quick, tmp_path):
     assert experiment.main(experiment.Config(tmp_path, quick=True)) == 0
     frame = pd.read_csv(tmp_path / "table.csv")
     batch = frame.loc[frame["grows"] == "batch"].to_dict("records")
-    assert [row["size"] for row in batch] == [32, 64]
+    assert [row["size"] for row in batch] == [32, 64, 128]
     assert 0.9 < batch[1]["flops"] / batch[0]["flops"] / 2 <= 1.0
     lines = [
         line.split(" | ") for line in (tmp_path / "table.md").read_text().splitlines()[2:] if line[0:1] == "|"
@@ -180,9 +184,14 @@ def test_cost_growth(quick, tmp_path):
 def test_growth_beyond_the_formula_is_marked():
     experiment = load("cost_growth")
     growth = experiment.Growth("width", "x", (1, 2, 4), lambda size: None, (1, 1, 1))
-    rows = [{"flops": size**2, "memory_bytes": size, "seconds": size**3} for size in growth.sizes]
+    rows = [{"flops": 100 + size**2, "memory_bytes": size, "seconds": size**3} for size in growth.sizes]
     cells, within = experiment.row_of(growth, rows)
     assert cells == ["width", "x", "1 to 4", "2.00 (1) !", "1.00 (1)", "3.00 (1)"]
+    assert not within
+    growth = experiment.Growth("modalities", "x", (2, 3, 4), lambda size: None, (5, 6, 1), exponential=True)
+    rows = [{"flops": 7 + 5**size, "memory_bytes": 7**size, "seconds": 3**size} for size in growth.sizes]
+    cells, within = experiment.row_of(growth, rows)
+    assert cells[3:] == ["×5.00 (×5)", "×7.00 (×6) !", "×3.00 (×1)"]
     assert not within
 
 
@@ -208,28 +217,50 @@ def test_the_first_layer_whitens_the_images(encoder):
     dataset = load_dataset(DataConfig(captions="neutral", train_size=300, test_size=100))
     (spec,) = parse_strategies("image-only", dataset.task)
     functions = make_functions(spec, dataset.task, ModelConfig(encoder=encoder), TrainingConfig(), 270)
-    init = experiment.whiten_first_layer(functions.init, dataset)
-    plain, whitened = functions.init(0).variables.params, init(0).variables.params
-    changed = [
-        jax.tree_util.keystr(path)
-        for (path, one), other in zip(
-            jax.tree_util.tree_leaves_with_path(plain), jax.tree.leaves(whitened), strict=True
-        )
-        if not np.array_equal(one, other)
-    ]
-    assert len(changed) == 1
-    assert "kernel" in changed[0]
+    plain_init = jax.jit(functions.init)
+    init = experiment.whiten_first_layer(plain_init, dataset)
+    plain, whitened = plain_init(0).variables.params, init(0).variables.params
+    pairs = zip(jax.tree.leaves(plain), jax.tree.leaves(whitened), strict=True)
+    ((_, kernel),) = [(one, other) for one, other in pairs if not np.array_equal(one, other)]
+    inputs, _ = gather(to_device(dataset), jnp.asarray(dataset.splits["train"]))
+    image = inputs["image"].values
+    if kernel.ndim == 2:
+        responses = space_to_depth(image, round((len(kernel) / 3) ** 0.5)) @ kernel
+    else:
+        responses = xla_conv3x3(image, kernel)[:, 1:-1, 1:-1]  # the rest sees zeros beyond the edge
+    count = min(kernel.shape[-1] // 2, 27)  # one of each pair, where there is one
+    correlation = np.corrcoef(np.asarray(responses).reshape(-1, kernel.shape[-1])[:, : 2 * count : 2].T)
+    np.testing.assert_allclose(correlation, np.eye(count), atol=0.02)
 
 
-def test_fast_recipe(quick, capsys):
+def test_fast_recipe(quick, tmp_path, capsys):
     experiment = load("cifar10_in_seconds")
-    assert experiment.main(experiment.Config(quick=True, ablate=True)) == 0
-    printed = capsys.readouterr()
-    rows = [re.split(r"\s*│\s*", line)[1:-1] for line in printed.out.splitlines() if line.startswith("│")]
-    assert [row[0] for row in rows] == ["1", "all ideas", *(f"without {idea}" for idea in experiment.IDEAS)]
-    tests = [row[1] for row in rows[1:]]
-    assert len(set(tests)) > 3  # an idea that is left out changes something
-    assert "n = 2 seeds" in " ".join(printed.out.split())
+    assert experiment.main(experiment.Config(quick=True, ablate=True, out=tmp_path)) == 0
+    printed = capsys.readouterr().out
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    rows = [line.split(" | ")[0][2:] for line in lines if line.startswith("| ")]
+    variants = ["all ideas", *(f"without {idea}" for idea in experiment.IDEAS)]
+    assert rows == ["epoch", "---", "1", "", "---", *variants]
+    assert "n = 2 seeds" in " ".join(printed.split())
+
+
+def test_every_idea_of_the_fast_recipe_changes_the_training():
+    experiment = load("cifar10_in_seconds")
+    config = experiment.Config()
+    trainings = {name: config.training(name) for name in (None, *experiment.IDEAS)}
+    changed = {name for name, training in trainings.items() if training != trainings[None]}
+    assert changed == set(experiment.IDEAS) - {"whitening"}  # which is no option of the training
+    assert len(set(trainings.values())) == len(experiment.IDEAS)
+
+
+def test_seconds_to_a_target():
+    experiment = load("cifar10_in_seconds")
+    curves = np.array([[0.5, 0.95], [0.94, 0.9], [0.1, 0.2]])
+    result = experiment.Result([10.0, 20.0, 30.0], curves, {}, 1.0, 1.0, 1.0)
+    assert experiment.seconds_to(result, 0.94) == (
+        "94 % on validation: 2 of 3 seeds, after 10.00 to 10.00 s of training."
+    )
+    assert experiment.seconds_to(result, 0.99) == "99 % on validation: 0 of 3 seeds."
 
 
 def test_study_speed(capsys, monkeypatch):
@@ -240,5 +271,6 @@ def test_study_speed(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "nothing compiled" in printed
     assert "compiled before" in printed
+    assert "Runs of the second study that compiled something: 0." in " ".join(printed.split())
     assert experiment.main(experiment.Config()) == 2
     assert "pip install torch" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.fusion.unimodal.only import Unimodal
 from fusion_bench.store import Run, Store, run_id
 from fusion_bench.training.mesh import device_count
-from fusion_bench.training.program import Variables
+from fusion_bench.training.step import Variables
 
 Target = Literal["label", "class", "tuning"]
 REFERENCE = "bayes-reference"

@@ -8,11 +8,14 @@ import jax
 import numpy as np
 
 from fusion_bench.data.batches import DeviceData
-from fusion_bench.training.program import Program, Variables
+from fusion_bench.training.program import Program
+from fusion_bench.training.step import Variables
 
 REPETITIONS = 5
 SECONDS = 0.1
 """Length that a pass aims at."""
+LATENCIES = 100
+"""How many at least are taken of one example, for a percentile."""
 _MOST_STEPS = 1000
 
 
@@ -36,8 +39,8 @@ class Pass:
         return self.count * self.work / self._seconds(self.count)
 
     def latencies(self) -> list[float]:
-        """Returns the seconds of each step of one pass, taken and waited for one by one."""
-        return [self._seconds(1) for _ in range(self.count)]
+        """Returns the seconds of each step, taken and waited for one by one: a pass's, and enough for a percentile."""
+        return [self._seconds(1) for _ in range(max(self.count, LATENCIES))]
 
     def _seconds(self, count: int) -> float:
         start = time.perf_counter()

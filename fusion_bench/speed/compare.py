@@ -14,6 +14,12 @@ from fusion_bench.speed.roofline import fastest
 
 SAME = ("fingerprint", "encoder", "text_encoder")
 """What two files must share for their figures to be of the same work."""
+TOLD = {
+    "dtype": "Computed in", "batch_sizes": "Batches tried", "jax": "Versions of jax", "commit": "Commits",
+}  # fmt: skip
+"""What a note tells where it differs."""
+FILLS = ("full", "none", "left", "top", "right", "bottom")
+"""How the markers of one device after another are filled, in a figure."""
 
 
 def _rate(kind: str) -> Callable[[StrategySpeed], float | None]:
@@ -68,7 +74,7 @@ def compare(devices: Mapping[str, DeviceSpeed], reference: str) -> pd.DataFrame:
                     rows.append(
                         {
                             "device": name, "strategy": row.strategy, "family": row.family, "quantity": quantity,
-                            "rate": own, "ratio": own / other, "dtype": speed.study["dtype"],
+                            "rate": own, "ratio": own / other, **_conditions(speed),
                         }
                     )  # fmt: skip
     if len({row["device"] for row in rows}) < len(devices):
@@ -92,19 +98,30 @@ def listing(frame: pd.DataFrame, reference: str) -> Listing:
     means = [
         _mean([r for (n, _, k), r in ratios.items() if (n, k) == (d, q)]) for d in devices for q in QUANTITIES
     ]
-    dtypes = dict(zip(frame["device"], frame["dtype"], strict=True))
     notes = (
         f"{'; '.join(f'{mark}: {name}' for name, mark in marks.items())}.",
         f"Times as fast as {reference}: training and inference at the best batch size of each, latency at batch 1.",
         "Medians; the spread of each rate is in its device's file.",
-        *(
-            ()
-            if len(set(dtypes.values())) == 1
-            else ("Computed in: " + ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items()) + ".",)
-        ),
+        *(_differing(frame, column, told) for column, told in TOLD.items() if len(set(frame[column])) > 1),
     )
     rows.append(("geometric mean", "", *map(_cell, means)))
     return Listing(f"Speed against {reference}", tuple(header), tuple(rows), notes)
+
+
+def _conditions(speed: DeviceSpeed) -> dict[str, str]:
+    """Returns what may differ between two files, but is then told."""
+    environment = speed.environment
+    return {
+        "dtype": speed.study["dtype"],
+        "batch_sizes": ", ".join(map(str, speed.study["batch_sizes"])),
+        "jax": environment["packages"]["jax"],
+        "commit": environment["commit"],
+    }
+
+
+def _differing(frame: pd.DataFrame, column: str, told: str) -> str:
+    values = dict(zip(frame["device"], frame[column], strict=True))
+    return f"{told}: " + "; ".join(f"{name} {value}" for name, value in values.items()) + "."
 
 
 def _cell(ratio: float | None) -> str:
@@ -115,8 +132,17 @@ def _mean(ratios: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
 
 
+_WHERE = {"full": "whole", "none": "not at all"} | {
+    side: f"{side} half" for side in ("left", "top", "right", "bottom")
+}
+
+
 def draw(frame: pd.DataFrame, reference: str, path: Path) -> None:
-    """Draws the ratios of every strategy, a panel for each quantity, as PATH.svg and PATH.png."""
+    """Draws the ratios of every strategy, a panel for each quantity, as PATH.svg and PATH.png.
+
+    Raises:
+      UserError: there are more devices than it can tell apart.
+    """
     import matplotlib as mpl
     from matplotlib.ticker import LogLocator
 
@@ -124,6 +150,10 @@ def draw(frame: pd.DataFrame, reference: str, path: Path) -> None:
 
     strategies = list(dict.fromkeys(frame["strategy"]))
     devices = [name for name in dict.fromkeys(frame["device"]) if name != reference]
+    if len(devices) > len(FILLS):
+        raise UserError(
+            f"a figure tells {len(FILLS)} devices apart beside the reference; there are {len(devices)}"
+        )
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         figure = canvas(PAGE, 1.2 + 0.2 * len(strategies))
         panels = figure.subplots(1, len(QUANTITIES), sharey=True)
@@ -132,11 +162,10 @@ def draw(frame: pd.DataFrame, reference: str, path: Path) -> None:
             for row in frame.to_dict("records"):
                 if row["quantity"] == quantity and row["device"] != reference:
                     look = LOOKS[row["family"]]
-                    filled = devices.index(row["device"]) == 0
                     axes.plot(
                         row["ratio"], strategies.index(row["strategy"]), look.marker, markersize=5,
-                        color=look.colour if filled else "white", markeredgecolor=INK, markeredgewidth=0.5,
-                        alpha=1 - 0.15 * devices.index(row["device"]),
+                        fillstyle=FILLS[devices.index(row["device"])], color=look.colour,
+                        markerfacecoloralt="white", markeredgecolor=INK, markeredgewidth=0.5,
                     )  # fmt: skip
             axes.set(title=quantity, xlabel="times as fast")
             shown = frame.loc[frame["quantity"] == quantity, "ratio"]
@@ -149,7 +178,8 @@ def draw(frame: pd.DataFrame, reference: str, path: Path) -> None:
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panels[0].set_yticks(range(len(strategies)), strategies)
         panels[0].invert_yaxis()
-        told = "; ".join(f"{'filled' if not i else 'open'}: {name}" for i, name in enumerate(devices))
+        fills = dict(zip(devices, FILLS, strict=False))
+        told = "Markers: " + "; ".join(f"{name}, filled {_WHERE[fill]}" for name, fill in fills.items())
         annotate(
             figure, f"Ratio to {reference}. {told}. Training and inference at the best batch size of each."
         )

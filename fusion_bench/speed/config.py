@@ -22,8 +22,8 @@ class SpeedConfig:
     """Names, comma-separated; an option of a strategy follows a colon: tensor:width=8."""
     batch_sizes: Annotated[str, Option(metavar="N,N")] = "1,8,64,256,1024"
     """Batch sizes to sweep, comma-separated; 1 is always among them, for the latency."""
-    repetitions: Annotated[int, Option(metavar="N")] = 5
-    """How often everything is timed, the strategies by turns."""
+    repetitions: Annotated[int, Option(metavar="N")] = 6
+    """How often everything is timed, the strategies by turns; an even number favours none on a drifting machine."""
     out: Annotated[
         Path | None, Option(metavar="FILE.json", help_behavior_hint="(default: speed/DEVICE.json)")
     ] = None

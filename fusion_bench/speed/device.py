@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ import pandas as pd
 from fusion_bench.report.labels import spread
 from fusion_bench.report.palette import LOOKS
 from fusion_bench.speed.listing import Listing, count, optional
-from fusion_bench.speed.record import KINDS, DeviceSpeed, StrategySpeed
-from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, knee, place
+from fusion_bench.speed.record import KINDS, DeviceSpeed, Point, StrategySpeed
+from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, is_open, knee, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,12 @@ def listing(speed: DeviceSpeed) -> Listing:
     header += ["p50 ms", "p95 ms", "p99 ms", "train MFLOP", "train MB", "compile s"]
     header += ["train mJ"] * has_energy
     rows = tuple(_row(row, speed, has_energy) for row in speed.strategies)
-    return Listing(_heading(speed), tuple(header), rows, _notes(speed), expendable=(1, 11, 10, 9, 7, 5))
+    notes = _notes(speed)
+    if has_energy:
+        notes += (
+            "Train mJ: energy of an example, all that the device took, at the batch with the best rate.",
+        )
+    return Listing(_heading(speed), tuple(header), rows, notes, expendable=(1, 11, 10, 9, 7, 5))
 
 
 def _row(row: StrategySpeed, speed: DeviceSpeed, has_energy: bool) -> tuple[str, ...]:
@@ -37,13 +42,13 @@ def _row(row: StrategySpeed, speed: DeviceSpeed, has_energy: bool) -> tuple[str,
         point = knee(row.train)
         found = place(point, speed.ceilings)
         share = None if found is None else max(found.of_matmul, found.of_memory)
-        cells += [count(point.examples_per_s.median), str(point.batch_size)]
+        cells += [count(point.examples_per_s.median), _knee(row.train)]
         cells += ["–" if found is None else found.bound, optional(share, lambda value: f"{100 * value:.0f}")]
     else:
         point = knee(row.inference)
         cells += ["–"] * 4
     test = knee(row.inference)
-    cells += [count(test.examples_per_s.median), str(test.batch_size)]
+    cells += [count(test.examples_per_s.median), _knee(row.inference)]
     cells += [f"{1000 * value:.3g}" for value in (row.latency_s.p50, row.latency_s.p95, row.latency_s.p99)]
     cells += [optional(point.flops, lambda value: count(value / 1e6))]
     cells += [
@@ -54,6 +59,10 @@ def _row(row: StrategySpeed, speed: DeviceSpeed, has_energy: bool) -> tuple[str,
         best = fastest(row.train).joules if row.train else None
         cells.append(optional(best.median if best else None, lambda value: count(1000 * value)))
     return tuple(cells)
+
+
+def _knee(points: Sequence[Point]) -> str:
+    return f"{'≥ ' if is_open(points) else ''}{knee(points).batch_size}"
 
 
 def _heading(speed: DeviceSpeed) -> str:
@@ -72,13 +81,18 @@ def _notes(speed: DeviceSpeed) -> tuple[str, ...]:
         f"(products of {ceilings.matmul_size} × {ceilings.matmul_size}) and {ceilings.bytes_per_s.median / 1e9:,.1f} "
         f"GB/s (an array of {ceilings.array_bytes / 1e6:.0f} MB, read and written).",
         f"Examples/s: median, at the knee: the smallest batch with {100 * NEAR_BEST:.0f} % of the best rate, of "
-        f"batches of {', '.join(map(str, speed.study['batch_sizes']))}.",
-        "Bound: the ceiling that training is nearer to, and how near; the compiler counts bytes that caches serve, so "
-        f"that memory may exceed 100 %. Below {100 * OVERHEAD:.0f} % of both: overhead.",
-        "p50, p95, p99: latency of one example, from asking to having its logits, the weights built into the program.",
+        f"batches of {', '.join(map(str, speed.study['batch_sizes']))}; ≥ where that is the largest of them.",
+        "Bound: the ceiling that training is nearer to, and how near. The compiler counts all bytes that operations "
+        f"exchange, of which caches serve a part. Below {100 * OVERHEAD:.0f} % of both: overhead.",
+        "p50, p95, p99: latency of one example, from asking to having its logits, the weights built into the program; "
+        f"n = {min(row.latency_s.n for row in speed.strategies):,} requests or more.",
         "MFLOP an example, MB of temporaries: of training at its knee; of prediction where nothing is trained. "
         "Compile s: initialisation, training and prediction together, from nothing.",
-        *(() if peak is None else (f"Allocator's peak, all together: {peak / 1e6:,.0f} MB.",)),
+        *(
+            ()
+            if peak is None
+            else (f"Allocator's peak, all strategies and the data together: {peak / 1e6:,.0f} MB.",)
+        ),
         *(f"Left out: {line}." for line in speed.left_out),
         f"fusion_bench {environment['version']}, jax {environment['packages']['jax']}, commit {environment['commit']}.",
     )

@@ -41,7 +41,8 @@ class Point:
       batch_size: examples in a step.
       examples_per_s: of the repetitions.
       flops: floating-point operations per example, from the compiler's analysis of one step; None if it gives none.
-      moved_bytes: per example, read and written by the step's operations, from the same analysis: memory and caches.
+      moved_bytes: per example, read and written by the step's operations, from the same analysis: memory and caches. Of
+        the stored examples it has those of the batch alone.
       peak_bytes: memory of the compiled program: arguments, outputs and temporaries; the data set is an argument.
       temporary_bytes: the temporaries alone.
       joules: energy per example; None where the device does not report it, and but for the fastest batch size.
@@ -117,8 +118,8 @@ class DeviceSpeed:
       environment: as with every run: device, versions, commit, command.
       study: what was measured: dataset, fingerprint, encoder, text_encoder, dtype, repetitions and others.
       ceilings: of the device.
-      allocator_peak_bytes: the most that was in use at any time of the measurement, all strategies together; None
-        where the device does not report it.
+      allocator_peak_bytes: the most that was in use until all strategies were compiled and had run, of all of them
+        together; None where the device does not report it.
       strategies: in order.
       left_out: a line for each batch size that did not fit the device.
     """

@@ -22,7 +22,7 @@ class Place:
       flops_per_s: achieved.
       bytes_per_s: moved.
       of_matmul: what that is of the matrix product's FLOP/s.
-      of_memory: what the bytes are of the array's; above 1 where caches serve most of them.
+      of_memory: what the bytes are of the array's; above 1 where caches serve what operations exchange.
       bound: the ceiling that is nearer; "overhead" where both are far.
     """
 
@@ -44,6 +44,11 @@ def knee(points: Sequence[Point]) -> Point:
     enough = NEAR_BEST * fastest(points).examples_per_s.median
     reach = (point for point in points if point.examples_per_s.median >= enough)
     return min(reach, key=lambda point: point.batch_size)
+
+
+def is_open(points: Sequence[Point]) -> bool:
+    """Returns whether the knee is the largest size of the sweep, so that the true one may lie beyond."""
+    return len(points) > 1 and knee(points).batch_size == max(point.batch_size for point in points)
 
 
 def place(point: Point, ceilings: Ceilings) -> Place | None:
@@ -75,6 +80,7 @@ def derive(speed: DeviceSpeed) -> dict[str, Any]:
                 places = {point.batch_size: place(point, speed.ceilings) for point in points}
                 derived[row.strategy][kind] = {
                     "knee": knee(points).batch_size,
+                    "knee_is_open": is_open(points),
                     "fastest": fastest(points).batch_size,
                     "roofline": {size: found and dataclasses.asdict(found) for size, found in places.items()},
                 }

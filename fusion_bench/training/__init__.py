@@ -1,1 +1,1 @@
-"""The compiled engine: optimiser, training program, and the loop that drives it."""
+"""The compiled engine: optimiser, pure step, compiled program, and the loop that drives it."""

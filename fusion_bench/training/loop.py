@@ -11,7 +11,8 @@ import numpy as np
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Split
-from fusion_bench.training.program import Program, TrainState, Variables, epoch_order
+from fusion_bench.training.program import Program
+from fusion_bench.training.step import TrainState, Variables, epoch_order
 
 CHUNKS_PER_EPOCH = 4
 SAVE_SECONDS = 60.0

@@ -1,51 +1,37 @@
-"""One strategy as three compiled functions: initialise, train for some steps, predict.
-
-They are pure functions over trees; the dataset, the seed and the number of steps are arguments, so one
-compilation serves every seed, every epoch and every length of chunk.
-"""
+"""One strategy as three compiled functions, those of step.py, and what the compiler tells of them."""
 
 import dataclasses
 import functools
 import math
 import time
-import zlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
-from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from fusion_bench.config import ModelConfig, TrainingConfig
-from fusion_bench.data.batches import DeviceData, Inputs, alternating_flip, augment, gather
+from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training import compile_cache, mesh
-from fusion_bench.training.optimizer import make_optimizer
+from fusion_bench.training.step import (
+    Functions,
+    TrainState,
+    Variables,
+    make_functions,
+    predict,
+    split_module,
+)
 
 # A program that runs once a seed should compile quickly.
 _RUNS_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0}
 _SEED = jax.ShapeDtypeStruct((), jnp.int32)  # and any other whole number
-
-
-class Variables(NamedTuple):
-    """A model's arrays: what is trained, and the rest (running statistics and the like)."""
-
-    params: Any
-    rest: Any
-
-
-class TrainState(NamedTuple):
-    """Everything that training changes."""
-
-    variables: Variables
-    optimizer: Any
-    step: Int[Array, ""]
 
 
 def default_predict_batch() -> int:
@@ -55,16 +41,6 @@ def default_predict_batch() -> int:
     """
     size = 100 if jax.default_backend() == "cpu" else 1000
     return size + -size % mesh.device_count()
-
-
-def run_key(seed: int | Int[Array, ""], purpose: str) -> Key[Array, ""]:
-    """Returns the key of a seed for one purpose: "init", "augment", "flip" or "dropout"."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
-
-
-def epoch_order(indices: Int[np.ndarray, " example"], seed: int, epoch: int) -> Int[np.ndarray, " example"]:
-    """Returns the training indices in the order in which an epoch, counted from 1, sees them."""
-    return np.random.default_rng((seed, epoch)).permutation(indices)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,12 +98,6 @@ class Predictor:
     inference_flops: float
 
 
-def split_module(module: nnx.Module) -> tuple[Any, Variables]:
-    """Returns a built module in evaluation mode as its graph and its variables."""
-    graph, params, rest = nnx.split(_mode(module, training=False), nnx.Param, ...)
-    return graph, Variables(params, rest)
-
-
 def compile_predictor(module: nnx.Module, data: DeviceData, predict_batch: int | None = None) -> Predictor:
     """Compiles the prediction of a built module, with its present variables, in batches of one size."""
     predict_batch = predict_batch or default_predict_batch()
@@ -145,6 +115,23 @@ def compile_predictor(module: nnx.Module, data: DeviceData, predict_batch: int |
     )
 
 
+def predict_bytes(graph: Any, variables: Variables, data: DeviceData, batch_size: int) -> float | None:
+    """Returns the bytes that a prediction reads and writes, an example; None where the compiler does not tell.
+
+    XLA counts a whole dataset as read where a batch is gathered from it; so here the data are one batch.
+    """
+    few = _examples_of(data, batch_size)
+    return _bytes(_compile_predict(graph, variables, few, batch_size, _RUNS_ONCE), batch_size)
+
+
+def train_bytes(functions: Functions, data: DeviceData) -> float | None:
+    """Returns what `predict_bytes` does, of a training step."""
+    state = jax.eval_shape(functions.init, _SEED)
+    few = _examples_of(data, functions.batch_size)
+    lowered = _lower_train(functions, state, few, functions.batch_size)
+    return _bytes(lowered.compile(compiler_options(trains=True) | _RUNS_ONCE), functions.batch_size)
+
+
 def compile_fixed(
     graph: Any, variables: Variables, data: DeviceData, batch_size: int
 ) -> Callable[..., Array]:
@@ -153,8 +140,8 @@ def compile_fixed(
     What depends on weights alone, a kernel's transform above all, is then computed by the compiler.
     """
     batch = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    predict = functools.partial(_predict, graph, variables)
-    return jax.jit(predict).lower(data, batch).compile(compiler_options())
+    function = functools.partial(predict, graph, variables)
+    return jax.jit(function).lower(data, batch).compile(compiler_options())
 
 
 def compile_program(
@@ -220,73 +207,6 @@ def count_train_flops(
     return _flops(lowered.compile(compiler_options(trains=True) | _RUNS_ONCE)) / functions.batch_size
 
 
-class Functions(NamedTuple):
-    """What of a strategy is compiled, as `Program` has it, and its module in evaluation mode."""
-
-    init: Callable[..., TrainState]
-    train: Callable[..., tuple[TrainState, Array]]
-    graph: Any
-    steps_per_epoch: int
-    batch_size: int
-
-
-def make_functions(
-    spec: StrategySpec, task: Task, model: ModelConfig, training: TrainingConfig, num_train: int
-) -> Functions:
-    """Returns the functions that `compile_program` compiles; its arguments are the same."""
-    steps_per_epoch = max(1, num_train // training.batch_size)
-    batch_size = min(training.batch_size, num_train)
-    mesh.check_divisible(batch_size)
-    optimizer = make_optimizer(training, steps_per_epoch * training.epochs)
-
-    def build(key: Key[Array, ""]):
-        return spec.build(Blueprint(task, model, key))
-
-    abstract = nnx.eval_shape(build, jax.random.key(0))
-    train_graph, *_ = nnx.split(_mode(abstract, training=True), nnx.Param, ...)
-    eval_graph, *_ = nnx.split(_mode(abstract, training=False), nnx.Param, ...)
-
-    def init(seed: Int[Array, ""]) -> TrainState:
-        _, params, rest = nnx.split(build(run_key(seed, "init")), nnx.Param, ...)
-        return TrainState(Variables(params, rest), optimizer.init(params), jnp.zeros((), jnp.int32))
-
-    def loss_fn(params, rest, inputs: Inputs, labels, key_dropout):
-        module: Any = nnx.merge(train_graph, params, rest, copy=True)
-        outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
-        loss = module.loss(outputs, labels, label_smoothing=training.label_smoothing)
-        return loss, nnx.state(module, nnx.Not(nnx.Param))
-
-    def update(state: TrainState, data: DeviceData, batch: Array, seed: Array) -> tuple[TrainState, Array]:
-        """One step: gather, augment, differentiate, update."""
-        inputs, labels = gather(data, mesh.divide(batch))
-        if training.augment:
-            epoch = state.step // steps_per_epoch
-            alternates = training.flip == "alternating"
-            flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
-            inputs = augment(inputs, jax.random.fold_in(run_key(seed, "augment"), state.step), flip)
-        key_dropout = jax.random.fold_in(run_key(seed, "dropout"), state.step)
-        (params, rest), optimizer_state, step = state
-        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, rest), gradients = grad_fn(params, rest, inputs, labels, key_dropout)
-        updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
-        params = optax.apply_updates(params, updates)
-        return TrainState(Variables(params, rest), optimizer_state, step + 1), loss
-
-    def train(state: TrainState, data: DeviceData, order: Array, seed: Array, steps: Array):
-        def body(_, carry):
-            state, total = carry
-            first = state.step % steps_per_epoch * batch_size
-            batch = lax.dynamic_slice_in_dim(order, first, batch_size)
-            state, loss = update(state, data, batch, seed)
-            return state, total + loss
-
-        # A loop of traced length, which XLA treats as it does a scan: one program for every length of chunk.
-        state, total = lax.fori_loop(0, steps, body, (state, jnp.zeros(())))
-        return state, total / steps
-
-    return Functions(init, train, eval_graph, steps_per_epoch, batch_size)
-
-
 def _lower_train(functions: Functions, state: TrainState, data: DeviceData, num_train: int):
     order = jax.ShapeDtypeStruct((num_train,), jnp.int32)
     return mesh.jit(functions.train, donate_argnums=0).lower(state, data, order, _SEED, _SEED)
@@ -305,16 +225,25 @@ def compiler_options(*, trains: bool = False) -> dict[str, Any]:
 
 
 def _compile_predict(
-    graph: Any, variables: Variables, data: DeviceData, predict_batch: int
+    graph: Any,
+    variables: Variables,
+    data: DeviceData,
+    predict_batch: int,
+    options: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Callable[..., Array]:
     batch = jax.ShapeDtypeStruct((predict_batch,), jnp.int32)
-    predict = functools.partial(_predict, graph)
-    return mesh.jit(predict).lower(variables, data, batch).compile(compiler_options())
+    function = functools.partial(predict, graph)
+    return mesh.jit(function).lower(variables, data, batch).compile(compiler_options() | dict(options))
 
 
-def _predict(graph: Any, variables: Variables, data: DeviceData, indices: Array) -> Array:
-    inputs, _ = gather(data, mesh.divide(indices))
-    return nnx.merge(graph, *variables)(inputs).logits
+def _examples_of(data: DeviceData, count: int) -> DeviceData:
+    """Returns the shapes of a dataset that has so many examples."""
+
+    def few(array: Array) -> Any:
+        return jax.ShapeDtypeStruct((count, *array.shape[1:]), array.dtype)
+
+    modalities = {name: m._replace(values=few(m.values)) for name, m in data.modalities.items()}
+    return DeviceData(modalities, few(data.labels))
 
 
 def _stopwatch() -> Callable[[], float]:
@@ -327,9 +256,9 @@ def _count(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def _mode(module: nnx.Module, *, training: bool) -> nnx.Module:
-    module.train() if training else module.eval()
-    return module
+def _bytes(compiled, batch_size: int) -> float | None:
+    moved = (compiled.cost_analysis() or {}).get("bytes accessed")
+    return moved and moved / batch_size
 
 
 def _flops(compiled) -> float:

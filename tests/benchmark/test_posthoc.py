@@ -13,7 +13,7 @@ from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.interface import Blueprint, PosthocFusion
 from fusion_bench.fusion.registry import parse_strategies
-from fusion_bench.training.program import run_key
+from fusion_bench.training.step import run_key
 from tests.studies import make_quick
 from tests.tasks import call
 

@@ -13,7 +13,7 @@ from fusion_bench.benchmark.resume import RunKeeper
 from fusion_bench.store import Damaged, Store
 from fusion_bench.training import loop
 from fusion_bench.training.loop import EpochMetrics, Snapshot
-from fusion_bench.training.program import TrainState, Variables
+from fusion_bench.training.step import TrainState, Variables
 from tests.studies import Recorder, make_config, run_recorded
 
 CURVE = (EpochMetrics(1, 2.5, 1.1, 0.25), EpochMetrics(2, 0.1 + 0.2, 1.0, 1 / 3))

@@ -4,9 +4,17 @@ import jax.numpy as jnp
 import pytest
 
 from fusion_bench.benchmark import throughput
-from fusion_bench.benchmark.throughput import REPETITIONS, SECONDS, Pass, inference_rate, train_rate
+from fusion_bench.benchmark.throughput import (
+    LATENCIES,
+    REPETITIONS,
+    SECONDS,
+    Pass,
+    inference_rate,
+    train_rate,
+)
 from fusion_bench.data.batches import to_device
-from fusion_bench.training.program import Program, TrainState, Variables
+from fusion_bench.training.program import Program
+from fusion_bench.training.step import TrainState, Variables
 from tests.tasks import make_dataset
 
 STEP = 0.003
@@ -74,7 +82,7 @@ def test_inference_rate(clock):
 
 
 def test_latencies(clock):
-    seconds = iter([9.0, STEP, *[0.01 * number for number in range(100)]])
+    seconds = iter([9.0, STEP, *[0.01 * number for number in range(1000)]])
 
     def steps(count):
         assert count == 1
@@ -82,4 +90,5 @@ def test_latencies(clock):
 
     timed = Pass(steps, work=1)
     assert timed.count == int(SECONDS / STEP)
-    assert timed.latencies() == pytest.approx([0.01 * number for number in range(timed.count)])
+    assert timed.count < LATENCIES  # of slow ones as many as a percentile needs
+    assert timed.latencies() == pytest.approx([0.01 * number for number in range(LATENCIES)])

@@ -9,7 +9,7 @@ from flax import nnx
 
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
-from fusion_bench.training.program import run_key
+from fusion_bench.training.step import run_key
 from tests.tasks import CONFIG, make_task
 
 pytestmark = pytest.mark.usefixtures("tiny_widths")

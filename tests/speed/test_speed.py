@@ -3,16 +3,19 @@
 import dataclasses
 import json
 import math
+import re
+import statistics
 from pathlib import Path
 
 import pytest
 
 from fusion_bench.errors import UserError
 from fusion_bench.speed import compare, device, record
+from fusion_bench.speed.compiled import rounds_of_sizes
 from fusion_bench.speed.config import SpeedConfig
-from fusion_bench.speed.measure import rounds, rounds_of_sizes, take_turns
 from fusion_bench.speed.record import Spread
 from fusion_bench.speed.roofline import derive, fastest, knee, place
+from fusion_bench.speed.turns import rounds, take_turns
 from tests.speed.devices import FAST, SLOW, point, spread, strategy, sweep
 
 
@@ -54,6 +57,8 @@ def test_order_of_turns_favours_nobody():
     assert [name for _, name in order] == list("abccbaabccba")
     positions = {name: [i for i, (_, n) in enumerate(order) if n == name] for name in "abc"}
     assert len({sum(places) for places in positions.values()}) == 1
+    assert len({statistics.median(places) for places in positions.values()}) == 1
+    assert SpeedConfig().repetitions % 2 == 0
     assert [size for _, (size, _) in rounds_of_sizes(("x", "y"), (1, 8))] == [1, 1, 8, 8]
 
 
@@ -129,7 +134,26 @@ def test_what_cannot_be_compared_is_said(tmp_path):
 def test_a_dtype_of_its_own_is_told():
     half = dataclasses.replace(FAST, study=FAST.study | {"dtype": "bfloat16"})
     frame = compare.compare({"slow": SLOW, "fast": half}, "slow")
-    assert compare.listing(frame, "slow").notes[-1] == "Computed in: slow float32, fast bfloat16."
+    assert compare.listing(frame, "slow").notes[-1] == "Computed in: slow float32; fast bfloat16."
+
+
+def test_other_batches_and_commits_are_told():
+    other = dataclasses.replace(
+        FAST, study=FAST.study | {"batch_sizes": [1, 8]}, environment=FAST.environment | {"commit": "xyz"}
+    )
+    frame = compare.compare({"slow": SLOW, "fast": other}, "slow")
+    assert compare.listing(frame, "slow").notes[-2:] == (
+        "Batches tried: slow 1, 8, 64; fast 1, 8.", "Commits: slow abc; fast xyz.",
+    )  # fmt: skip
+
+
+def test_a_figure_tells_six_devices_apart(tmp_path):
+    devices = {"slow": SLOW} | {f"fast {number}": FAST for number in range(6)}
+    compare.draw(compare.compare(devices, "slow"), "slow", tmp_path / "six")
+    drawn = " ".join(re.sub(r"<[^>]+>", " ", (tmp_path / "six.svg").read_text()).split())
+    assert "fast 5, filled bottom half" in drawn
+    with pytest.raises(UserError, match="tells 6 devices apart beside the reference; there are 7"):
+        compare.draw(compare.compare(devices | {"fast 6": FAST}, "slow"), "slow", tmp_path / "seven")
 
 
 def test_the_table_of_a_device():
@@ -141,6 +165,7 @@ def test_the_table_of_a_device():
     assert len(frame) == 9
     assert frame.loc[frame["is_knee"], "batch_size"].tolist() == [8, 8, 64]
     assert "100 GFLOP/s" in shown.notes[0]
+    assert device.listing(FAST).rows[0][3] == "≥ 64"  # still faster at the end of the sweep
 
 
 def test_energy_is_a_column_where_it_was_measured():
@@ -149,6 +174,7 @@ def test_energy_is_a_column_where_it_was_measured():
     row = dataclasses.replace(row, train=(*row.train[:2], joules))
     shown = device.listing(dataclasses.replace(SLOW, strategies=(row,)))
     assert shown.header[-1] == "train mJ"
+    assert shown.notes[-1].startswith("Train mJ: ")
     assert shown.rows[0][-1] == "2"
     assert "train mJ" not in device.listing(SLOW).header
 

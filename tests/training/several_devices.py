@@ -14,7 +14,8 @@ from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.training import mesh
 from fusion_bench.training.loop import train
-from fusion_bench.training.program import compile_program, epoch_order
+from fusion_bench.training.program import compile_program
+from fusion_bench.training.step import epoch_order
 from tests.tasks import CONFIG, TINY, make_dataset
 
 TRAINING = TrainingConfig(epochs=2, batch_size=16, learning_rate=0.03)

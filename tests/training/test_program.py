@@ -16,7 +16,14 @@ from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.fusion.interface import Outputs, Strategy
 from fusion_bench.fusion.registry import Registration, StrategySpec, parse_strategies
 from fusion_bench.training.loop import TrainingDiverged, train
-from fusion_bench.training.program import compile_fixed, compile_predictor, compile_program, run_key
+from fusion_bench.training.program import (
+    compile_fixed,
+    compile_predictor,
+    compile_program,
+    predict_bytes,
+    train_bytes,
+)
+from fusion_bench.training.step import make_functions, run_key
 from tests.tasks import CLASSES, CONFIG, jit, make_dataset
 
 pytestmark = pytest.mark.usefixtures("tiny_widths")
@@ -221,6 +228,27 @@ def test_what_is_no_number_is_an_error(what):
 def dataset_with(**vectors):
     modalities = {name: Modality("vector", values) for name, values in vectors.items()}
     return dataclasses.replace(DATASET, modalities=modalities)
+
+
+def test_bytes_moved_do_not_count_examples_that_are_only_stored():
+    (spec,) = parse_strategies("image-only", DATASET.task)
+    found = []
+    for copies in (1, 20):
+        many = {name: dataclasses.replace(m, values=np.tile(m.values, (copies, *[1] * (m.values.ndim - 1))))
+                for name, m in DATASET.modalities.items()}  # fmt: skip
+        data = to_device(
+            dataclasses.replace(DATASET, modalities=many, labels=np.tile(DATASET.labels, copies))
+        )
+        functions = make_functions(spec, DATASET.task, CONFIG, TRAINING, NUM_TRAIN)
+        state = jax.eval_shape(functions.init, jax.ShapeDtypeStruct((), jnp.int32))
+        trained = train_bytes(functions, data)
+        predicted = predict_bytes(functions.graph, state.variables, data, functions.batch_size)
+        found.append((trained, predicted))
+    assert found[0] == found[1]
+    trained, predicted = found[0]
+    assert (
+        trained > 2 * predicted > 2 * 8 * 8 * (3 + 4 * 3)
+    )  # at the least, bytes are read and floats made of them
 
 
 # What a run sees, recorded by a strategy that learns nothing.

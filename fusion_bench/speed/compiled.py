@@ -1,0 +1,172 @@
+"""What is timed: every strategy, compiled for one batch size after another."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from fusion_bench.benchmark.throughput import Pass, inference_pass, train_pass
+from fusion_bench.config import TrainingConfig
+from fusion_bench.data.batches import DeviceData, to_device
+from fusion_bench.data.dataset import Dataset
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.speed.config import SpeedConfig
+from fusion_bench.speed.record import Kind, Point, Spread
+from fusion_bench.speed.turns import Report, rounds
+from fusion_bench.training.program import (
+    compile_fixed,
+    compile_predictor,
+    compile_program,
+    predict_bytes,
+    train_bytes,
+)
+from fusion_bench.training.step import Variables, make_functions, run_key, split_module
+
+T = TypeVar("T")
+
+
+class Subject(NamedTuple):
+    """What is timed: a strategy's training or inference in batches of one size."""
+
+    strategy: str
+    kind: Kind
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """A subject, compiled and warm.
+
+    Attributes:
+      timed: its pass.
+      point: all that the compiler tells; the rate is still to be measured.
+    """
+
+    timed: Pass
+    point: Callable[[Spread], Point]
+
+
+@dataclasses.dataclass
+class Compiled:
+    """All that was compiled: the subjects in the order of their first turn, and of each strategy what it took."""
+
+    ready: dict[Subject, Ready] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, list[float]] = dataclasses.field(default_factory=lambda: defaultdict(list))
+    params: dict[str, int] = dataclasses.field(default_factory=dict)
+    one: dict[str, Pass] = dataclasses.field(default_factory=dict)
+    left_out: list[str] = dataclasses.field(default_factory=list)
+
+    def of(self, strategy: str, kind: Kind) -> list[Subject]:
+        return [subject for subject in self.ready if subject[:2] == (strategy, kind)]
+
+
+def compile_all(
+    config: SpeedConfig,
+    specs: Sequence[StrategySpec],
+    sizes: Sequence[int],
+    dataset: Dataset,
+    report: Report,
+) -> Compiled:
+    """Compiles every strategy for one batch size after another; what does not fit the device is left out."""
+    compiled, data = Compiled(), to_device(dataset)
+    for place, (size, spec) in rounds_of_sizes(specs, sizes):
+        report(f"compiling {spec.label}, batch {size} ({place} of {len(specs) * len(sizes)})")
+        make = _compile_posthoc if spec.registration.is_posthoc else _compile_trained
+        try:
+            make(compiled, config, spec, size, dataset, data)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            line = f"{spec.label}, batch {size}: the device has too little memory for it"
+            if size == 1:
+                raise UserError(line) from error
+            compiled.left_out.append(line)
+    return compiled
+
+
+def rounds_of_sizes(specs: Sequence[T], sizes: Sequence[int]) -> Iterator[tuple[int, tuple[int, T]]]:
+    """Yields, counted from 1, every size with every strategy, these forwards and backwards by turns."""
+    turns = rounds(specs, len(sizes))
+    return enumerate(((sizes[turn - 1], spec) for turn, spec in turns), 1)
+
+
+def _compile_trained(
+    compiled: Compiled,
+    config: SpeedConfig,
+    spec: StrategySpec,
+    size: int,
+    dataset: Dataset,
+    data: DeviceData,
+) -> None:
+    splits, label = dataset.splits, spec.label
+    training = TrainingConfig(batch_size=size)
+    program = compile_program(
+        spec, dataset.task, config.model, training, data, len(splits["train"]), predict_batch=size
+    )
+    variables = program.init(np.int32(0)).variables
+    train = train_pass(program, data, splits["train"])
+    inference = inference_pass(program.predict, variables, data, splits["test"], size)
+    if size == 1:
+        compiled.one[label] = _one_by_one(program.graph, variables, data, splits["test"])
+    compiled.params[label] = program.params
+    compiled.seconds[label].append(program.compile_seconds)
+    functions = make_functions(spec, dataset.task, config.model, training, len(splits["train"]))
+    trained, predicted = train_bytes(functions, data), predict_bytes(program.graph, variables, data, size)
+    compiled.ready |= {
+        Subject(label, "train", size): _ready(train, size, program.train, program.train_flops, trained),
+        Subject(label, "inference", size): _ready(
+            inference, size, program.predict, program.inference_flops, predicted
+        ),
+    }
+
+
+def _compile_posthoc(
+    compiled: Compiled,
+    config: SpeedConfig,
+    spec: StrategySpec,
+    size: int,
+    dataset: Dataset,
+    data: DeviceData,
+) -> None:
+    """Compiles the inference of what is joined after the fact: of its members and its join, as they are at first."""
+    module = spec.build(Blueprint(dataset.task, config.model, run_key(0, "init")))
+    predictor = compile_predictor(module, data, size)
+    timed = inference_pass(predictor.predict, predictor.variables, data, dataset.splits["test"], size)
+    if size == 1:
+        compiled.one[spec.label] = _one_by_one(*split_module(module), data, dataset.splits["test"])
+    compiled.params[spec.label] = predictor.params
+    compiled.seconds[spec.label].append(predictor.compile_seconds)
+    moved = predict_bytes(*split_module(module), data, size)
+    subject = Subject(spec.label, "inference", size)
+    compiled.ready[subject] = _ready(timed, size, predictor.predict, predictor.inference_flops, moved)
+
+
+def _one_by_one(graph: Any, variables: Variables, data: DeviceData, indices: np.ndarray) -> Pass:
+    """Returns requests for one example's logits, each waited for, by a program with its weights built in."""
+    predict = compile_fixed(graph, variables, data, 1)
+
+    def steps(count: int) -> None:
+        for number in range(count):
+            np.asarray(predict(data, indices[number % len(indices), None]))
+
+    return Pass(steps, 1)
+
+
+def _ready(timed: Pass, size: int, program: Any, flops: float, moved: float | None) -> Ready:
+    """Adds what the compiler tells of a program: XLA counts a loop's body once, which is one step."""
+    memory = program.memory_analysis()
+    peak = temporary = None
+    if memory is not None:
+        temporary = int(memory.temp_size_in_bytes)
+        inputs = memory.argument_size_in_bytes - memory.alias_size_in_bytes
+        peak = int(inputs + memory.output_size_in_bytes + temporary)
+
+    def point(rate: Spread) -> Point:
+        return Point(size, rate, flops if flops > 0 else None, moved, peak, temporary)
+
+    return Ready(timed, point)

@@ -1,0 +1,136 @@
+"""One strategy as pure functions over trees: initialise, train for some steps, predict. Nothing is compiled here.
+
+The dataset, the seed and the number of steps are arguments, so one compilation serves every seed, every epoch and every
+length of chunk.
+"""
+
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from fusion_bench.config import ModelConfig, TrainingConfig
+from fusion_bench.data.batches import DeviceData, Inputs, alternating_flip, augment, gather
+from fusion_bench.data.dataset import Task
+from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.training import mesh
+from fusion_bench.training.optimizer import make_optimizer
+
+
+class Variables(NamedTuple):
+    """A model's arrays: what is trained, and the rest (running statistics and the like)."""
+
+    params: Any
+    rest: Any
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes."""
+
+    variables: Variables
+    optimizer: Any
+    step: Int[Array, ""]
+
+
+def run_key(seed: int | Int[Array, ""], purpose: str) -> Key[Array, ""]:
+    """Returns the key of a seed for one purpose: "init", "augment", "flip" or "dropout"."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+
+
+def epoch_order(indices: Int[np.ndarray, " example"], seed: int, epoch: int) -> Int[np.ndarray, " example"]:
+    """Returns the training indices in the order in which an epoch, counted from 1, sees them."""
+    return np.random.default_rng((seed, epoch)).permutation(indices)
+
+
+def split_module(module: nnx.Module) -> tuple[Any, Variables]:
+    """Returns a built module in evaluation mode as its graph and its variables."""
+    graph, params, rest = nnx.split(_mode(module, training=False), nnx.Param, ...)
+    return graph, Variables(params, rest)
+
+
+class Functions(NamedTuple):
+    """What of a strategy is compiled, as `program.Program` has it, and its module in evaluation mode."""
+
+    init: Callable[..., TrainState]
+    train: Callable[..., tuple[TrainState, Array]]
+    graph: Any
+    steps_per_epoch: int
+    batch_size: int
+
+
+def make_functions(
+    spec: StrategySpec, task: Task, model: ModelConfig, training: TrainingConfig, num_train: int
+) -> Functions:
+    """Returns the functions that `program.compile_program` compiles; its arguments are the same."""
+    steps_per_epoch = max(1, num_train // training.batch_size)
+    batch_size = min(training.batch_size, num_train)
+    mesh.check_divisible(batch_size)
+    optimizer = make_optimizer(training, steps_per_epoch * training.epochs)
+
+    def build(key: Key[Array, ""]):
+        return spec.build(Blueprint(task, model, key))
+
+    abstract = nnx.eval_shape(build, jax.random.key(0))
+    train_graph, *_ = nnx.split(_mode(abstract, training=True), nnx.Param, ...)
+    eval_graph, *_ = nnx.split(_mode(abstract, training=False), nnx.Param, ...)
+
+    def init(seed: Int[Array, ""]) -> TrainState:
+        _, params, rest = nnx.split(build(run_key(seed, "init")), nnx.Param, ...)
+        return TrainState(Variables(params, rest), optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    def loss_fn(params, rest, inputs: Inputs, labels, key_dropout):
+        module: Any = nnx.merge(train_graph, params, rest, copy=True)
+        outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
+        loss = module.loss(outputs, labels, label_smoothing=training.label_smoothing)
+        return loss, nnx.state(module, nnx.Not(nnx.Param))
+
+    def update(state: TrainState, data: DeviceData, batch: Array, seed: Array) -> tuple[TrainState, Array]:
+        """One step: gather, augment, differentiate, update."""
+        inputs, labels = gather(data, mesh.divide(batch))
+        if training.augment:
+            epoch = state.step // steps_per_epoch
+            alternates = training.flip == "alternating"
+            flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
+            inputs = augment(inputs, jax.random.fold_in(run_key(seed, "augment"), state.step), flip)
+        key_dropout = jax.random.fold_in(run_key(seed, "dropout"), state.step)
+        (params, rest), optimizer_state, step = state
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, rest), gradients = grad_fn(params, rest, inputs, labels, key_dropout)
+        updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
+        params = optax.apply_updates(params, updates)
+        return TrainState(Variables(params, rest), optimizer_state, step + 1), loss
+
+    def train(state: TrainState, data: DeviceData, order: Array, seed: Array, steps: Array):
+        def body(_, carry):
+            state, total = carry
+            first = state.step % steps_per_epoch * batch_size
+            batch = lax.dynamic_slice_in_dim(order, first, batch_size)
+            state, loss = update(state, data, batch, seed)
+            return state, total + loss
+
+        # A loop of traced length, which XLA treats as it does a scan: one program for every length of chunk.
+        state, total = lax.fori_loop(0, steps, body, (state, jnp.zeros(())))
+        return state, total / steps
+
+    return Functions(init, train, eval_graph, steps_per_epoch, batch_size)
+
+
+def predict(
+    graph: Any, variables: Variables, data: DeviceData, indices: Int[Array, " batch"]
+) -> Float[Array, "batch class"]:
+    """Returns the logits of the examples at `indices`, by a module in evaluation mode."""
+    inputs, _ = gather(data, mesh.divide(indices))
+    return nnx.merge(graph, *variables)(inputs).logits
+
+
+def _mode(module: nnx.Module, *, training: bool) -> nnx.Module:
+    module.train() if training else module.eval()
+    return module
