@@ -121,7 +121,7 @@ def describe_environment() -> dict[str, object]:
         "version": package_version(),
         "commit": _commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "python": platform.python_version(),
         "packages": package_versions(),
         "platform": device.platform,
@@ -131,6 +131,18 @@ def describe_environment() -> dict[str, object]:
         "cpu_usable": _usable_cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
+
+
+def _command() -> str:
+    """Returns the command of this process as one would give it again."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        words = ["python", "-m", called.parent.name]
+    elif called.suffix == ".py":
+        words = ["python", sys.argv[0]]
+    else:
+        words = [called.name]
+    return shlex.join([*words, *sys.argv[1:]])
 
 
 def _commit() -> str:

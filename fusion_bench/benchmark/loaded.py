@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from fusion_bench.benchmark.environment import code_digest, operator_digest
 from fusion_bench.benchmark.records import REFERENCE, restore
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality, gather
@@ -112,6 +114,9 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
 
     Raises:
       UserError: there is no such run, it has no model, or it is damaged.
+
+    Warns:
+      UserWarning: the code that makes the model has changed since.
     """
     store = Store(Path(directory), read_only=True)
     run = _find(store, identifier)
@@ -136,6 +141,18 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     (strategy,) = parse_strategies(run.strategy, task)
     config = ModelConfig(**run.identity["model"])
     module = strategy.build(Blueprint(task, config, run_key(run.seed, "init")))
+    changed = [
+        name
+        for name, now in (("code", code_digest()), ("operator", operator_digest(strategy.registration.make)))
+        if run.identity.get(name) != now
+    ]
+    if changed:
+        warnings.warn(
+            f"{run.id} was made by version {run.identity['version']}, commit {run.environment.get('commit', '?')}; its "
+            f"{' and '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed since, so that the model may "
+            "predict otherwise than it did",
+            stacklevel=2,
+        )
     restore(store, run, module)
     module.eval()
     path = store.tokenizer_path(run.id)

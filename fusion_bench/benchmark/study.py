@@ -19,7 +19,7 @@ from fusion_bench.benchmark.progress import Display
 from fusion_bench.benchmark.records import Job, Records, checkpoint_of, metrics_of, variables_of
 from fusion_bench.benchmark.reference import bayes_logits
 from fusion_bench.benchmark.resume import RunKeeper
-from fusion_bench.benchmark.throughput import inference_rate, train_rate
+from fusion_bench.benchmark.throughput import inference_rate, latency, train_rate
 from fusion_bench.benchmark.tuning import draw
 from fusion_bench.config import BenchmarkConfig, TrainingConfig, check
 from fusion_bench.data.batches import DeviceData, to_device
@@ -38,6 +38,7 @@ from fusion_bench.training.program import (
     compile_program,
     count_params,
 )
+from fusion_bench.training.step import split_module
 
 IMAGE_MODEL = "image-only"
 """The strategy whose class probabilities the Bayes reference uses."""
@@ -220,6 +221,7 @@ class Study:
             rates |= inference_rate(
                 program.predict, trained.variables, data, splits["test"], program.predict_batch
             )
+            rates |= latency(program.graph, trained.variables, data, splits["test"])
         self._store_trained(job, program, trained, data, rates)
 
     def _training(self, job: Job) -> TrainingConfig:
@@ -288,6 +290,7 @@ class Study:
                         predictor.predict, predictor.variables, data, test, predictor.predict_batch
                     )
                 )
+                cost.update(latency(*split_module(module), data, test))
             self._write(
                 self.records.complete(job, metrics_of(predictions), cost),
                 predictions=predictions,

@@ -3,12 +3,14 @@
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
 from fusion_bench.data.batches import DeviceData
-from fusion_bench.training.program import Program
+from fusion_bench.training.mesh import device_count
+from fusion_bench.training.program import Program, compile_fixed
 from fusion_bench.training.step import Variables
 
 REPETITIONS = 5
@@ -75,6 +77,24 @@ def inference_pass(
         jax.block_until_ready(logits)
 
     return Pass(steps, batch_size)
+
+
+def single_pass(graph: Any, variables: Variables, data: DeviceData, indices: np.ndarray) -> Pass:
+    """Returns requests for one example's logits, each waited for, by a program with its weights built in."""
+    predict = compile_fixed(graph, variables, data, 1)
+
+    def steps(count: int) -> None:
+        for number in range(count):
+            np.asarray(predict(data, indices[number % len(indices), None]))
+
+    return Pass(steps, 1)
+
+
+def latency(graph: Any, variables: Variables, data: DeviceData, indices: np.ndarray) -> dict[str, float]:
+    """Returns the median seconds from asking for one example's logits to having them; nothing on several devices."""
+    if device_count() > 1:  # one example cannot be divided
+        return {}
+    return {"latency_s": statistics.median(single_pass(graph, variables, data, indices).latencies())}
 
 
 def train_rate(program: Program, data: DeviceData, indices: np.ndarray) -> dict[str, float]:

@@ -36,7 +36,9 @@ def t_quantile(n: int) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
 
 
-def paired_interval(values: Mapping[int, float], others: Mapping[int, float]) -> Interval:
+def paired_interval(
+    values: Mapping[int, float], others: Mapping[int, float], resolution: float = 0.0
+) -> Interval:
     """Returns `t_interval` of the differences value − other over the seeds that both have.
 
     Pairing removes what two runs of one seed share: the order of the batches, augmentation, initialisation.
@@ -44,8 +46,31 @@ def paired_interval(values: Mapping[int, float], others: Mapping[int, float]) ->
     Args:
       values: by seed.
       others: what they are compared with, by seed.
+      resolution: as in `deviation_on_grid`.
     """
-    return t_interval([values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())])
+    differences = paired_differences(values, others)
+    n = len(differences)
+    if n < 2:
+        return t_interval(differences)
+    half_width = t_quantile(n) * deviation_on_grid(differences, resolution) / math.sqrt(n)
+    return Interval(float(np.mean(differences)), half_width)
+
+
+def paired_differences(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
+    """Returns value − other for each seed that both have."""
+    return [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
+
+
+def deviation_on_grid(differences: Sequence[float] | np.ndarray, resolution: float) -> float:
+    """Returns the standard deviation of two or more differences between numbers that lie on a grid.
+
+    A few of them are equal by chance, so it is taken as no less than that of two roundings, resolution / √6.
+
+    Args:
+      differences: one a seed.
+      resolution: the distance between two points of the grid, 1 / n for accuracies on n examples; 0 for no grid.
+    """
+    return max(float(np.std(differences, ddof=1)), resolution / math.sqrt(6))
 
 
 def binomial_standard_error(accuracy: float, n: int) -> float:

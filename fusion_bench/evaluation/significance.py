@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fusion_bench.evaluation.intervals import CONFIDENCE, Interval
+from fusion_bench.evaluation.intervals import CONFIDENCE, Interval, deviation_on_grid, paired_differences
 
 POWER = 0.8
 """The part of true differences of that size that a detectable difference is found in."""
@@ -24,15 +24,14 @@ def paired_p_value(
 
     Args:
       differences: one a seed.
-      resolution: the grid on which both sides lie, 1 / n for accuracies on n examples. A few differences are equal on
-        it by chance, so the standard deviation is taken as no less than that of two roundings, resolution / √6.
+      resolution: as in `deviation_on_grid`.
     """
     from scipy import stats
 
     sample = np.asarray(differences, np.float64)
     if len(sample) < 2:
         return math.nan
-    deviation = max(float(sample.std(ddof=1)), resolution / math.sqrt(6))
+    deviation = deviation_on_grid(sample, resolution)
     if deviation <= 1e-12 * np.abs(sample).max():
         return 1.0 if sample.mean() == 0 else math.nan
     t = sample.mean() / (deviation / math.sqrt(len(sample)))
@@ -162,8 +161,3 @@ def _power(effect: float, n: int, tests: int) -> float:
     quantiles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
     needed = critical * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
     return float(np.mean(stats.norm.cdf(effect - needed) + stats.norm.cdf(-effect - needed)))
-
-
-def paired_differences(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
-    """Returns value − other for each seed that both have."""
-    return [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]

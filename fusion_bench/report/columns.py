@@ -143,6 +143,7 @@ COLUMNS = {
         _cost("test_flops", "test MFLOP", lambda value: number(value / 1e6, ".3f"), "inference_flops"),
         _cost("train_rate", "train examples/s", _rate, "train_examples_per_s", descending=True),
         _cost("test_rate", "test examples/s", _rate, "inference_examples_per_s", descending=True),
+        _cost("latency", "latency, ms", lambda value: number(1e3 * value, ".3f"), "latency_s"),
         _cost("train_seconds", "train s", lambda value: number(value, ".1f"), "train_seconds"),
         _cost("compile", "compile s", lambda value: number(value, ".1f"), "compile_s"),
         _metric("balanced_accuracy", "balanced accuracy, %"),

@@ -5,11 +5,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fusion_bench.evaluation.intervals import CONFIDENCE
+from fusion_bench.evaluation.intervals import CONFIDENCE, deviation_on_grid, paired_differences
 from fusion_bench.evaluation.significance import (
     detectable_difference,
     holm,
-    paired_differences,
     paired_p_value,
     ranks,
     seeds_to_detect,
@@ -47,12 +46,10 @@ def add_comparisons(
             row |= dict(zip(("rank", "rank_low", "rank_high"), ranked[name], strict=True))
         differences = paired_differences(shown[name], shown.get(over, {}))
         if name != over and len(differences) > 1:
-            deviation = statistics.stdev(differences)
-            row["detectable_gain"] = detectable_difference(deviation, len(differences))
-            row["seeds_for_a_point"] = seeds_to_detect(0.01, deviation)
-            row["detectable_gain_corrected"] = detectable_difference(
-                deviation, len(differences), max(tests, 1)
-            )
+            deviation, n = deviation_on_grid(differences, resolution), len(differences)
+            for suffix, count in (("", 1), ("_corrected", max(tests, 1))):
+                row[f"detectable_gain{suffix}"] = detectable_difference(deviation, n, count)
+                row[f"seeds_for_a_point{suffix}"] = seeds_to_detect(0.01, deviation, count)
 
 
 def _ties(values: Mapping[str, Mapping[int, float]], resolution: float) -> set[str]:

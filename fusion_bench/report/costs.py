@@ -14,19 +14,17 @@ class Cost:
       label: with its unit, along an axis.
       key: its column of the table.
       scale: of the unit shown.
-      is_rate: whether the column is in examples a second, of which the cost is the inverse.
     """
 
     name: str
     label: str
     key: str
     scale: float = 1.0
-    is_rate: bool = False
 
     def values(self, block: pd.DataFrame) -> list[float]:
         """Returns the cost of each row, NaN where it was not measured."""
         column = block[self.key].astype("Float64").to_numpy(float, na_value=float("nan"))
-        return [float(value) for value in self.scale * (1 / column if self.is_rate else column)]
+        return [float(value) for value in self.scale * column]
 
     def pictured(self, rows: pd.DataFrame, low: float) -> list[float]:
         """Returns the costs, above 0, of the rows with an accuracy of at least `low`: what a picture shows."""
@@ -38,4 +36,4 @@ PARAMETERS = Cost("parameters", "parameters", "params")
 TRAIN_FLOPS = Cost("training FLOPs", "training MFLOP per example", "train_flops", 1e-6)
 TEST_FLOPS = Cost("test FLOPs", "test MFLOP per example", "inference_flops", 1e-6)
 TRAIN_SECONDS = Cost("training time", "training time, s", "train_seconds")
-LATENCY = Cost("latency", "time per test example, µs", "inference_examples_per_s", 1e6, is_rate=True)
+LATENCY = Cost("latency", "latency of one example, ms", "latency_s", 1e3)

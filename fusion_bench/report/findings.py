@@ -13,9 +13,9 @@ from jaxtyping import Float
 
 from fusion_bench.errors import UserError
 from fusion_bench.evaluation.calibration import Reliability, calibration_error, reliability
-from fusion_bench.evaluation.intervals import Interval, t_interval
+from fusion_bench.evaluation.intervals import Interval, paired_differences, t_interval
 from fusion_bench.evaluation.metrics import class_accuracy, confusion_matrix, roc_auc, roc_curve
-from fusion_bench.evaluation.significance import paired_differences, pairwise_p_values
+from fusion_bench.evaluation.significance import pairwise_p_values
 from fusion_bench.report.comparisons import MULTIMODAL
 from fusion_bench.report.notes import best_of, heading
 from fusion_bench.report.table import blocks

@@ -33,10 +33,10 @@ def latex_table(
     notes: Sequence[str],
     section_ends: Collection[int] = (),
 ) -> str:
-    """Returns a floating table as wide as the text, for the packages booktabs and graphicx.
+    """Returns a floating table, no wider than the line, for the packages booktabs and graphicx.
 
     Args:
-      caption: plain text.
+      caption: plain text; its letters and digits make the label, "tab:…".
       header: plain text.
       rows: cells in LaTeX.
       alignment: "l" or "r" for each column.
@@ -49,13 +49,16 @@ def latex_table(
         if number in section_ends:
             lines.append(r"\midrule")
     body, remarks = "\n".join(lines), "\n".join(map(escape_latex, notes))
+    label = re.sub("[^a-z0-9]+", "-", caption.lower()).strip("-")
+    width = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
     return (
         "\\begin{table}\n\\centering\n"
-        f"\\caption{{{escape_latex(caption)}}}\n"
-        f"\\resizebox{{\\textwidth}}{{!}}{{%\n\\begin{{tabular}}{{{alignment}}}\n\\toprule\n"
+        f"\\caption{{{escape_latex(caption)}}}\n\\label{{tab:{label}}}\n"
+        f"\\resizebox{{{width}}}{{!}}{{%\n\\begin{{tabular}}{{{alignment}}}\n\\toprule\n"
         f"{' & '.join(map(escape_latex, header))} \\\\\n\\midrule\n"
         f"{body}\n\\bottomrule\n\\end{{tabular}}}}\n\n"
-        f"\\footnotesize\n{remarks}\n\\end{{table}}\n"
+        f"\\smallskip\n\\begin{{minipage}}{{\\linewidth}}\n\\footnotesize\\raggedright\n{remarks}\n"
+        "\\end{minipage}\n\\end{table}\n"
     )
 
 

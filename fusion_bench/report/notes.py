@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -123,17 +123,22 @@ def _detectable(block: pd.DataFrame) -> str:
     rows = _rows(block, block["family"].isin(MULTIMODAL) & block["detectable_gain"].notna())
     if not rows:
         return ""
-    gain = statistics.median(row["detectable_gain"] for row in rows)
-    seeds = statistics.median(
-        math.inf if pd.isna(row["seeds_for_a_point"]) else row["seeds_for_a_point"] for row in rows
+    gain, corrected = (
+        100 * statistics.median(row[f"detectable_gain{suffix}"] for row in rows)
+        for suffix in ("", "_corrected")
     )
-    needed = "more than 1,000" if math.isinf(seeds) else f"{math.ceil(seeds):,}"
-    corrected = statistics.median(row["detectable_gain_corrected"] for row in rows)
     return (
-        f"So many seeds find a true gain of {100 * gain:.1f} points four times in five by a test of its own, of "
-        f"{100 * corrected:.1f} after Holm's correction; "
-        f"a gain of one point takes {needed} (medians over the multimodal rows)."
+        f"So many seeds find a true gain of {gain:.1f} points four times in five by a test of its own, of "
+        f"{corrected:.1f} after Holm's correction. To find one point takes "
+        f"{_seeds(rows, 'seeds_for_a_point')} seeds, or {_seeds(rows, 'seeds_for_a_point_corrected')} after the "
+        "correction (medians over the multimodal rows)."
     )
+
+
+def _seeds(rows: Sequence[Mapping[Hashable, Any]], column: str) -> str:
+    """Returns the median number of seeds; empty cells stand for more than a thousand."""
+    median = statistics.median(math.inf if pd.isna(row[column]) else row[column] for row in rows)
+    return "more than 1,000" if math.isinf(median) else f"{math.ceil(median):,}"
 
 
 def _sampling(block: pd.DataFrame) -> str:

@@ -22,10 +22,17 @@ FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late", "reference", 
 COLUMNS = (
     *("strategy", "family", "n_seeds", "n_failed", "params", "test_accuracy_mean", "test_accuracy_ci95"),
     *("gain_mean", "gain_ci95", "gain_p", "gain_over", "ties_best", "rank", "rank_low", "rank_high"),
-    *("detectable_gain", "detectable_gain_corrected", "seeds_for_a_point"),
+    *("detectable_gain", "detectable_gain_corrected", "seeds_for_a_point", "seeds_for_a_point_corrected"),
     *("baseline_kind", "baseline", "baseline_gain_mean", "baseline_gain_ci95"),
     *("reference_gain_mean", "reference_gain_ci95", "reference_p", "validation_accuracy_mean"),
-    *("train_examples_per_s", "inference_examples_per_s", "compile_s", "train_flops", "inference_flops"),
+    *(
+        "train_examples_per_s",
+        "inference_examples_per_s",
+        "latency_s",
+        "compile_s",
+        "train_flops",
+        "inference_flops",
+    ),
     "train_seconds",
     *("match", "match_to", "match_target", "match_ratio", "tune", "learning_rate", "weight_decay"),
     *("dataset", "description", "captions", "bits", "interaction_bits", "encoder", "epochs"),
@@ -39,10 +46,17 @@ DETAILS = (
 """Further columns, which are computed from the logits of every run."""
 _COUNTS = (
     *("n_seeds", "n_failed", "params", "epochs", "n_train", "n_validation", "n_test"),
-    *("rank", "rank_low", "rank_high", "seeds_for_a_point"),
+    *("rank", "rank_low", "rank_high", "seeds_for_a_point", "seeds_for_a_point_corrected"),
 )
 _COSTS = (
-    *("train_examples_per_s", "inference_examples_per_s", "compile_s", "train_flops", "inference_flops"),
+    *(
+        "train_examples_per_s",
+        "inference_examples_per_s",
+        "latency_s",
+        "compile_s",
+        "train_flops",
+        "inference_flops",
+    ),
     "train_seconds",
 )
 _IN_HEADING = {
@@ -78,13 +92,13 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
       paired t-test at 5 %, each test by itself.
     - rank_*: by mean accuracy among what is trained, with the lowest and highest rank that the seeds allow for.
     - detectable_gain: the true gain that so many seeds find four times in five by a test of its own at 5 %, and
-      detectable_gain_corrected after Holm's correction, as the first of the rows; seeds_for_a_point: the seeds that
-      find one percentage point by a test of its own; empty where it would take more than a thousand.
+      detectable_gain_corrected after Holm's correction, as the first of the rows; seeds_for_a_point and
+      seeds_for_a_point_corrected: the seeds that find one percentage point; empty where it would take over a thousand.
     - baseline_*: the same over the best unimodal strategy of the row's own kind, `baseline`, where that is
       another kind: `baseline_kind` "token-only" for a joint transformer. Empty if none of that kind was run.
     - reference_gain_*: the same over the Bayes reference; reference_p: Holm-corrected over the multimodal rows.
-    - train_examples_per_s, inference_examples_per_s, compile_s, train_seconds: medians over seeds; train_flops,
-      inference_flops: floating-point operations per example.
+    - train_examples_per_s, inference_examples_per_s, latency_s, compile_s, train_seconds: medians over seeds; latency
+      of one example. train_flops, inference_flops: floating-point operations per example.
     - match, match_to, match_target: "params" or "flops" where widths were chosen to bring that figure to the target,
       which is that of `match_to`; match_ratio: how near the strategy came.
     - tune: the number of settings that were tried for each strategy; learning_rate, weight_decay: the chosen ones.
@@ -181,6 +195,7 @@ def _strategy_rows(runs: Sequence[Run], against: str) -> list[dict[str, Any]]:
     accuracies = {strategy: _test_accuracies(group) for strategy, group in by_strategy.items()}
     reference = next((run.strategy for run in runs if run.family == "reference"), "")
     best = against if against in by_strategy else best_unimodal(runs)
+    resolution = 1 / runs[0].data["n_test"]
     rows = []
     for strategy, group in by_strategy.items():
         kind = _kind(group[0])
@@ -188,10 +203,11 @@ def _strategy_rows(runs: Sequence[Run], against: str) -> list[dict[str, Any]]:
         row = _row(group) | {"gain_over": best, "baseline": own, "baseline_kind": kind}
         for prefix, other in [("gain", best), ("baseline_gain", own), ("reference_gain", reference)]:
             compared = accuracies.get(other, {}) if other != strategy else {}
-            row[f"{prefix}_mean"], row[f"{prefix}_ci95"] = paired_interval(accuracies[strategy], compared)
+            row[f"{prefix}_mean"], row[f"{prefix}_ci95"] = paired_interval(
+                accuracies[strategy], compared, resolution
+            )
         rows.append(row)
     trained = [row for row in rows if row["family"] != "reference"]
-    resolution = 1 / runs[0].data["n_test"]
     add_comparisons(trained, accuracies, best, resolution)
     fusions = {row["strategy"]: accuracies[row["strategy"]] for row in rows if row["family"] in MULTIMODAL}
     above = holm(p_values(fusions, accuracies.get(reference, {}), resolution))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from fusion_bench.benchmark.throughput import Pass, inference_pass, train_pass
+from fusion_bench.benchmark.throughput import Pass, inference_pass, single_pass, train_pass
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
@@ -19,13 +19,12 @@ from fusion_bench.speed.config import SpeedConfig
 from fusion_bench.speed.record import Kind, Point, Spread
 from fusion_bench.speed.turns import Report, rounds
 from fusion_bench.training.program import (
-    compile_fixed,
     compile_predictor,
     compile_program,
     predict_bytes,
     train_bytes,
 )
-from fusion_bench.training.step import Variables, make_functions, run_key, split_module
+from fusion_bench.training.step import make_functions, run_key, split_module
 
 T = TypeVar("T")
 
@@ -112,7 +111,7 @@ def _compile_trained(
     train = train_pass(program, data, splits["train"])
     inference = inference_pass(program.predict, variables, data, splits["test"], size)
     if size == 1:
-        compiled.one[label] = _one_by_one(program.graph, variables, data, splits["test"])
+        compiled.one[label] = single_pass(program.graph, variables, data, splits["test"])
     compiled.params[label] = program.params
     compiled.seconds[label].append(program.compile_seconds)
     functions = make_functions(spec, dataset.task, config.model, training, len(splits["train"]))
@@ -138,23 +137,12 @@ def _compile_posthoc(
     predictor = compile_predictor(module, data, size)
     timed = inference_pass(predictor.predict, predictor.variables, data, dataset.splits["test"], size)
     if size == 1:
-        compiled.one[spec.label] = _one_by_one(*split_module(module), data, dataset.splits["test"])
+        compiled.one[spec.label] = single_pass(*split_module(module), data, dataset.splits["test"])
     compiled.params[spec.label] = predictor.params
     compiled.seconds[spec.label].append(predictor.compile_seconds)
     moved = predict_bytes(*split_module(module), data, size)
     subject = Subject(spec.label, "inference", size)
     compiled.ready[subject] = _ready(timed, size, predictor.predict, predictor.inference_flops, moved)
-
-
-def _one_by_one(graph: Any, variables: Variables, data: DeviceData, indices: np.ndarray) -> Pass:
-    """Returns requests for one example's logits, each waited for, by a program with its weights built in."""
-    predict = compile_fixed(graph, variables, data, 1)
-
-    def steps(count: int) -> None:
-        for number in range(count):
-            np.asarray(predict(data, indices[number % len(indices), None]))
-
-    return Pass(steps, 1)
 
 
 def _ready(timed: Pass, size: int, program: Any, flops: float, moved: float | None) -> Ready:

@@ -140,7 +140,9 @@ def compile_fixed(
     What depends on weights alone, a kernel's transform above all, is then computed by the compiler.
     """
     batch = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    function = functools.partial(predict, graph, variables)
+    function = functools.partial(
+        predict, graph, jax.tree.map(jnp.asarray, variables)
+    )  # restored ones are NumPy's
     return jax.jit(function).lower(data, batch).compile(compiler_options())
 
 

@@ -35,6 +35,17 @@ def dataset(done):
     return load_dataset(done.config.data)
 
 
+@pytest.mark.parametrize(
+    ("digest", "told"), [("code_digest", "code has"), ("operator_digest", "operator has")]
+)
+def test_code_that_has_changed_since_is_told(done, monkeypatch, digest, told):
+    monkeypatch.setattr(loading, digest, lambda *operator: "other")
+    with pytest.warns(
+        UserWarning, match=f"its {told} changed since, so that the model may predict otherwise"
+    ):
+        load(done, "concat")
+
+
 def load(done, strategy):
     return fusion_bench.load_run(done.config.out, done.stored(strategy).id)
 

@@ -60,7 +60,7 @@ def write_study(store: Store, *, captions: str = "default", seeds: int = 3, comm
             }
             cost = {
                 "params": PARAMS.get(strategy),
-                "inference_examples_per_s": 2000.0,
+                "latency_s": 0.0005,
                 "train_flops": 5e6,
                 **({"train_seconds": 2.5} if trained else {}),
             }
