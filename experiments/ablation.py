@@ -18,7 +18,11 @@ from fusion_bench.config import (
     ModelConfig,
     TrainingConfig,
 )
+from fusion_bench.report.notes import MISSING, percent, points
+from fusion_bench.report.table import table
+from fusion_bench.store import Store
 
+CEILING = "ceiling"
 JOINED = ("early", "intermediate", "tensor", "late")
 
 
@@ -84,21 +88,23 @@ class Scale:
         )
 
 
-def rows_of(config: BenchmarkConfig) -> list[dict[Hashable, Any]]:
-    """Runs a study and returns the rows of its table."""
-    return fusion_bench.run(config).to_dict("records")
+def rows_of(config: BenchmarkConfig, against: str = "") -> list[dict[Hashable, Any]]:
+    """Runs a study and returns the rows of its table, with gains over `against` or the best unimodal strategy."""
+    frame = fusion_bench.run(config)
+    if against:
+        frame = table(Store(config.out, read_only=True), against=against)
+    return frame.to_dict("records")
 
 
-def sweep(points: Mapping[Any, BenchmarkConfig]) -> pd.DataFrame:
+def sweep(studies: Mapping[Any, BenchmarkConfig], against: str = "") -> pd.DataFrame:
     """Runs the study of every point and returns all rows of all tables, with the point in the column `x`."""
-    return pd.DataFrame([{"x": x, **row} for x, config in points.items() for row in rows_of(config)])
+    return pd.DataFrame([{"x": x, **row} for x, study in studies.items() for row in rows_of(study, against)])
 
 
 def cell(row: Mapping[Hashable, Any], of: str = "test_accuracy") -> str:
     """Returns a mean with its interval, in percent or points."""
-    mean, half_width = 100 * row[f"{of}_mean"], 100 * row[f"{of}_ci95"]
-    sign = "+" if of == "gain" else ""
-    return f"{mean:{sign}.2f}" + ("" if pd.isna(half_width) else f" ± {half_width:.2f}")
+    show = points if of == "gain" else percent
+    return show(row[f"{of}_mean"], row[f"{of}_ci95"])
 
 
 def to_markdown(frame: pd.DataFrame, label: str, of: str = "test_accuracy") -> str:
@@ -109,13 +115,12 @@ def to_markdown(frame: pd.DataFrame, label: str, of: str = "test_accuracy") -> s
       label: what the points are, above the first column.
       of: "test_accuracy" or "gain".
     """
-    points = list(dict.fromkeys(frame["x"]))
-    lines = [f"| {label} | " + " | ".join(map(str, points)) + " |", "| --- |" + " --: |" * len(points)]
+    columns = list(dict.fromkeys(frame["x"]))
+    lines = [f"| {label} | " + " | ".join(map(str, columns)) + " |", "| --- |" + " --: |" * len(columns)]
     for strategy, group in frame.groupby("strategy", sort=False):
         cells = {row["x"]: cell(row, of) for row in group.to_dict("records")}
-        if set(cells.values()) != {"nan", "+nan"} & set(cells.values()):
-            shown = [cells.get(x, "–").replace("+nan", "–").replace("nan", "–") for x in points]
-            lines.append(f"| {strategy} | " + " | ".join(shown) + " |")
+        if set(cells.values()) != {MISSING}:
+            lines.append(f"| {strategy} | " + " | ".join(cells.get(x, MISSING) for x in columns) + " |")
     return "\n".join(lines) + "\n"
 
 

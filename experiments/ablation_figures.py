@@ -1,18 +1,18 @@
 """The figures of the ablations: accuracy along a sweep, or side by side at its points."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
-from ablation import JOINED
+from ablation import CEILING, JOINED
 
 from fusion_bench.report.figures.canvas import INK, PAGE, PALE, STYLE, annotate, canvas, in_percent, save
 from fusion_bench.report.labels import spread
 from fusion_bench.report.palette import LOOKS
 
-EXACT = ("ceiling", "reference")
+EXACT = (CEILING, "reference")
 """Families that are computed: drawn as lines, not as points."""
 
 
@@ -23,7 +23,6 @@ def draw_lines(
     label: str,
     note: str,
     place: Callable[[Any], float] = float,
-    only: Sequence[str] = (),
     log: bool = False,
     legend: bool = False,
 ) -> None:
@@ -35,7 +34,6 @@ def draw_lines(
       label: of the horizontal axis.
       note: below the figure.
       place: where a point stands on the horizontal axis.
-      only: the strategies to draw; all if empty. Ceilings and the reference are drawn always.
       log: whether the horizontal axis is logarithmic.
       legend: name the lines in a legend, for lines that end in one point; else at their ends.
     """
@@ -50,12 +48,12 @@ def draw_lines(
             xs = [x for x, _ in by_x]
             means = pd.Series([row["test_accuracy_mean"] for _, row in by_x])
             exact = family in EXACT
-            if means.isna().all() or (only and not exact and strategy not in only):
+            if means.isna().all():
                 continue
             number = shades[family] = shades.get(family, -1) + 1
             look = LOOKS[family]
             colour = PALE if exact else look.colour
-            dashes: Any = ("--", ":") if family == "ceiling" else ("-", (0, (4, 1.2)), (0, (1, 1)))
+            dashes: Any = ("--", ":") if family == CEILING else ("-", (0, (4, 1.2)), (0, (1, 1)))
             style = "-." if family == "reference" else dashes[number % len(dashes)]
             axes.plot(
                 xs, means, label=strategy, linestyle=style, color=colour,
@@ -105,6 +103,7 @@ def draw_dots(
     note: str,
     of: str = "test_accuracy",
     share: bool = True,
+    hollow: Callable[[Mapping[Hashable, Any]], bool] = lambda row: False,
 ) -> None:
     """Draws each join as a point with its interval, in a panel for each point of a sweep; the reference as a line.
 
@@ -115,6 +114,7 @@ def draw_dots(
       note: below the figure.
       of: "test_accuracy" or "gain".
       share: one scale for all panels.
+      hollow: whether a row's marker is not filled.
     """
     shown = frame.loc[frame[f"{of}_mean"].notna()]
     trained = shown.loc[shown["family"].isin(JOINED)]
@@ -124,13 +124,14 @@ def draw_dots(
         figure = canvas(PAGE, 1.2 + 0.17 * len(strategies))
         panels = figure.subplots(1, len(points), squeeze=False, sharex=share, sharey=True)[0]
         for axes, point in zip(panels, points, strict=True):
-            for family, group in trained.loc[trained["x"] == point].groupby("family", sort=False):
-                look = LOOKS[str(family)]
+            for row in trained.loc[trained["x"] == point].to_dict("records"):
+                look, width = LOOKS[row["family"]], row[f"{of}_ci95"]
                 axes.errorbar(
-                    group[f"{of}_mean"], [strategies.index(name) for name in group["strategy"]],
-                    xerr=group[f"{of}_ci95"].fillna(0.0), label=str(family), fmt=look.marker,
-                    color=look.colour, markersize=4.5, markeredgecolor=INK, markeredgewidth=0.4,
-                    ecolor=INK, elinewidth=0.7,
+                    row[f"{of}_mean"], strategies.index(row["strategy"]), xerr=0.0 if pd.isna(width) else width,
+                    label=row["family"], fmt=look.marker, color=look.colour, markersize=4.5,
+                    markerfacecolor="white" if hollow(row) else look.colour,
+                    markeredgecolor=look.colour if hollow(row) else INK,
+                    markeredgewidth=1.0 if hollow(row) else 0.4, ecolor=INK, elinewidth=0.7,
                 )  # fmt: skip
             references = shown.loc[(shown["x"] == point) & (shown["family"] == "reference")]
             for row in references.to_dict("records"):
@@ -143,6 +144,11 @@ def draw_dots(
         panels[0].set_yticks(range(len(strategies)), strategies)
         panels[0].set_ylim(len(strategies) - 0.4, -0.6)
         handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper center", ncols=len(names), handletextpad=0.4)
+        shown_once = dict(zip(reversed(names), reversed(handles), strict=True))
+        labels = [name for name in LOOKS if name in shown_once] + [n for n in shown_once if n not in LOOKS]
+        figure.legend(
+            [shown_once[name] for name in labels], labels, loc="outside upper center", ncols=len(labels),
+            handletextpad=0.4,
+        )  # fmt: skip
         annotate(figure, note)
         save(figure, path)

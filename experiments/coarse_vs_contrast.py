@@ -33,10 +33,9 @@ class Config(ablation.Scale):
 def main(config: Config) -> int:
     """Runs every channel and writes the tables of accuracies and of gains, and the figure."""
     channels = CHANNELS[:2] if config.quick else CHANNELS
-    frame = ablation.sweep({name: config.config(name, captions=name) for name in channels})
-    note = (
-        f"Gain: over the best unimodal strategy on validation, paired by seed. {ablation.provenance(frame)}"
-    )
+    studies = {name: config.config(name, captions=name) for name in channels}
+    frame = ablation.sweep(studies, against="image-only")
+    note = f"Gain: over image-only, paired by seed. {ablation.provenance(frame)}"
     draw_dots(frame, config.out / "figure", label="gain, points", of="gain", note=note)
     text = (
         f"{ablation.to_markdown(frame, 'accuracy, %')}\n{ablation.to_markdown(frame, 'gain, points', 'gain')}\n"

@@ -54,21 +54,24 @@ def main(config: Config) -> int:
             for name in (CHANNELS[:1] if config.quick else CHANNELS)
         }
     )
-    note = (
-        f"mid-channel alone is at depth 1; {config.epochs} epochs, with synergy {config.synergy_epochs}. "
-        f"{ablation.provenance(frame)}"
-    )
-    draw_dots(by_depth(frame), config.out / "figure", label="test accuracy, %", share=False, note=note)
+    frame = by_depth(frame)
+    note = f"Synergy captions are trained on for {config.synergy_epochs} epochs. {ablation.provenance(frame)}"
+    draw_dots(frame, config.out / "figure", label="test accuracy, %", share=False, note=note)
     text = f"{ablation.to_markdown(frame, 'accuracy, %')}\n- {note}\n"
     return ablation.write(config.out, frame, text)
 
 
 def by_depth(frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of the joins, the earliest first, and of the reference."""
+    """Returns the rows with the joins in order, the earliest first; `mid-channel` alone is at depth 1."""
     named = frame.assign(strategy=frame["strategy"].replace("mid-channel", "mid-channel:depth=1"))
     joins = sorted(name for name in set(named["strategy"]) if name.startswith("mid-channel"))
-    indexed = named.set_index("strategy")
-    return indexed.loc[[*joins, "concat", "bayes-reference"]].reset_index()
+    order = [*joins, "concat"]
+    places = [len(order) if row not in order else order.index(row) for row in named["strategy"]]
+    unimodal = named["family"] == "unimodal"
+    return named.assign(place=places, later=~unimodal).sort_values(
+        ["x", "later", "place"], key=lambda column: column.map(CHANNELS.index) if column.name == "x" else column,
+        kind="stable",
+    ).drop(columns=["place", "later"])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -120,7 +120,13 @@ def test_an_ablation_runs_in_its_short_form(name, strategies, tmp_path, capsys):
     assert len(set(frame["x"])) == (1 if name == "fusion_depth" else 2)
     assert len(set(frame["n_train"])) == (2 if name == "data_size" else 1)
     if name == "fusion_depth":
-        assert {"mid-channel:depth=0", "mid-channel"} <= set(frame["strategy"])
+        joins = [name for name in frame["strategy"] if name.startswith("mid-channel")]
+        assert joins == ["mid-channel:depth=0", "mid-channel:depth=1"]
+    if name == "coarse_vs_contrast":
+        assert set(frame["gain_over"].dropna()) == {"image-only"}
+    if name == "main_table":
+        assert "has the highest mean of 2 joins" in text
+        assert "of 1 strategies that were resized" in text
     trained = frame.loc[frame["n_seeds"] > 0]
     assert set(trained["n_seeds"]) == {2}
     assert "n = 2 seeds" in text
