@@ -8,7 +8,10 @@ an empty compilation cache (cold) and with what an equal study left in it (warm)
 the same networks for as many steps. The three take turns. Both sides use as many threads as
 the machine has cores, by their own defaults; data are loaded in the training process, as a quick one is.
 
-FOUND
+Found on two cores of an AMD EPYC, jax 0.10.2, torch 2.13.0, commit d0dc11f715, canonical strategies, three seeds, one
+study of each side: 139 s cold and 112 s warm against 234 s of PyTorch, 0.59 and 0.48 of its time. The warm study
+compiled nothing: this processor reads all programs from the cache, where some are said never to (jax#38445).
+Accuracies agree, but for the early strategies, whose initial values are not PyTorch's own.
 """
 
 import dataclasses
