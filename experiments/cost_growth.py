@@ -6,8 +6,8 @@ Each is doubled a few times, all else as usual. FLOPs and temporary memory of a 
 program, seconds from timed passes by turns. FLOPs are a constant, what does not grow, and a power: a line through the
 logarithms of their increments gives its exponent, free of the constant; 1 is linear. Where growth is exponential, one
 more modality at a time, the factor between the last increments is given. Memory and seconds, which are no such sums,
-have a line, or a last factor, of their own. Beside each stands the formula's, which FLOPs and memory must not exceed; the
-exit status is 1 if they do.
+have a line, or a last factor, of their own. Beside each stands the formula's, which FLOPs and memory must not exceed;
+the exit status is 1 if they do.
 
 Found on two cores of an AMD EPYC, jax 0.10.2 (results/cpu-2-cores/cost-growth): FLOPs grow as the formulas say, to 0.05
 of an exponent, and memory no faster. Temporary memory and seconds hardly notice the width or the number of modalities:
