@@ -35,9 +35,9 @@ from fusion_bench.config import DataConfig, EncoderSize, ModelConfig, TrainingCo
 from fusion_bench.data.batches import DeviceData, standards, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
-from fusion_bench.evaluation.intervals import Interval, paired_interval, t_interval
-from fusion_bench.evaluation.metrics import accuracy
 from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.metrics.classification import accuracy
+from fusion_bench.metrics.intervals import Interval, paired_interval, t_interval
 from fusion_bench.models.encoders import compute_dtype
 from fusion_bench.speed.ceilings import fastest_matmul
 from fusion_bench.training.loop import train

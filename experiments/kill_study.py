@@ -127,7 +127,7 @@ class Victim:
         runs = self.out / "runs"
         if self._left_by_the_last(runs.glob(".partial-*")):
             return "writing"
-        if self._left_by_the_last(runs.glob(".training-*/.partial")):
+        if self._left_by_the_last(runs.glob(".training-*/.partial-*")):
             return "saving an epoch"
         return "training" if "runs to train" in self.last else "starting up"
 

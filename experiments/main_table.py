@@ -24,8 +24,8 @@ import pandas as pd
 import tyro
 from ablation_figures import draw_dots
 
-from fusion_bench.evaluation.intervals import CONFIDENCE, paired_interval
-from fusion_bench.evaluation.significance import holm
+from fusion_bench.metrics.intervals import CONFIDENCE, paired_interval
+from fusion_bench.metrics.significance import holm
 from fusion_bench.report.comparisons import p_values
 from fusion_bench.report.notes import is_off_target, points
 from fusion_bench.report.table import table

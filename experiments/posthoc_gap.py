@@ -24,8 +24,8 @@ from scipy.special import log_softmax
 
 from fusion_bench.config import DataConfig
 from fusion_bench.data.load import load_dataset
-from fusion_bench.evaluation.intervals import t_interval
-from fusion_bench.fusion.late.calibration import fit_temperature
+from fusion_bench.metrics.calibration import fit_temperature
+from fusion_bench.metrics.intervals import t_interval
 from fusion_bench.store import Run, Store
 
 PRIOR_COUNT = 0.3  # added to every class of every word, so that no frequency is zero

@@ -22,7 +22,7 @@ DISTRIBUTION = "fusion-bench-jax"
 _NO_RESULT = (
     *("errors", "benchmark/claims", "benchmark/events", "benchmark/loaded", "data/preview", "store/merge"),
     "training/compile_cache",
-    *("evaluation/calibration", "evaluation/intervals", "evaluation/significance"),
+    *("metrics/calibration", "metrics/intervals", "metrics/significance"),
 )
 """Files of the package that no run's result depends on, beside the report, the speed and the command line."""
 _RECORDED = ("jax", "jaxlib", "flax", "optax", "numpy")

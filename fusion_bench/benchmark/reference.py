@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 
 from fusion_bench.data.dataset import Captions
-from fusion_bench.fusion.late.calibration import fit_temperature
+from fusion_bench.metrics.calibration import fit_temperature
 
 
 def bayes_logits(

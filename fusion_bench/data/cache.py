@@ -1,10 +1,7 @@
 """Decoded arrays kept on disk, so that a study starts at once from the second time on."""
 
-import hashlib
 import json
 import os
-import shutil
-import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
@@ -12,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
+
+from fusion_bench import files
 
 MANIFEST = "manifest.json"
 
@@ -31,7 +30,7 @@ def files_stamp(directory: Path) -> str:
         for path in sorted(directory.iterdir())
         if (status := path.stat())
     ]
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    return files.digest_text("\n".join(rows))
 
 
 def cached_arrays(
@@ -75,21 +74,13 @@ def _read(entry: Path, stamp: str) -> dict[str, np.ndarray] | None:
 
 
 def _write(entry: Path, stamp: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes to a directory of its own and moves it into place, so that no reader ever sees a part."""
     entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=entry.parent, prefix=f".{entry.name}-") as scratch:
-        fresh, old = Path(scratch, "fresh"), Path(scratch, "old")
-        fresh.mkdir()
+    files.remove_partial(entry.parent)
+    with files.new_folder(entry) as folder:
         for name, array in arrays.items():
-            np.save(fresh / f"{name}.npy", array, allow_pickle=False)
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
         manifest = {"stamp": stamp, "checksums": {name: _checksum(array) for name, array in arrays.items()}}
-        (fresh / MANIFEST).write_text(json.dumps(manifest))
-        if entry.is_dir():  # a directory that is not empty cannot be replaced, only moved aside
-            entry.replace(old)
-        elif entry.exists():
-            entry.unlink()
-        fresh.replace(entry)
-        shutil.rmtree(old, ignore_errors=True)
+        (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 def _checksum(array: np.ndarray) -> int:

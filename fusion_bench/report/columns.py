@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from fusion_bench.errors import UserError, unknown_name
-from fusion_bench.evaluation.calibration import BINS
-from fusion_bench.evaluation.metrics import LOWER_IS_BETTER
+from fusion_bench.metrics.calibration import BINS
+from fusion_bench.metrics.classification import LOWER_IS_BETTER
 from fusion_bench.report.notes import MISSING, best_of, is_off_target, percent, points
 
 Row = Mapping[Hashable, Any]

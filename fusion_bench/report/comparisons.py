@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fusion_bench.evaluation.intervals import CONFIDENCE, deviation_on_grid, paired_differences
-from fusion_bench.evaluation.significance import (
+from fusion_bench.metrics.intervals import CONFIDENCE, deviation_on_grid, paired_differences
+from fusion_bench.metrics.significance import (
     detectable_difference,
     holm,
     paired_p_value,

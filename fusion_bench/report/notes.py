@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from fusion_bench.evaluation.intervals import CONFIDENCE, binomial_standard_error, t_quantile
+from fusion_bench.metrics.intervals import CONFIDENCE, binomial_standard_error, t_quantile
 from fusion_bench.report.comparisons import MULTIMODAL
 
 MISSING = "–"

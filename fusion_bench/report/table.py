@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from fusion_bench.errors import unknown_name
-from fusion_bench.evaluation.intervals import paired_interval, t_interval
-from fusion_bench.evaluation.metrics import METRICS
-from fusion_bench.evaluation.significance import bootstrap_difference, bootstrap_interval, holm
+from fusion_bench.metrics.classification import METRICS
+from fusion_bench.metrics.intervals import paired_interval, t_interval
+from fusion_bench.metrics.significance import bootstrap_difference, bootstrap_interval, holm
 from fusion_bench.report.comparisons import MULTIMODAL, add_comparisons, p_values
 from fusion_bench.store import Run, Store, setting
 

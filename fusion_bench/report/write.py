@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fusion_bench import files
 from fusion_bench.errors import UserError
 from fusion_bench.report.figures.write import write_figures
 from fusion_bench.report.findings import find
@@ -37,12 +38,9 @@ def write_report(store: Store, *, against: str = "") -> tuple[Path, list[str]]:
     page = store.directory / FOLDER / "index.html"
     text = render_page(findings)
     try:
-        page.parent.mkdir(parents=True, exist_ok=True)
         for found in findings:
             write_figures(found, page.parent / "figures" / found.name)
-        partial = page.with_name(".index.html")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(page)
+        files.write_text(page, text)
     except OSError as error:
         raise UserError(f"{page.parent} cannot be written: {error.strerror or error}") from error
     return page, omitted + [line for found in findings for line in found.omitted]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from fusion_bench import files
 from fusion_bench.errors import UserError
 
 FORMAT = "fusion_bench speed 1"
@@ -153,11 +154,8 @@ def write(path: Path, speed: DeviceSpeed, derived: dict[str, Any]) -> None:
       UserError: it cannot be written.
     """
     record = {"format": FORMAT, **dataclasses.asdict(speed), "derived": derived}
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-        partial.replace(path)
+        files.write_text(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 

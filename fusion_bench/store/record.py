@@ -1,16 +1,14 @@
 """The record of a run, and the file that holds it."""
 
 import dataclasses
-import hashlib
 import json
 import math
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fusion_bench.store import disk
+from fusion_bench import files as contents
 
 FILE = "run.json"
 _CHANGED = "was changed after it was written"
@@ -78,7 +76,7 @@ def run_id(identity: Mapping[str, Any]) -> str:
       ValueError: a number is infinite or NaN.
     """
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    digest = contents.digest_text(text)[:10]
     name = re.sub(r"[^A-Za-z0-9._]+", "-", identity["strategy"])[:80].lstrip(".")
     return f"{name}-s{identity['seed']}-{digest}"
 
@@ -96,7 +94,7 @@ def write_record(folder: Path, run: Run, files: Sequence[str]) -> None:
       run: the record; numbers that JSON has no name for become null.
       files: what else is in the folder, by name. The record holds the digest of each, and one of its own.
     """
-    digests = {name: disk.digest(folder / name) for name in files}
+    digests = {name: contents.digest(folder / name) for name in files}
     record = _without_nan({**dataclasses.asdict(run), "files": digests})
     record["digest"] = _digest(record)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
@@ -120,9 +118,8 @@ def read_record(folder: Path) -> Run:
         if run.status == "complete":
             tuned = run.identity.get("target") == "tuning"
             float(run.metrics["validation_accuracy" if tuned else "test_accuracy"])
-        digests = _digests(record)
-        own = record.pop("digest", None)
-        is_changed = own is not None and own != _digest(record)
+        digests = dict(record["files"])
+        is_changed = record.pop("digest") != _digest(record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{FILE}: {cause(error)}") from error
     for name, digest in digests.items():
@@ -143,40 +140,22 @@ def check_digest(folder: Path, name: str) -> None:
       OSError: the run cannot be read.
       ValueError: it is not.
     """
-    digest = _digests(json.loads((folder / FILE).read_text(encoding="utf-8"))).get(name)
-    if digest is not None and digest != disk.digest(folder / name):
+    digest = json.loads((folder / FILE).read_text(encoding="utf-8"))["files"].get(name)
+    if digest is not None and digest != contents.digest(folder / name):
         raise ValueError(f"it {_CHANGED}")
-
-
-def _digests(record: Mapping[str, Any]) -> dict[str, str | None]:
-    """Returns the digests of a run's files by name; None in records of version 0.1.0, which list the names alone."""
-    files = record["files"]
-    return dict.fromkeys(files) if isinstance(files, list) else dict(files)
 
 
 def _digest(record: Mapping[str, Any]) -> str:
     """Returns the digest of a record without its own."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return contents.digest_text(json.dumps(record, sort_keys=True))
 
 
-def _check_file(path: Path, digest: str | None) -> None:
+def _check_file(path: Path, digest: str) -> None:
     try:
-        if digest is not None and digest != disk.digest(path):
+        if digest != contents.digest(path):
             raise Damaged(f"{path.name} {_CHANGED}")
     except OSError as error:
         raise Damaged(f"{path.name}: {cause(error)}") from error
-    if digest is None and path.suffix == ".npz":
-        _check_archive(path)
-
-
-def _check_archive(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise Damaged(f"{path.name}: {cause(error)}") from error
-    if damaged is not None:
-        raise Damaged(f"{path.name}: {damaged} has a wrong checksum")
 
 
 def cause(error: Exception) -> str:

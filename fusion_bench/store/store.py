@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import platform
 import shutil
 import tempfile
 import zipfile
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion_bench import files
 from fusion_bench.errors import DiskFull, UserError
 from fusion_bench.store import checkpoint as checkpoints
-from fusion_bench.store import disk, record
+from fusion_bench.store import record
 from fusion_bench.store.record import Run, run_id
 from fusion_bench.store.unfinished import Unfinished
 
@@ -26,7 +26,6 @@ CURVE = "curve.csv"
 PREDICTIONS = "predictions.npz"
 TOKENIZER = "tokenizer.json"
 CHECKPOINT = "checkpoint"
-_PARTIAL = ".partial-"
 _LOCKS = ".locks"
 _UNFINISHED = ".training-"
 _POLL_SECONDS = 0.2
@@ -147,23 +146,19 @@ class Store:
         final = self._runs / run.id
         if self._is_complete(run.id):
             return final
-        partial = self._runs / f"{_PARTIAL}{run.id}{_owner(os.getpid())}"
         try:
-            self._remove_stale()
-            partial.mkdir(parents=True)
-            if curve is not None:
-                curve.to_csv(partial / CURVE, index=False)
-            if predictions is not None:
-                np.savez(partial / PREDICTIONS, allow_pickle=False, **predictions)
-            if tokenizer_json is not None:
-                (partial / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
-            if checkpoint is not None:
-                checkpoints.save(partial / CHECKPOINT, checkpoint)
-            self._publish(run, partial, final)
+            with self._new_run(run.id) as folder:
+                if curve is not None:
+                    curve.to_csv(folder / CURVE, index=False)
+                if predictions is not None:
+                    np.savez(folder / PREDICTIONS, allow_pickle=False, **predictions)
+                if tokenizer_json is not None:
+                    (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+                if checkpoint is not None:
+                    checkpoints.save(folder / CHECKPOINT, checkpoint)
+                record.write_record(folder, run, sorted(path.name for path in folder.iterdir()))
         except OSError as error:
             raise _unwritable(f"run {run.id} cannot be written to {self._runs}", error) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
         self.damaged.pop(run.id, None)
         if run.status == "failed":
             self.failed.append(run)
@@ -180,20 +175,15 @@ class Store:
           DiskFull: there is no space for it.
           UserError: it cannot be read, or the directory cannot be written to.
         """
-        final = self._runs / run.id
-        partial = self._runs / f"{_PARTIAL}{run.id}{_owner(os.getpid())}"
         with self.claim(run.id, wait=True):
             try:
-                self._remove_stale()
                 if not self._is_complete(run.id):
-                    shutil.copytree(source._runs / run.id, partial)
-                    self._move_into_place(partial, final)
+                    with self._new_run(run.id) as folder:
+                        shutil.copytree(source._runs / run.id, folder, dirs_exist_ok=True)
             except shutil.Error as error:  # of several files
                 raise UserError(f"run {run.id} cannot be copied: {error.args[0][0][2]}") from error
             except OSError as error:
                 raise _unwritable(f"run {run.id} cannot be copied to {self._runs}", error) from error
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
 
     def publish(self, name: str, text: str) -> None:
         """Writes a text file beside the runs, whole or not at all.
@@ -202,16 +192,11 @@ class Store:
           DiskFull: there is no space for it.
           UserError: the directory cannot be written to.
         """
-        final, partial = self.directory / name, self._runs / f"{_PARTIAL}{name}{_owner(os.getpid())}"
         try:
-            self._remove_stale()
-            self._runs.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
-            disk.sync(partial)
-            partial.replace(final)
+            files.remove_partial(self.directory)
+            files.write_text(self.directory / name, text)
         except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise _unwritable(f"{final} cannot be written", error) from error
+            raise _unwritable(f"{self.directory / name} cannot be written", error) from error
 
     def unfinished(self, identifier: str) -> Unfinished:
         """Returns where the training of a run is saved until the run is complete."""
@@ -279,33 +264,16 @@ class Store:
         run = self.get(identifier)
         return run is not None and run.status == "complete"
 
-    def _publish(self, run: Run, partial: Path, final: Path) -> None:
-        """Writes the record, last, and moves the folder into place."""
-        record.write_record(partial, run, sorted(path.name for path in partial.iterdir()))
-        self._move_into_place(partial, final)
-
-    def _move_into_place(self, partial: Path, final: Path) -> None:
-        """Gives a run's folder its name once all of it has reached the disk."""
-        disk.sync_tree(partial)
-        if final.exists():  # a directory that is not empty cannot be replaced, only moved aside
-            aside = partial.with_name(f"{_PARTIAL}old{partial.name.removeprefix(_PARTIAL)}")
-            final.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
+    @contextlib.contextmanager
+    def _new_run(self, identifier: str) -> Iterator[Path]:
+        """Gives the folder of a run to write into, which appears at the end, whole."""
+        files.remove_partial(self._runs)
         try:
-            partial.rename(final)
+            with files.new_folder(self._runs / identifier) as folder:
+                yield folder
         except OSError:
-            if not self._is_complete(final.name):  # else another process has just written the same run
+            if not self._is_complete(identifier):  # else another process has just written the same run
                 raise
-        disk.sync(self._runs)
-
-    def _remove_stale(self) -> None:
-        """Removes what processes of this machine left when they were killed in the middle of a write."""
-        for path in self._runs.glob(f"{_PARTIAL}*"):
-            process = path.name.rpartition("-")[2]
-            if not process.isdecimal() or not path.name.endswith(_owner(int(process))):
-                continue  # another machine's, on a shared disk
-            if int(process) == os.getpid() or not _is_alive(int(process)):
-                path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
     def _unreadable(self, identifier: str, what: str, error: Exception) -> UserError:
         folder = self._runs / identifier
@@ -329,18 +297,3 @@ def _check_writable(folder: Path) -> None:
 def _unwritable(what: str, error: OSError) -> UserError:
     kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
     return kind(f"{what}: {record.cause(error)}")
-
-
-def _owner(process: int) -> str:
-    """The ending of the names of a process's unfinished folders."""
-    return f"@{platform.node()}-{process}"
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True

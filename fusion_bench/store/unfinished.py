@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fusion_bench.store import checkpoint, disk
+from fusion_bench import files
+from fusion_bench.store import checkpoint
 from fusion_bench.store.record import Damaged, cause
 
-_PARTIAL = ".partial"
 _ARRAYS, _FACTS = "arrays", "facts.json"
 
 
@@ -35,18 +35,11 @@ class Unfinished:
         Raises:
           OSError: the disk is full, or the directory cannot be written to.
         """
-        partial, final = self._folder / _PARTIAL, self._folder / f"{number:06}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            checkpoint.save(partial / _ARRAYS, checkpoint.flatten(tree))
-            stored = {"facts": dict(facts), "digest": disk.digest(partial / _ARRAYS)}
-            (partial / _FACTS).write_text(json.dumps(stored, allow_nan=False) + "\n", encoding="utf-8")
-            disk.sync_tree(partial)
-            partial.rename(final)
-            disk.sync(self._folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        files.remove_partial(self._folder)
+        with files.new_folder(self._folder / f"{number:06}") as folder:
+            checkpoint.save(folder / _ARRAYS, checkpoint.flatten(tree))
+            stored = {"facts": dict(facts), "digest": files.digest(folder / _ARRAYS)}
+            (folder / _FACTS).write_text(json.dumps(stored, allow_nan=False) + "\n", encoding="utf-8")
         for older in self._saves()[:-1]:
             shutil.rmtree(older)
 
@@ -66,7 +59,7 @@ class Unfinished:
             return None
         try:
             stored = json.loads((saves[-1] / _FACTS).read_text(encoding="utf-8"))
-            if disk.digest(saves[-1] / _ARRAYS) != stored["digest"]:
+            if files.digest(saves[-1] / _ARRAYS) != stored["digest"]:
                 raise Damaged("its arrays have changed since they were saved")
             arrays = checkpoint.restore(saves[-1] / _ARRAYS, checkpoint.flatten(like))
             ordered = [arrays[name] for name in checkpoint.flatten(like)]

@@ -11,6 +11,7 @@ import numpy as np
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Split
+from fusion_bench.metrics import classification
 from fusion_bench.training.program import Program
 from fusion_bench.training.step import TrainState, Variables, epoch_order
 
@@ -148,9 +149,9 @@ def train(
             report(Progress(done, losses[-1], accuracy, rate, tuple(curve)))
         train_seconds += time.perf_counter() - start
         logits = program.predictions(state.variables, data, validation)
-        accuracy = float((logits.argmax(1) == labels).mean())
+        accuracy = classification.accuracy(logits, labels)
         is_best = not curve or accuracy >= max(entry.validation_accuracy for entry in curve)
-        validation_loss = _cross_entropy(logits, labels)
+        validation_loss = classification.cross_entropy(logits, labels)
         if not np.isfinite(validation_loss):
             raise TrainingDiverged(
                 f"the validation loss is {validation_loss} after epoch {epoch}, with seed {seed}"
@@ -163,9 +164,3 @@ def train(
             keeper.save(Snapshot(state, best, curve, selected, train_seconds, device_seconds))
             saved = time.perf_counter()
     return Trained(best, selected, curve, train_seconds, train_seconds - device_seconds)
-
-
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    from scipy.special import log_softmax
-
-    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())

@@ -4,7 +4,7 @@ from scipy.special import log_softmax
 
 from fusion_bench.benchmark.reference import bayes_logits
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.late.calibration import fit_temperature
+from fusion_bench.metrics.calibration import fit_temperature
 
 
 @pytest.mark.parametrize(("study", "target"), [("plain", "label"), ("shifted", "class")])

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fusion_bench.fusion.interface import Blueprint, PosthocFusion
-from fusion_bench.fusion.late.calibration import fit_temperature
 from fusion_bench.fusion.registry import register
 from fusion_bench.fusion.unimodal.only import unimodal_models
+from fusion_bench.metrics.calibration import fit_temperature
 
 
 class Fitted(nnx.Variable):

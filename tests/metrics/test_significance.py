@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from fusion_bench.evaluation.significance import (
+from fusion_bench.metrics.significance import (
     bootstrap_difference,
     bootstrap_interval,
     detectable_difference,

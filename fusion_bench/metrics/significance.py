@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fusion_bench.evaluation.intervals import CONFIDENCE, Interval, deviation_on_grid, paired_differences
+from fusion_bench.metrics.intervals import CONFIDENCE, Interval, deviation_on_grid, paired_differences
 
 POWER = 0.8
 """The part of true differences of that size that a detectable difference is found in."""

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from fusion_bench.evaluation.metrics import (
+from fusion_bench.metrics.classification import (
     LOWER_IS_BETTER,
     METRICS,
     accuracy,

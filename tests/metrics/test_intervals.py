@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion_bench.evaluation.intervals import binomial_standard_error, paired_interval, t_interval
+from fusion_bench.metrics.intervals import binomial_standard_error, paired_interval, t_interval
 
 # 97.5 % quantiles of Student's t, from a printed table, by degrees of freedom
 T_TABLE = {1: 12.706, 2: 4.303, 4: 2.776, 9: 2.262}

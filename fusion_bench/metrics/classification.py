@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import log_softmax, softmax
 
-from fusion_bench.evaluation.calibration import calibration_error
+from fusion_bench.metrics.calibration import calibration_error
 
 Logits = Float[np.ndarray, "example class"]
 Labels = Int[np.ndarray, " example"]

@@ -1,13 +1,15 @@
-"""Whether a confidence of 80 % is right four times in five."""
+"""Calibration: reliability diagrams, expected calibration error, temperature scaling."""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import softmax
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 BINS = 15
 """Number of bins of confidence, equal in width, as in Guo et al. 2017."""
+_LOG_TEMPERATURES = (np.log(0.05), np.log(20.0))
 
 
 class Reliability(NamedTuple):
@@ -48,3 +50,17 @@ def calibration_error(
     """
     confidence, accuracy, count = reliability(logits, labels, bins)
     return float(np.nansum(count / count.sum() * np.abs(accuracy - confidence)))
+
+
+def fit_temperature(logits: Float[np.ndarray, "example class"], labels: Int[np.ndarray, " example"]) -> float:
+    """Returns the temperature T that minimises the mean of -log softmax(logits / T)[label], within 0.05 to 20.
+
+    Temperature scaling, Guo et al. 2017, arXiv:1706.04599. Fit it on validation data.
+    """
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        scores = log_softmax(logits.astype(np.float64) / np.exp(log_temperature), axis=1)
+        return -scores[np.arange(len(labels)), labels].mean()
+
+    fit = minimize_scalar(negative_log_likelihood, bounds=_LOG_TEMPERATURES, method="bounded")
+    return float(np.exp(fit.x))
