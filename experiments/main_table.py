@@ -27,8 +27,9 @@ from ablation_figures import draw_dots
 from fusion_bench.metrics.intervals import CONFIDENCE, paired_interval
 from fusion_bench.metrics.significance import holm
 from fusion_bench.report.comparisons import p_values
-from fusion_bench.report.notes import is_off_target, points
+from fusion_bench.report.notes import is_off_target
 from fusion_bench.report.table import table
+from fusion_bench.report.text import points
 from fusion_bench.store import Store
 
 POINTS = {"usual widths": "width-matched", "equal parameters": "parameter-matched"}

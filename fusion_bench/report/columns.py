@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 
 from fusion_bench.errors import UserError, unknown_name
+from fusion_bench.families import FAMILIES
 from fusion_bench.metrics.calibration import BINS
 from fusion_bench.metrics.classification import LOWER_IS_BETTER
-from fusion_bench.report.notes import MISSING, best_of, is_off_target, percent, points
+from fusion_bench.report.notes import best_of, is_off_target
+from fusion_bench.report.text import MISSING, percent, points
 
 Row = Mapping[Hashable, Any]
 
@@ -251,6 +253,4 @@ def arrange(frame: pd.DataFrame, sort: Column | None, *, by_family: bool = True)
 
 
 def _families(frame: pd.DataFrame) -> Sequence[str]:
-    from fusion_bench.report.table import FAMILIES
-
     return [family for family in FAMILIES if family in set(frame["family"])]

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fusion_bench.families import MULTIMODAL
 from fusion_bench.metrics.intervals import CONFIDENCE, deviation_on_grid, paired_differences
 from fusion_bench.metrics.significance import (
     detectable_difference,
@@ -13,8 +14,6 @@ from fusion_bench.metrics.significance import (
     ranks,
     seeds_to_detect,
 )
-
-MULTIMODAL = ("early", "intermediate", "tensor", "late")
 
 
 def add_comparisons(

@@ -12,11 +12,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from fusion_bench.errors import UserError
+from fusion_bench.families import MULTIMODAL
 from fusion_bench.metrics.calibration import Reliability, calibration_error, reliability
 from fusion_bench.metrics.classification import class_accuracy, confusion_matrix, roc_auc, roc_curve
 from fusion_bench.metrics.intervals import Interval, paired_differences, t_interval
 from fusion_bench.metrics.significance import pairwise_p_values
-from fusion_bench.report.comparisons import MULTIMODAL
 from fusion_bench.report.notes import best_of, heading
 from fusion_bench.report.table import blocks
 from fusion_bench.store import Run, Store

@@ -7,30 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from fusion_bench.families import MULTIMODAL
 from fusion_bench.metrics.intervals import CONFIDENCE, binomial_standard_error, t_quantile
-from fusion_bench.report.comparisons import MULTIMODAL
+from fusion_bench.report.text import points
 
-MISSING = "–"
 _TOLERANCE = 0.02
 """How near a matched figure comes to its target."""
 _Z95 = 1.96
 """Half the width of the normal distribution's 95 % interval, in standard errors."""
-
-
-def percent(mean: float, half_width: float = math.nan) -> str:
-    """Returns a fraction in percent with its interval, if there is one: "78.31 ± 0.42"."""
-    return _with_interval(f"{100 * mean:.2f}", mean, half_width)
-
-
-def points(mean: float, half_width: float = math.nan) -> str:
-    """Returns a difference of fractions in percentage points, with its sign: "+1.20 ± 0.42"."""
-    return _with_interval(f"{100 * mean:+.2f}".replace("-", "−"), mean, half_width)
-
-
-def _with_interval(text: str, mean: float, half_width: float) -> str:
-    if math.isnan(mean):
-        return MISSING
-    return text if math.isnan(half_width) else f"{text} ± {100 * half_width:.2f}"
 
 
 def heading(block: pd.DataFrame) -> str:

@@ -11,13 +11,14 @@ from string import Template
 from typing import Any
 
 import pandas as pd
+from plotly.offline import get_plotlyjs
 
-from fusion_bench.report.charts import charts
-from fusion_bench.report.charts.chart import Chart, templates
+from fusion_bench.families import FAMILIES
 from fusion_bench.report.columns import COLUMNS, Column, meanings
 from fusion_bench.report.findings import Findings
 from fusion_bench.report.notes import notes
-from fusion_bench.report.table import FAMILIES
+from fusion_bench.report.plots import pictures, plotly
+from fusion_bench.report.plots.marks import Picture
 
 _SHOWN = (
     "strategy",
@@ -36,15 +37,11 @@ _SHOWN = (
 
 def render_page(findings: Sequence[Findings]) -> str:
     """Returns the page; all that comes from run files is escaped."""
-    drawn = {found.name: charts(found) for found in findings}
-    data = {
-        "templates": {name: template.to_plotly_json() for name, template in templates().items()},
-        "charts": {
-            f"{name}-{chart.name}": {**_plain(chart.figure), "choices": chart.choices}
-            for name, section in drawn.items()
-            for chart in section
-        },
+    drawn = {found.name: pictures(found) for found in findings}
+    charts = {
+        f"{name}-{each.name}": plotly.chart(each) for name, section in drawn.items() for each in section
     }
+    data = {"templates": plotly.templates(), "charts": charts}
     assets = resources.files("fusion_bench.report") / "assets"
     tables = resources.files("itables") / "html"
     bundle = base64.b64encode((tables / "dt_bundle.js").read_bytes()).decode()
@@ -56,7 +53,7 @@ def render_page(findings: Sequence[Findings]) -> str:
         navigation=_navigation(findings),
         sections="".join(_section(found, drawn[found.name]) for found in findings),
         environment=_environment(findings),
-        plotly=_plotly(),
+        plotly=get_plotlyjs(),
         imports=json.dumps({"imports": {"itables": f"data:text/javascript;base64,{bundle}"}}),
         data=_script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         script=(assets / "page.js").read_text(encoding="utf-8"),
@@ -67,11 +64,6 @@ def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
     return get_plotlyjs()
-
-
-def _plain(figure: Any) -> dict[str, Any]:
-    """Returns a figure as JSON's own types."""
-    return json.loads(figure.to_json())
 
 
 def _script_safe(text: str) -> str:
@@ -99,7 +91,7 @@ def _navigation(findings: Sequence[Findings]) -> str:
     return f'<nav aria-label="settings"><h2>Settings</h2><ul>{links}</ul></nav>'
 
 
-def _section(found: Findings, drawn: Sequence[Chart]) -> str:
+def _section(found: Findings, drawn: Sequence[Picture]) -> str:
     remarks = [
         *notes(found.block),
         *meanings([*COLUMNS.values()]),
@@ -124,23 +116,24 @@ def _section(found: Findings, drawn: Sequence[Chart]) -> str:
     )
 
 
-def _chart(found: Findings, chart: Chart, *, chooser: bool = True, level: int = 3) -> str:
-    heading = f"<h{level}>{html.escape(chart.title)}</h{level}>"
-    choice = _chooser(found, [chart]) if chooser and chart.choices else ""
-    wide = " wide" if chart.wide else ""
+def _chart(found: Findings, picture: Picture, *, chooser: bool = True, level: int = 3) -> str:
+    heading = f"<h{level}>{html.escape(picture.title)}</h{level}>"
+    choice = _chooser(found, [picture]) if chooser and len(picture.shown) > 1 else ""
+    wide = " wide" if picture.is_wide else ""
     return (
-        f'<figure>{heading}{choice}<div class="scroll{wide}"><div class="chart" id="{found.name}-{chart.name}" '
-        f'role="img" aria-label="{html.escape(chart.title)}" style="min-height:{chart.height}px">'
-        f"</div></div><figcaption>{html.escape(chart.caption)}</figcaption></figure>"
+        f'<figure>{heading}{choice}<div class="scroll{wide}"><div class="chart" id="{found.name}-{picture.name}" '
+        f'role="img" aria-label="{html.escape(picture.title)}" style="min-height:{picture.height}px"></div></div>'
+        f"<figcaption>{html.escape(f'{picture.caption} {picture.hint}'.strip())}</figcaption></figure>"
     )
 
 
-def _chooser(found: Findings, drawn: Sequence[Chart]) -> str:
+def _chooser(found: Findings, drawn: Sequence[Picture]) -> str:
     """Returns what changes some charts together."""
-    names = " ".join(f"{found.name}-{chart.name}" for chart in drawn)
-    options = "".join(f"<option>{html.escape(label)}</option>" for label in drawn[0].choices)
-    label = {"range": "show", "family": "show"}.get(drawn[0].chooser, drawn[0].chooser)
-    return f'<label class="chooser">{label} <select data-charts="{names}">{options}</select></label>'
+    names = " ".join(f"{found.name}-{picture.name}" for picture in drawn)
+    options = "".join(f"<option>{html.escape(label)}</option>" for label in drawn[0].shown)
+    return (
+        f'<label class="chooser">{drawn[0].chooser} <select data-charts="{names}">{options}</select></label>'
+    )
 
 
 def _table(found: Findings) -> str:

@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 
 from fusion_bench.errors import unknown_name
+from fusion_bench.families import FAMILIES, MULTIMODAL
 from fusion_bench.metrics.classification import METRICS
 from fusion_bench.metrics.intervals import paired_interval, t_interval
 from fusion_bench.metrics.significance import bootstrap_difference, bootstrap_interval, holm
-from fusion_bench.report.comparisons import MULTIMODAL, add_comparisons, p_values
+from fusion_bench.report.comparisons import add_comparisons, p_values
 from fusion_bench.store import Run, Store, setting
 
-FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late", "reference", "ceiling")
-"""In the order of the rows."""
 COLUMNS = (
     *("strategy", "family", "n_seeds", "n_failed", "params", "test_accuracy_mean", "test_accuracy_ci95"),
     *("gain_mean", "gain_ci95", "gain_p", "gain_over", "ties_best", "rank", "rank_low", "rank_high"),
@@ -131,7 +130,7 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
         rows += [{**facts, **row} for row in (*found, *_ceiling_rows(runs[0]))]
     frame = pd.DataFrame(rows, columns=pd.Index([*COLUMNS, *DETAILS] if details else COLUMNS))
     frame = frame.astype(dict.fromkeys(_COUNTS, "Int64"))
-    order = frame["family"].map(FAMILIES.index)
+    order = frame["family"].map([*FAMILIES].index)
     blockwise = ["dataset", "captions", "encoder", "epochs", "setting", "order", "baseline_kind", "strategy"]
     frame = frame.assign(order=order).sort_values(blockwise, kind="stable", ignore_index=True)
     return frame.drop(columns="order")

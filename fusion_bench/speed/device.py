@@ -1,21 +1,16 @@
 """One device's figures as a table, as CSV, and as a picture of its roofline."""
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from fusion_bench.report.labels import spread
-from fusion_bench.report.palette import LOOKS
+from fusion_bench.report.palette import PALE
+from fusion_bench.report.plots.marks import Line, Names, Panel, Picture, Points, log_axis
 from fusion_bench.speed.listing import Listing, count, optional
 from fusion_bench.speed.record import KINDS, DeviceSpeed, Point, StrategySpeed
 from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, is_open, knee, place
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WORDS = {"train": "training", "inference": "inference"}
 
@@ -122,58 +117,31 @@ def frame(speed: DeviceSpeed) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw_roofline(speed: DeviceSpeed, path: Path) -> None:
-    """Draws every strategy at its knee below the two ceilings, as PATH.svg and PATH.png."""
-    import matplotlib as mpl
-    import numpy as np
-    from matplotlib.ticker import LogLocator
-
-    from fusion_bench.report.figures.canvas import INK, PAGE, PALE, STYLE, annotate, canvas, save
-
+def roofline(speed: DeviceSpeed) -> Picture:
+    """Returns every strategy at its knee below the two ceilings, a panel each for training and inference."""
     flops, memory = (rate.median for rate in (speed.ceilings.flops_per_s, speed.ceilings.bytes_per_s))
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = canvas(PAGE, 3.6)
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, kind in zip(panels, KINDS, strict=True):
-            seen, named = [flops / memory], {}
-            for row in speed.strategies:
-                found = place(knee(row.points(kind)), speed.ceilings) if row.points(kind) else None
-                if found is None:
-                    continue
-                look = LOOKS[row.family]
-                axes.plot(
-                    found.intensity, found.flops_per_s / 1e9, look.marker, color=look.colour, markeredgecolor=INK,
-                    markeredgewidth=0.4, markersize=5, label=row.family,
-                )  # fmt: skip
-                named[row.strategy] = (found.intensity, found.flops_per_s / 1e9)
-                seen.append(found.intensity)
-            xs = np.geomspace(min(seen) / 3, max(seen) * 3, 50)
-            axes.plot(xs, np.minimum(flops, xs * memory) / 1e9, color=PALE, label="ceilings", zorder=1)
-            axes.set(xscale="log", yscale="log", title=WORDS[kind], xlabel="intensity, FLOP a byte")
-            _name_beside(axes, named)
-        panels[0].set_ylabel("GFLOP/s")
-        for axis in [axis for axes in panels for axis in (axes.xaxis, axes.yaxis)]:
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(lambda value, _: f"{value:g}")
-            axis.set_minor_formatter(lambda value, _: "")
-        shown = {
-            label: handle
-            for axes in panels
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    places = {
+        kind: {
+            row.strategy: (row.family, found.intensity, found.flops_per_s / 1e9)
+            for row in speed.strategies
+            if row.points(kind) and (found := place(knee(row.points(kind)), speed.ceilings))
         }
-        figure.legend(shown.values(), shown, loc="outside upper center", ncols=len(shown))
-        annotate(figure, f"{_heading(speed)}; medians, each at the knee of its sweep. {_notes(speed)[0]}")
-        save(figure, path)
-
-
-def _name_beside(axes: "Axes", points: Mapping[str, tuple[float, float]]) -> None:
-    """Writes the name of each point at the right edge, with a line to the point."""
-    from fusion_bench.report.figures.canvas import INK, PALE
-
-    low, high = (math.log(limit) for limit in axes.get_ylim())
-    heights = [(math.log(y) - low) / (high - low) for _, y in points.values()]
-    for (name, point), y in zip(points.items(), spread(heights, 0.045, 0.0, 1.0), strict=True):
-        axes.annotate(
-            name, point, (1.03, y), textcoords="axes fraction", va="center", size=5.5, color=INK,
-            arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.4, "relpos": (0, 0.5)},
-        )  # fmt: skip
+        for kind in KINDS
+    }
+    seen = [found for by_strategy in places.values() for found in by_strategy.values()]
+    low, high = (edge(x for _, x, _ in seen) if seen else flops / memory for edge in (min, max))
+    xs = np.geomspace(min(low, flops / memory) / 3, max(high, flops / memory) * 3, 50)
+    roof = np.minimum(flops, xs * memory) / 1e9
+    bottom = min([float(roof[0]), *(y for *_, y in seen)]) / 1.5
+    x = log_axis("intensity, FLOP a byte", float(xs[0]), float(xs[-1]))
+    y = log_axis("GFLOP/s", bottom, 1.5 * float(roof[-1]))
+    panels = {}
+    for kind, by_strategy in places.items():
+        found = [*by_strategy.values()]
+        names = Names([at for _, at, _ in found], [rate for *_, rate in found], [*by_strategy])
+        points = [Points([at], [rate], family, label=family) for family, at, rate in found]
+        panels[WORDS[kind]] = Panel([*points, names], x, y)
+    caption = f"{_heading(speed)}; medians, each at the knee of its sweep. {_notes(speed)[0]}"
+    return Picture(
+        "roofline", "Roofline", caption, panels, [Line(xs, roof, "ceilings", PALE)], size=(3.45, 3.2)
+    )

@@ -12,17 +12,18 @@ const near = new IntersectionObserver((entries) => {
 
 function draw(element) {
   near.unobserve(element);
-  const { data, layout } = charts[element.id];
+  const { panels, shared } = charts[element.id];
+  const select = document.querySelector("select[data-charts~='" + element.id + "']");
+  const { data, layout } = structuredClone(panels[select?.value] ?? Object.values(panels)[0]);
   const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger scrolls the page
-  Plotly.newPlot(element, data, { ...layout, template: theme(), dragmode },
+  Plotly.react(element, [...data, ...structuredClone(shared)], { ...layout, template: theme(), dragmode },
     { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
-  for (const select of document.querySelectorAll("select[data-charts~='" + element.id + "']")) choose(select);
 }
 
 function choose(select) {
   for (const name of select.dataset.charts.split(" ")) {
-    const element = document.getElementById(name), choice = charts[name].choices[select.value];
-    if (element.data && choice) Plotly.update(element, choice.data, choice.layout, choice.traces);
+    const element = document.getElementById(name);
+    if (element.data) draw(element);
   }
 }
 

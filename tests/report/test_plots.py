@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 import re
@@ -7,21 +8,26 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import plotly.graph_objects as go
 import pytest
+from matplotlib.collections import LineCollection, QuadMesh
+from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation
 from PIL import Image
 
 from fusion_bench.cli import main
 from fusion_bench.errors import UserError
-from fusion_bench.report.costs import LATENCY, PARAMETERS, TRAIN_SECONDS
-from fusion_bench.report.figures.canvas import STYLE, save
-from fusion_bench.report.figures.write import FIGURES, write_figures
+from fusion_bench.families import FAMILIES
 from fusion_bench.report.findings import compare, find, focus, mean_band, pareto_front, seeds_of
-from fusion_bench.report.labels import plain, spread, ticks
-from fusion_bench.report.palette import LOOKS, lightness
+from fusion_bench.report.plots import cost, pictures, plotly
+from fusion_bench.report.plots.labels import plain, spread, ticks
+from fusion_bench.report.plots.marks import Names
+from fusion_bench.report.plots.matplotlib import STYLE, draw, write
 from fusion_bench.report.table import table
 from fusion_bench.report.write import write_report
 from fusion_bench.store import Store
-from tests.report.study import ACCURACIES, CLASSES, FAMILIES, N_TEST, write_study
+from tests.report.study import ACCURACIES, CLASSES, N_TEST, write_study
+from tests.report.study import FAMILIES as FAMILY_OF
 
 T_TWO = 4.302653  # 97.5 % quantile of Student's t with two degrees of freedom, n = 3
 
@@ -74,7 +80,7 @@ def test_the_matrix_by_hand():
 
 def test_findings_of_the_study(found):
     assert found.curves["concat"].mean == pytest.approx([0.65, 0.75, 0.85])
-    assert set(found.curves) == {*FAMILIES} - {"late-posthoc"}
+    assert set(found.curves) == {*FAMILY_OF} - {"late-posthoc"}
     # late-posthoc is better on validation, to which it was fitted
     assert found.leaders == ["image-only", "early-channel", "concat", "tensor:width=8", "late-mean"]
     confusion = found.diagnoses["concat"].confusion
@@ -83,7 +89,7 @@ def test_findings_of_the_study(found):
     assert found.diagnoses["concat"].calibration.count.sum() == 3 * N_TEST
     assert found.class_names == CLASSES
     assert found.omitted == []
-    assert found.said_of(FAMILIES) == "n = 3 seeds"
+    assert found.said_of(FAMILY_OF) == "n = 3 seeds"
 
 
 def test_the_enlarged_part_holds_the_best(found):
@@ -100,10 +106,9 @@ def test_seeds_in_words():
 
 def test_costs(found):
     rows = found.measured
-    assert PARAMETERS.values(rows) == [1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0, 7000.0]
-    assert set(LATENCY.values(rows)) == {0.5}  # in ms
-    assert math.isnan(TRAIN_SECONDS.values(rows)[-1])
-    assert TRAIN_SECONDS.pictured(rows, 0.805) == [2.5, 2.5, 2.5]  # but for late-posthoc
+    assert cost.values(rows, "parameters") == [1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0, 7000.0]
+    assert set(cost.values(rows, "latency of one example, ms")) == {0.5}
+    assert math.isnan(cost.values(rows, "training time, s")[-1])  # late-posthoc is not trained
 
 
 def test_labels_are_moved_apart_in_their_order():
@@ -119,22 +124,132 @@ def test_numbers_of_an_axis():
     assert ticks(5.1, 5.9) == [5.2, 5.4, 5.6, 5.8]
 
 
-def test_families_are_told_apart_in_grey_and_by_shape():
-    shown = [LOOKS[family] for family in ("intermediate", "tensor", "late", "early", "unimodal")]
+def lightness(colour):
+    """The CIE lightness L*, 0 to 100, of an sRGB colour "#rrggbb"."""
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return 116 * luminance ** (1 / 3) - 16
+
+
+def test_families_differ_in_grey_and_in_shape():
+    shown = [FAMILIES[family] for family in ("intermediate", "tensor", "late", "early", "unimodal")]
     steps = [lightness(b.colour) - lightness(a.colour) for a, b in itertools.pairwise(shown)]
     assert min(steps) > 6
     assert len({look.marker for look in shown}) == len({look.symbol for look in shown}) == len(shown)
-    assert lightness("#ffffff") == pytest.approx(100)
-    assert lightness("#777777") == pytest.approx(50.03, abs=0.01)
 
 
-# What is drawn
+# The two renderers
+
+
+def known(points):
+    """The points without those that have a NaN, each once."""
+    found = np.array([point for point in points if not np.isnan(point).any()], float)
+    return np.unique(found, axis=0)
+
+
+def holds(points, others):
+    """Whether each of some points lies among others, up to rounding."""
+    return all(
+        np.isclose(np.asarray(points), point, rtol=1e-4, atol=1e-4).all(axis=1).any() for point in others
+    )
+
+
+def ends(x, y, trace):
+    """The ends of intervals, as points."""
+    for axis in "xy":
+        for place, width in enumerate(trace.get(f"error_{axis}", {}).get("array", ())):
+            yield from (
+                (x[place] + sign * width * (axis == "x"), y[place] + sign * width * (axis == "y"))
+                for sign in (-1, 1)
+            )
+
+
+def of_plotly(picture, name):
+    """All points of a panel, cells as (column, row, value), and names."""
+    chart = plotly.chart(dataclasses.replace(picture, page=[name]))
+    panel, points, cells = chart["panels"][name], [], []
+    for trace in (*panel["data"], *chart["shared"]):
+        go.Figure(trace)  # raises if plotly does not know an attribute
+        if trace["type"] == "heatmap":
+            z = np.array(trace["z"], float)
+            cells += [(column, row, z[row, column]) for row, column in np.ndindex(z.shape)]
+        elif trace["x"] != [None]:
+            x, y = np.array(trace["x"], float), np.array(trace["y"], float)  # None is NaN
+            points += [*zip(x, y, strict=True), *ends(x, y, trace)]
+    go.Figure(layout=panel["layout"])
+    return known(points), known(cells), {note["text"] for note in panel["layout"]["annotations"]}
+
+
+def of_matplotlib(picture, name):
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        axes = draw(picture, [name]).axes[0]
+    points: list[Any] = [point for line in axes.lines for point in np.array(line.get_data(), float).T]
+    for patch in axes.patches:
+        if isinstance(patch, Rectangle):
+            points.append((patch.get_x() + patch.get_width() / 2, patch.get_height()))
+        else:
+            points += [*patch.get_xy()]  # type: ignore[attr-defined]
+    cells: list[Any] = []
+    for collection in axes.collections:
+        if isinstance(collection, QuadMesh):
+            z = np.ma.filled(collection.get_array(), np.nan)  # type: ignore[arg-type]
+            cells += [(column, row, z[row, column]) for row, column in np.ndindex(z.shape)]
+        elif isinstance(collection, LineCollection):
+            points += [point for segment in collection.get_segments() for point in segment]
+    return (
+        known(points),
+        known(cells),
+        {text.get_text() for text in axes.texts if isinstance(text, Annotation)},
+    )
+
+
+def test_both_renderers_show_the_same_numbers(found):
+    drawn = pictures(found)
+    assert [picture.name for picture in drawn] == [
+        *("accuracy", "cost", "curves", "significance", "classes", "confusion", "roc", "calibration")
+    ]
+    for picture in drawn:
+        for name, panel in picture.panels.items():
+            points, cells, names = of_plotly(picture, name)
+            other_points, other_cells, other_names = of_matplotlib(picture, name)
+            for own, other in ((points, other_points), (cells, other_cells)):
+                assert holds(own, other), (picture.name, name)
+                assert holds(other, own), (picture.name, name)
+            assert len(points) + len(cells) > 0
+            if not any(isinstance(mark, Names) and mark.side == "edge" for mark in panel.marks):
+                assert names == other_names
+
+
+def test_pictures_show_what_was_found(found):
+    by_name = {picture.name: picture for picture in pictures(found)}
+    points, _, _ = of_plotly(by_name["accuracy"], "all")
+    half_width = T_TWO * 1.0 / math.sqrt(3)  # of 84, 86 and 85 %
+    row = list(found.measured["strategy"]).index("concat")
+    assert holds(points, [(85, row), (85 - half_width, row), (85 + half_width, row)])
+    assert holds(points, [(45, -0.5), (88, -0.5)])  # a ceiling and the reference
+    points, _, names = of_plotly(by_name["cost"], "parameters")
+    assert holds(points, [(4000, 85), (7000, 85)])  # the front, up to the dearest
+    assert names == {"early-channel", "concat"}
+    for name, panel, expected in (
+        ("confusion", "concat", [(0, 0, 85), (2, 0, 0), (2, 1, 15)]),
+        ("significance", "", [(0, 0, 0)]),
+    ):
+        _, cells, _ = of_plotly(by_name[name], panel)
+        assert holds(cells, expected)
+    points, _, _ = of_plotly(by_name["classes"], "concat")
+    assert holds(points, [(1, 85), (1, 71)])  # the chosen strategy and the best unimodal one
+    points, _, _ = of_plotly(by_name["curves"], "intermediate")
+    assert holds(points, [(1, 65), (3, 85)])
 
 
 @pytest.fixture(scope="module")
 def drawn(found, tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
-    return folder, write_figures(found, folder)
+    return folder, [path for each in pictures(found) for path in write(each, folder / each.name, found.title)]
+
+
+FIGURES = ("accuracy", "cost", "curves", "calibration", "significance", "roc")
 
 
 def text_of(path):
@@ -168,7 +283,7 @@ def test_every_figure_states_n_and_what_it_is_of(drawn, name):
 def test_figures_name_what_they_show(drawn):
     folder, _ = drawn
     accuracy = text_of(folder / "accuracy.svg")
-    for part in (*FAMILIES, "bayes-reference", "ceiling: text only 45.00", "85.00 ± 2.48"):
+    for part in (*FAMILY_OF, "bayes-reference", "ceiling: text only 45.00", "85.00 ± 2.48"):
         assert part in accuracy
     cost = text_of(folder / "cost.svg")
     assert "concat" in cost  # on the front
@@ -180,8 +295,7 @@ def test_figures_name_what_they_show(drawn):
 
 def test_the_same_runs_give_the_same_figures(found, drawn, tmp_path):
     folder, _ = drawn
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        save(FIGURES["roc"](found), tmp_path / "roc")
+    write(next(each for each in pictures(found) if each.name == "roc"), tmp_path / "roc", found.title)
     for name in ("roc.svg", "roc.png"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
@@ -190,10 +304,12 @@ def test_one_seed_has_no_interval_and_is_drawn_all_the_same(tmp_path):
     store = Store(tmp_path)
     write_study(store, seeds=1)
     (found,) = find(store, table(store))
-    written = {path.name for path in write_figures(found, tmp_path / "figures")}
-    assert "significance" not in written  # there is no p-value
-    assert {"accuracy", "cost", "curves", "roc"} <= written
-    assert "n = 1 seed" in text_of(tmp_path / "figures" / "accuracy.svg")
+    drawn = {each.name: each for each in pictures(found)}
+    assert "significance" not in drawn  # there is no p-value
+    assert {"accuracy", "cost", "curves", "roc"} <= set(drawn)
+    write(drawn["accuracy"], tmp_path / "accuracy")
+    assert "n = 1 seed" in text_of(tmp_path / "accuracy.svg")
+    write(drawn["curves"], tmp_path / "curves")
 
 
 # The report
