@@ -40,7 +40,7 @@ class LoadedRun:
       tokenizer: what made tokens of the captions; None where the data brought tokens of their own.
       modalities: those that the model reads, by name.
       class_names: by label.
-      standards: mean and deviation of each modality by channel; empty for tokens.
+      stats: mean and standard deviation of each modality by channel; empty for tokens.
     """
 
     run: Run
@@ -48,7 +48,7 @@ class LoadedRun:
     tokenizer: "tokenizers.Tokenizer | None"
     modalities: Mapping[str, ModalitySpec]
     class_names: tuple[str, ...]
-    standards: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    stats: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
     def predict(self, inputs: Mapping[str, Any]) -> Float[np.ndarray, "example class"]:
         """Returns the logits of any number of examples.
@@ -72,7 +72,7 @@ class LoadedRun:
         for start in range(0, count, size or 1):
             rows = np.resize(np.arange(start, min(start + size, count)), size)
             batch = {
-                name: DeviceModality(jnp.asarray(array[rows]), *map(jnp.asarray, self.standards[name]))
+                name: DeviceModality(jnp.asarray(array[rows]), *map(jnp.asarray, self.stats[name]))
                 for name, array in values.items()
             }
             data = DeviceData(batch, jnp.zeros(size, jnp.int32))
@@ -133,8 +133,8 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
         name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"])
         for name, fact in facts.items()
     }
-    standards = {
-        name: (np.array(fact["mean"], np.float32), np.array(fact["deviation"], np.float32))
+    stats = {
+        name: (np.array(fact["mean"], np.float32), np.array(fact["std"], np.float32))
         for name, fact in facts.items()
     }
     task = Task(specs, len(class_names))
@@ -158,7 +158,7 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     path = store.tokenizer_path(run.id)
     read = specs if run.modality is None else {run.modality: specs[run.modality]}
     tokenizer = None if path is None else load_tokenizer(path)
-    return LoadedRun(run, module, tokenizer, read, class_names, standards)
+    return LoadedRun(run, module, tokenizer, read, class_names, stats)
 
 
 def _find(store: Store, identifier: str) -> Run:

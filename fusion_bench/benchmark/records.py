@@ -18,7 +18,7 @@ from fusion_bench.benchmark.environment import (
 )
 from fusion_bench.benchmark.matching import Matched
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
-from fusion_bench.data.batches import standards
+from fusion_bench.data.batches import normalization_stats
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.fusion.unimodal.only import Unimodal
@@ -171,9 +171,9 @@ class Records:
 
     def _input_facts(self, modality: Modality) -> dict[str, Any]:
         """Returns what of a modality its part of a model was built for, and what standardises it."""
-        mean, deviation = standards(modality, self.dataset.splits["train"])
+        mean, std = normalization_stats(modality, self.dataset.splits["train"])
         spec = {**dataclasses.asdict(modality.spec), "shape": list(modality.spec.shape)}
-        return {**spec, "mean": mean.tolist(), "deviation": deviation.tolist()}
+        return {**spec, "mean": mean.tolist(), "std": std.tolist()}
 
 
 def _setting(training: TrainingConfig) -> dict[str, float]:

@@ -20,7 +20,7 @@ class ModalityBatch(NamedTuple):
 
     Attributes:
       values: grid, float [batch, height, width, channel]; tokens, int [batch, token]; vector, float
-        [batch, feature]. Floats are standardised with the training data's mean and deviation.
+        [batch, feature]. Floats are standardised with the training data's mean and standard deviation.
       mask: True where there is a token, [batch, token]; None for grids and vectors.
     """
 
@@ -36,7 +36,7 @@ class DeviceModality(NamedTuple):
 
     values: Num[Array, "example *shape"]
     mean: Float[Array, " channel"]
-    deviation: Float[Array, " channel"]
+    std: Float[Array, " channel"]
 
 
 class DeviceData(NamedTuple):
@@ -46,37 +46,31 @@ class DeviceData(NamedTuple):
     labels: Int[Array, " example"]
 
 
-def to_device(dataset: Dataset, labels: np.ndarray | None = None) -> DeviceData:
-    """Puts a dataset on the default device.
-
-    Args:
-      dataset: its training split gives the means and deviations.
-      labels: what to train on, int [example]; `dataset.labels` by default.
-    """
+def to_device(dataset: Dataset) -> DeviceData:
+    """Puts a dataset on the default device; its training split gives the means and standard deviations."""
     train = dataset.splits["train"]
     modalities = {name: _to_device(modality, train) for name, modality in dataset.modalities.items()}
-    return DeviceData(modalities, jnp.asarray(dataset.labels if labels is None else labels, jnp.int32))
+    return DeviceData(modalities, jnp.asarray(dataset.labels, jnp.int32))
 
 
 def _to_device(modality: Modality, train: np.ndarray) -> DeviceModality:
-    mean, deviation = standards(modality, train)
-    return DeviceModality(jnp.asarray(modality.values), jnp.asarray(mean), jnp.asarray(deviation))
+    return DeviceModality(jnp.asarray(modality.values), *map(jnp.asarray, normalization_stats(modality, train)))
 
 
-def standards(modality: Modality, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the deviation by channel of the training examples, float32; empty for tokens."""
+def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation by channel of the training examples, float32; empty for tokens."""
     if modality.kind == "tokens":
         return np.zeros(0, np.float32), np.ones(0, np.float32)
     mean = _mean_power(modality.values, train, np.zeros(modality.values.shape[-1]), 1)
     variance = _mean_power(modality.values, train, mean, 2)
-    deviation = np.sqrt(np.where(variance > 0, variance, 1.0))
-    return mean.astype(np.float32), deviation.astype(np.float32)
+    std = np.sqrt(np.where(variance > 0, variance, 1.0))
+    return mean.astype(np.float32), std.astype(np.float32)
 
 
 def _mean_power(values: np.ndarray, examples: np.ndarray, centre: np.ndarray, power: int) -> np.ndarray:
     """Returns the mean of (value - centre)^power by channel, over the examples and their pixels.
 
-    NumPy's own mean and deviation over a short last axis would take five seconds on CIFAR-10, this half a second.
+    NumPy's own mean and standard deviation over a short last axis would take five seconds on CIFAR-10, this half a second.
     """
     centres = np.broadcast_to(centre, values.shape[1:]).astype(np.float32).ravel()
     total = np.zeros(centres.shape)
@@ -96,7 +90,7 @@ def _gather(modality: DeviceModality, indices: Int[Array, " batch"]) -> Modality
     values = modality.values[indices]
     if jnp.issubdtype(values.dtype, jnp.signedinteger):
         return ModalityBatch(values, values != PAD)
-    return ModalityBatch((values.astype(jnp.float32) - modality.mean) / modality.deviation)
+    return ModalityBatch((values.astype(jnp.float32) - modality.mean) / modality.std)
 
 
 def augment(inputs: Inputs, key: Key[Array, ""], flip: Bool[Array, " batch"] | None = None) -> Inputs:

@@ -157,17 +157,6 @@ class Channel:
         )
         return table
 
-    def likelihood(
-        self, words: Int[np.ndarray, " example"], shifts: Int[np.ndarray, " example"]
-    ) -> Float64[np.ndarray, "example class target"]:
-        """Returns P(w, k, t | y) at the (w, k) of each example: `table[:, words, shifts]`, examples first."""
-        y = np.arange(self.num_classes)
-        out = np.zeros((len(words), self.num_classes, self.num_classes))
-        out[np.arange(len(words))[:, None], y, (y + shifts[:, None]) % self.num_classes] = (
-            self.word_probabilities[:, words].T * self.shift_probabilities[shifts, None]
-        )
-        return out
-
     def bayes_scores(
         self,
         class_probabilities: Float[np.ndarray, "example class"],

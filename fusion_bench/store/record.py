@@ -30,7 +30,7 @@ class Run:
         one that only tries a setting), match (quantity, to, target) where widths were chosen for it, and where settings
         were tried, tune, their number, and tuned, the best.
       data: name, description, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
-        modality kind, shape, vocabulary_size, mean and deviation by channel; from a caption channel also bits,
+        modality kind, shape, vocabulary_size, mean and std by channel; from a caption channel also bits,
         interaction_bits, text_only_ceiling, image_only_ceiling.
       metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats), epoch, and the
         learning_rate and weight_decay that it was trained with.

@@ -96,14 +96,6 @@ def test_images_stay_bytes_on_the_device():
     assert data.modalities["text"].values.dtype == data.labels.dtype == jnp.int32
 
 
-def test_labels_can_be_others():
-    dataset = make_dataset()
-    data = to_device(dataset, dataset.classes)
-    np.testing.assert_array_equal(data.labels, dataset.classes)
-    np.testing.assert_array_equal(gather(data, jnp.arange(9))[1], dataset.classes[:9])
-    np.testing.assert_array_equal(to_device(dataset).labels, dataset.labels)
-
-
 def loop_flip_and_shift(images, flip, down, right):
     """Pixel by pixel: where an index leaves the image, it is mirrored at the edge pixel."""
     batch, height, width, _ = images.shape
