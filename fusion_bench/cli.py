@@ -217,7 +217,7 @@ def _say_damaged(store: "Store") -> None:
 
 
 def _captions(command: CaptionsCommand, console: Console) -> int:
-    from fusion_bench.data.preview import preview
+    from fusion_bench.data.captions.preview import preview
 
     if command.num < 1:
         raise UserError(f"-n is {command.num}; it must be at least 1")
@@ -243,7 +243,7 @@ def _captions(command: CaptionsCommand, console: Console) -> int:
 
 
 def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> int:
-    from fusion_bench.data.caption_file import export_captions
+    from fusion_bench.data.captions.files import export_captions
     from fusion_bench.data.load import load_dataset
 
     config = DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed)
@@ -313,7 +313,8 @@ _LISTED = {
 
 def list_catalogue() -> dict[str, list[dict[str, Any]]]:
     """Returns everything that has a name on the command line, as JSON."""
-    from fusion_bench.data.captions import PRESETS, make_channel
+    from fusion_bench.data.captions.channel import make_channel
+    from fusion_bench.data.captions.presets import PRESETS
     from fusion_bench.data.shapes import CLASS_NAMES
     from fusion_bench.data.sources import SOURCES
     from fusion_bench.fusion.registry import strategies

@@ -15,7 +15,7 @@ import pytest
 
 from fusion_bench.benchmark import study
 from fusion_bench.cli import main
-from fusion_bench.data.captions import PRESETS
+from fusion_bench.data.captions.presets import PRESETS
 from fusion_bench.store import Store, record
 from tests.studies import TRAINING, make_quick, write_source
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from fusion_bench.config import TrainingConfig
-from fusion_bench.data import captions, splits, tokenizer
+from fusion_bench.data import splits
 from fusion_bench.data.batches import to_device
+from fusion_bench.data.captions import channel as captions
+from fusion_bench.data.captions import tokenizer
 from fusion_bench.data.dataset import Dataset, Modality, RawDataset
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, strategies

@@ -20,7 +20,14 @@ from fusion_bench.errors import UserError
 
 DISTRIBUTION = "fusion-bench-jax"
 _NO_RESULT = (
-    *("errors", "benchmark/claims", "benchmark/events", "benchmark/loaded", "data/preview", "store/merge"),
+    *(
+        "errors",
+        "benchmark/claims",
+        "benchmark/events",
+        "benchmark/loaded",
+        "data/captions/preview",
+        "store/merge",
+    ),
     "training/compile_cache",
     *("metrics/calibration", "metrics/intervals", "metrics/significance"),
 )

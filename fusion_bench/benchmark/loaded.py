@@ -17,8 +17,8 @@ from fusion_bench.benchmark.environment import code_digest, operator_digest
 from fusion_bench.benchmark.records import REFERENCE, restore
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality, gather
+from fusion_bench.data.captions.tokenizer import encode, load_tokenizer
 from fusion_bench.data.dataset import ModalitySpec, Task
-from fusion_bench.data.tokenizer import encode, load_tokenizer
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import parse_strategies

@@ -54,7 +54,9 @@ def to_device(dataset: Dataset) -> DeviceData:
 
 
 def _to_device(modality: Modality, train: np.ndarray) -> DeviceModality:
-    return DeviceModality(jnp.asarray(modality.values), *map(jnp.asarray, normalization_stats(modality, train)))
+    return DeviceModality(
+        jnp.asarray(modality.values), *map(jnp.asarray, normalization_stats(modality, train))
+    )
 
 
 def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +72,7 @@ def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarr
 def _mean_power(values: np.ndarray, examples: np.ndarray, centre: np.ndarray, power: int) -> np.ndarray:
     """Returns the mean of (value - centre)^power by channel, over the examples and their pixels.
 
-    NumPy's own mean and standard deviation over a short last axis would take five seconds on CIFAR-10, this half a second.
+    NumPy's own mean and deviation over a short last axis would take five seconds on CIFAR-10, this half a second.
     """
     centres = np.broadcast_to(centre, values.shape[1:]).astype(np.float32).ravel()
     total = np.zeros(centres.shape)

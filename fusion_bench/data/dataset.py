@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import tokenizers
 
-    from fusion_bench.data.captions import Channel
+    from fusion_bench.data.captions.channel import Channel
 
 Kind = Literal["grid", "tokens", "vector"]
 Split = Literal["train", "validation", "test"]

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from fusion_bench.config import DataConfig
-from fusion_bench.data import caption_file, captions, sources, splits, tokenizer
+from fusion_bench.data import sources, splits
+from fusion_bench.data.captions import channel as channels
+from fusion_bench.data.captions import files, tokenizer
 from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
 from fusion_bench.errors import UserError
 
@@ -53,13 +55,13 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 def _captions(config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[Captions, np.ndarray]:
     """Returns the captions and the target of each example."""
-    if caption_file.is_caption_file(config.captions):
-        texts = caption_file.read_captions(Path(config.captions).expanduser(), len(raw.labels))
+    if files.is_caption_file(config.captions):
+        texts = files.read_captions(Path(config.captions).expanduser(), len(raw.labels))
         return Captions(texts, _trained_tokenizer(texts, train)), raw.labels
     prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
-    channel = captions.make_channel(config.captions, raw.class_names, prior)
-    drawn = captions.sample(channel, raw.labels, config.data_seed)
-    texts = captions.write_captions(channel, drawn, config.data_seed)
+    channel = channels.make_channel(config.captions, raw.class_names, prior)
+    drawn = channels.sample(channel, raw.labels, config.data_seed)
+    texts = channels.write_captions(channel, drawn, config.data_seed)
     text = Captions(texts, _trained_tokenizer(texts, train), channel, drawn.words, drawn.shifts)
     return text, drawn.targets
 

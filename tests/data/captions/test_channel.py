@@ -12,16 +12,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_bench.data.captions import (
-    PRESETS,
-    Channel,
-    ChannelSpec,
-    _quantile,
-    make_channel,
-    sample,
-    write_captions,
-)
-from fusion_bench.data.lexicon import lexicon_for
+from fusion_bench.data.captions.channel import Channel, _quantile, make_channel, sample, write_captions
+from fusion_bench.data.captions.lexicon import lexicon_for
+from fusion_bench.data.captions.presets import PRESETS, ChannelSpec
 from fusion_bench.errors import UserError
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

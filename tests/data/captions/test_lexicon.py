@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_bench.data import shapes
-from fusion_bench.data.lexicon import CIFAR10_NOUNS, SHAPES_NOUNS, Group, Lexicon, lexicon_for
+from fusion_bench.data.captions.lexicon import CIFAR10_NOUNS, SHAPES_NOUNS, Group, Lexicon, lexicon_for
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FIVE = ("sea urchin", "Sea-Urchin", "", "coarse", "日本")
@@ -22,7 +22,7 @@ def groups_by_name(class_names: tuple[str, ...], partition: str) -> set[frozense
 
 @pytest.mark.parametrize("class_names", CASES.values(), ids=CASES)
 def test_words_are_single_tokens_of_one_meaning(class_names: tuple[str, ...]) -> None:
-    from fusion_bench.data.templates import TEMPLATE_WORDS
+    from fusion_bench.data.captions.templates import TEMPLATE_WORDS
 
     lexicon = lexicon_for(class_names)
     groups = [group.word for groups in lexicon.partitions.values() for group in groups]

@@ -5,7 +5,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-from fusion_bench.data.templates import TEMPLATE_WORDS
+from fusion_bench.data.captions.templates import TEMPLATE_WORDS
 
 MIN_NOUNS = 6
 """Nouns a class, at least: a text encoder has to learn what a class is called, not one word."""

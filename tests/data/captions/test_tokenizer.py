@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion_bench.data import tokenizer as tokenizers
+from fusion_bench.data.captions import tokenizer as tokenizers
 from fusion_bench.data.dataset import PAD
 from fusion_bench.errors import UserError
 
