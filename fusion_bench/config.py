@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,22 @@ def _option(metavar: str, default: str) -> Any:
 EncoderSize = Literal["tiny", "small", "resnet9"]
 TextEncoderKind = Literal["pooled", "transformer"]
 Match = Literal["none", "params", "flops"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A registered name with options of its own: `Choice("tensor", {"width": 8})`.
+
+    Attributes:
+      name: of a strategy, a remedy, and so on, as in `fusion-bench list`.
+      options: values that replace the defaults.
+    """
+
+    name: str
+    options: Mapping[str, int | float | str | bool] = dataclasses.field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.name, *sorted(self.options.items())))
 
 
 @dataclasses.dataclass(frozen=True)
