@@ -11,7 +11,7 @@ import pytest
 import fusion_bench
 from fusion_bench.benchmark import progress, study, throughput
 from fusion_bench.config import BenchmarkConfig, DataConfig, TrainingConfig
-from fusion_bench.data.shapes import CLASS_NAMES
+from fusion_bench.data.sources.shapes import CLASS_NAMES
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.store import Run, Store
 from tests.tasks import TINY

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from fusion_bench.config import DataConfig
-from fusion_bench.data import sources, splits
+from fusion_bench.data import splits
 from fusion_bench.data.captions import channel as channels
 from fusion_bench.data.captions import files, tokenizer
 from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
+from fusion_bench.data.sources.base import load_raw
 from fusion_bench.errors import UserError
 
 TEXT = "text"
@@ -25,7 +26,7 @@ def load_dataset(config: DataConfig) -> Dataset:
       UserError: the source, its files, the split sizes or the captions are not as they should be, or captions are
         asked for where there is a text already.
     """
-    raw = sources.load_raw(config)
+    raw = load_raw(config)
     indices = splits.split(
         raw,
         validation_fraction=config.validation_fraction,

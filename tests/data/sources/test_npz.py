@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from fusion_bench.data.npz import load_npz
+from fusion_bench.data.sources.npz import load_npz
 from fusion_bench.errors import UserError
 
 COUNT = 40
