@@ -121,22 +121,22 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     store = Store(Path(directory), read_only=True)
     run = _find(store, identifier)
     if run.strategy == REFERENCE:
-        raise UserError(f"{run.id} has no model: the Bayes reference is computed from that of image-only")
+        raise UserError(f"{run.id} has no model: the Bayes reference is computed from a unimodal run")
     if run.status != "complete":
         raise UserError(f"{run.id} has no model: it failed, {run.reason}")
     try:
         facts = run.data["inputs"]
         class_names = tuple(run.data["class_names"])
+        specs = {
+            name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"], fact["augment"])
+            for name, fact in facts.items()
+        }
+        stats = {
+            name: (np.array(fact["mean"], np.float32), np.array(fact["std"], np.float32))
+            for name, fact in facts.items()
+        }
     except KeyError:
         raise UserError(f"{run.id} does not say what its model was built for; run it again") from None
-    specs = {
-        name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"])
-        for name, fact in facts.items()
-    }
-    stats = {
-        name: (np.array(fact["mean"], np.float32), np.array(fact["std"], np.float32))
-        for name, fact in facts.items()
-    }
     task = Task(specs, len(class_names))
     (strategy,) = parse_strategies(run.strategy, task)
     config = ModelConfig(**run.identity["model"])

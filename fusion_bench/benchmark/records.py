@@ -162,6 +162,8 @@ class Records:
         if dataset.captions is not None and dataset.captions.channel is not None:
             channel = dataset.captions.channel
             facts |= {
+                "captions_modality": dataset.captions.modality,
+                "class_modality": dataset.captions.about,
                 "bits": channel.bits,
                 "interaction_bits": channel.interaction_bits,
                 "text_only_ceiling": channel.text_only_ceiling,

@@ -40,9 +40,6 @@ from fusion_bench.training.program import (
 )
 from fusion_bench.training.step import split_module
 
-IMAGE_MODEL = "image-only"
-"""The strategy whose class probabilities the Bayes reference uses."""
-
 
 def run_study(config: BenchmarkConfig, display: Display) -> Store:
     """Trains what is not complete in `config.out` and returns the store; a failed run is recorded, not raised.
@@ -123,7 +120,7 @@ class Study:
         for spec in specs:
             if spec.registration.is_posthoc:
                 self._join(spec, data)
-        if any(spec.label == IMAGE_MODEL for spec in specs):
+        if any(spec.label == self._class_model for spec in specs):
             self._refer()
 
     def _tune(self, specs: list[StrategySpec], data: DeviceData) -> None:
@@ -162,9 +159,17 @@ class Study:
     def _jobs(self, spec: StrategySpec) -> list[Job]:
         """The runs of one strategy; where labels are not classes, the Bayes reference needs models of the class."""
         jobs = [Job(spec, seed) for seed in range(self.config.seeds)]
-        if spec.label == IMAGE_MODEL and self._shifts:
+        if spec.label == self._class_model and self._shifts:
             jobs += [Job(spec, seed, "class") for seed in range(self.config.seeds)]
         return jobs
+
+    @property
+    def _class_model(self) -> str | None:
+        """The strategy whose class probabilities the Bayes reference uses; None without a channel."""
+        captions = self.dataset.captions
+        if captions is None or captions.channel is None or captions.about is None:
+            return None
+        return f"{captions.about}-only"
 
     @property
     def _shifts(self) -> bool:
@@ -301,20 +306,20 @@ class Study:
         self.claims.make((job, make) for job in missing)
 
     def _refer(self) -> None:
-        """Stores the Bayes reference of each seed: the best that can be done with that seed's image model."""
-        captions = self.dataset.captions
-        if captions is None or captions.channel is None:
+        """Stores the Bayes reference of each seed: the best that can be done with that seed's model of the class."""
+        captions, class_model = self.dataset.captions, self._class_model
+        if captions is None or class_model is None:
             return
-        (image_spec,) = parse_strategies(IMAGE_MODEL, self.dataset.task)
+        (class_spec,) = parse_strategies(class_model, self.dataset.task)
 
         def make(job: Job) -> None:
-            image = self.records.find(
-                self.store, Job(image_spec, job.seed, "class" if self._shifts else "label")
+            model = self.records.find(
+                self.store, Job(class_spec, job.seed, "class" if self._shifts else "label")
             )
-            if image is None:
-                self._write(self.records.failed(job, "the image model that it uses has failed"))
+            if model is None:
+                self._write(self.records.failed(job, f"the {class_model} run that it uses has failed"))
                 return
-            stored = self.store.predictions(image.id)
+            stored = self.store.predictions(model.id)
             held_out = stored["validation_logits"], stored["validation_labels"]
             predictions = {}
             for split in ("validation", "test"):

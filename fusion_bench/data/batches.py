@@ -1,6 +1,7 @@
 """The dataset on the device, and a batch of it: gathered, augmented, normalised in the compiled program."""
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import jax
@@ -95,20 +96,29 @@ def _gather(modality: DeviceModality, indices: Int[Array, " batch"]) -> Modality
     return ModalityBatch((values.astype(jnp.float32) - modality.mean) / modality.std)
 
 
-def augment(inputs: Inputs, key: Key[Array, ""], flip: Bool[Array, " batch"] | None = None) -> Inputs:
-    """Flips and translates images at random; all else, and the audio grid, stays as it is.
+def augment(
+    inputs: Inputs, names: Collection[str], key: Key[Array, ""], flip: Bool[Array, " batch"] | None = None
+) -> Inputs:
+    """Flips and translates grids at random; all else stays as it is.
 
     The draws depend on the key and the modality's name alone, so every strategy sees the same images.
 
     Args:
       inputs: standardised, by modality.
+      names: of the modalities to augment, `Task.augmented`.
       key: of the draws.
-      flip: which images are flipped; None draws that too.
+      flip: which examples are flipped; None draws that too.
     """
-    if "image" not in inputs:
-        return inputs
-    image = inputs["image"]
-    return {**inputs, "image": image._replace(values=augment_images(image.values, key, flip))}
+    augmented = {
+        name: inputs[name]._replace(values=augment_images(inputs[name].values, _key_of(key, name), flip))
+        for name in names
+    }
+    return {**inputs, **augmented}
+
+
+def _key_of(key: Key[Array, ""], name: str) -> Key[Array, ""]:
+    """Returns a modality's own key, so that modalities move independently; images have the key itself."""
+    return key if name == "image" else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def alternating_flip(

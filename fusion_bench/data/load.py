@@ -56,15 +56,22 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 def _captions(config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[Captions, np.ndarray]:
     """Returns the captions and the target of each example."""
+    about = _class_modality(raw)
     if files.is_caption_file(config.captions):
         texts = files.read_captions(Path(config.captions).expanduser(), len(raw.labels))
-        return Captions(texts, _trained_tokenizer(texts, train)), raw.labels
+        return Captions(texts, TEXT, about, _trained_tokenizer(texts, train)), raw.labels
     prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
     channel = channels.make_channel(config.captions, raw.class_names, prior)
     drawn = channels.sample(channel, raw.labels, config.data_seed)
     texts = channels.write_captions(channel, drawn, config.data_seed)
-    text = Captions(texts, _trained_tokenizer(texts, train), channel, drawn.words, drawn.shifts)
-    return text, drawn.targets
+    known = _trained_tokenizer(texts, train)
+    return Captions(texts, TEXT, about, known, channel, drawn.words, drawn.shifts), drawn.targets
+
+
+def _class_modality(raw: RawDataset) -> str | None:
+    """Returns the modality that shows the class: the image, or the only one there is."""
+    (first, *others) = sorted(raw.modalities, key=lambda name: name != "image")
+    return first if first == "image" or not others else None
 
 
 def _trained_tokenizer(texts: tuple[str, ...], train: np.ndarray):

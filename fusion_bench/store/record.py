@@ -30,8 +30,9 @@ class Run:
         one that only tries a setting), match (quantity, to, target) where widths were chosen for it, and where settings
         were tried, tune, their number, and tuned, the best.
       data: name, description, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
-        modality kind, shape, vocabulary_size, mean and std by channel; from a caption channel also bits,
-        interaction_bits, text_only_ceiling, image_only_ceiling.
+        modality kind, shape, vocabulary_size, augment, mean and std by channel; from a caption channel also
+        captions_modality, class_modality (the one that shows the class; None if several could), bits, interaction_bits,
+        text_only_ceiling and image_only_ceiling, which are those of these modalities.
       metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats), epoch, and the
         learning_rate and weight_decay that it was trained with.
       cost: params, compile_s, train_examples_per_s, inference_examples_per_s and others; without what was not

@@ -152,7 +152,7 @@ def _modality(path: Path, name: str, array: np.ndarray) -> Modality:
         ("u", 2): "tokens",
     }
     if array.dtype == np.uint8 and array.ndim == 4:
-        return Modality("grid", array)
+        return Modality("grid", array, augment=name == "image")
     kind = kinds.get((array.dtype.kind, array.ndim))
     if kind is None:
         raise UserError(

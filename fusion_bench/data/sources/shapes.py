@@ -89,7 +89,8 @@ def load_shapes(
             for part, count in enumerate((num_train, num_test))
         ]
     )
-    modalities = {"image": Modality("grid", draw_images(labels, np.random.default_rng([seed, 1])))}
+    images = draw_images(labels, np.random.default_rng([seed, 1]))
+    modalities = {"image": Modality("grid", images, augment=True)}
     if audio:
         modalities["audio"] = Modality("grid", draw_audio(labels, np.random.default_rng([seed, 2])))
     return RawDataset(

@@ -92,7 +92,7 @@ def load_prepared(
     arrays = cache.cached_arrays(entry, stamp, lambda: _read(directory, describe, image_size))
     return RawDataset(
         name=name,
-        modalities={"image": Modality("grid", arrays["image"])},
+        modalities={"image": Modality("grid", arrays["image"], augment=True)},
         labels=arrays["label"],
         class_names=tuple(arrays["class_names"].tolist()),
         split=arrays["split"],

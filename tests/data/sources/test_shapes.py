@@ -23,6 +23,7 @@ def test_shapes_types_and_balance(small):
     assert small.modalities["audio"].values.shape == (405, 16, 16, 1)
     assert small.modalities["audio"].values.dtype == np.float32
     assert small.labels.dtype == np.int32
+    assert [name for name, modality in small.modalities.items() if modality.augment] == ["image"]
     assert np.bincount(small.labels[small.split == "train"]).tolist() == [30] * 10
     assert sorted(np.bincount(small.labels[small.split == "test"]).tolist()) == [10] * 5 + [11] * 5
 

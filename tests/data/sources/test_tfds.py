@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,9 +88,13 @@ def data_dir(tmp_path_factory):
     from tensorflow_datasets import features
 
     root = tmp_path_factory.mktemp("tfds")
-    both = {"train": labelled(SQUARE), "test": labelled(SQUARE)}
+    both: Any = {"train": labelled(SQUARE), "test": labelled(SQUARE)}
     grey = {"image": features.Image(shape=(5, 6, 1))}
-    parts = {"train": labelled(GREY[:9]), "test": labelled(GREY[9:14]), "validation": labelled(GREY[14:])}
+    parts: Any = {
+        "train": labelled(GREY[:9]),
+        "test": labelled(GREY[9:14]),
+        "validation": labelled(GREY[14:]),
+    }
     prepare(root, "grey", features=grey, **parts, extra=labelled(GREY[:3]))
     numbered = [{**example, "id": f"{9 - row}"} for row, example in enumerate(parts["train"])]
     prepare(root, "numbered", features={**grey, "id": features.Text()}, train=numbered, test=numbered)
@@ -138,6 +143,7 @@ def rows(array):
 def test_splits_labels_and_names_are_those_of_the_builder(read):
     raw = read("grey")
     image = raw.modalities["image"]
+    assert image.augment
     assert (image.kind, image.values.shape, image.values.dtype) == ("grid", (18, 5, 6, 1), np.uint8)
     for split, expected in {"train": GREY[:9], "validation": GREY[14:], "test": GREY[9:14]}.items():
         of_split = raw.split == split
