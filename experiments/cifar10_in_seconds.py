@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from fusion_bench.config import DataConfig, EncoderSize, ModelConfig, TrainingConfig
-from fusion_bench.data.batches import DeviceData, standards, to_device
+from fusion_bench.data.batches import DeviceData, normalization_stats, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import parse_strategies
@@ -130,8 +130,8 @@ class Result:
 def patches_of(dataset: Dataset, side: int, stride: int) -> Float[np.ndarray, "patch feature"]:
     """Returns standardised patches of training images, laid out as a layer's kernel is: row, column, channel."""
     train_images = dataset.splits["train"]
-    mean, deviation = standards(dataset.modalities["image"], train_images)
-    images = (dataset.modalities["image"].values[train_images[:IMAGES]] - mean) / deviation
+    mean, std = normalization_stats(dataset.modalities["image"], train_images)
+    images = (dataset.modalities["image"].values[train_images[:IMAGES]] - mean) / std
     windows = np.lib.stride_tricks.sliding_window_view(images, (side, side), axis=(1, 2))
     windows = windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
     return windows.reshape(-1, side * side * images.shape[-1])

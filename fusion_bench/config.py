@@ -63,6 +63,8 @@ class DataConfig:
         Path | None, _option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")
     ] = None
     """Where decoded images are kept."""
+    image_size: Annotated[int | None, _option("N", "their own size")] = None
+    """Resize every image of a TFDS set to N x N pixels."""
 
 
 @dataclasses.dataclass(frozen=True)

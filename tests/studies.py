@@ -10,7 +10,7 @@ import pytest
 
 import fusion_bench
 from fusion_bench.config import BenchmarkConfig, DataConfig, MeasurementConfig, TrainingConfig
-from fusion_bench.data.shapes import CLASS_NAMES
+from fusion_bench.data.sources.shapes import CLASS_NAMES
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.store import Run, Store
 from fusion_bench.study import progress, resources

@@ -5,19 +5,15 @@ A strategy of another package is registered in a module that the package names a
 
 import dataclasses
 import functools
-import importlib
-import importlib.metadata
 import inspect
 import math
-import pkgutil
 import re
-import sys
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from fusion_bench.config import Choice
 from fusion_bench.data.dataset import Task
+from fusion_bench.entry_points import import_registrations
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
 
@@ -179,27 +175,7 @@ def _kind(option: inspect.Parameter) -> Any:
 @functools.cache
 def _import_families() -> None:
     """Imports every file of every family's folder and what other packages name, so that each registers itself."""
-    package = importlib.import_module("fusion_bench.fusion")
-    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
-    for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS)):
-        _load(entry_point)
-
-
-def _load(entry_point: importlib.metadata.EntryPoint) -> None:
-    """Imports what another package names. A module that fails registers nothing, and all else stays usable."""
-    try:
-        entry_point.load()
-    except Exception as error:  # of any kind: the code is not ours
-        for name, registration in list(_REGISTRY.items()):
-            if registration.make.__module__ not in sys.modules:  # it failed after the class
-                del _REGISTRY[name]
-        owner = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
-        warnings.warn(
-            f"entry point {entry_point.name!r}{owner}, which names strategies in {entry_point.value}, "
-            f"cannot be loaded: {type(error).__name__}: {error}",
-            stacklevel=2,
-        )
+    import_registrations("fusion_bench.fusion", ENTRY_POINTS, _REGISTRY)
 
 
 def strategies(modalities: Iterable[str] = DEFAULT_MODALITIES) -> dict[str, Registration]:

@@ -260,6 +260,11 @@ def _match(run: Run, figures: Mapping[str, float]) -> dict[str, Any]:
 
 def _ceiling_rows(run: Run) -> list[dict[str, Any]]:
     """Returns what no model of one modality can exceed, from the caption channel alone."""
+    data = run.data
+    ceilings = {
+        data.get("captions_modality"): data.get("text_only_ceiling"),
+        data.get("class_modality"): data.get("image_only_ceiling"),
+    }
     return [
         {
             "strategy": f"ceiling: {modality} only",
@@ -275,9 +280,8 @@ def _ceiling_rows(run: Run) -> list[dict[str, Any]]:
             "baseline_kind": "",
             "failures": "",
         }
-        for modality in ("text", "image")
-        if (ceiling := run.data.get(f"{modality}_only_ceiling")) is not None
-        and modality in run.data.get("modalities", ())
+        for modality, ceiling in ceilings.items()
+        if modality in data.get("modalities", ())
     ]
 
 

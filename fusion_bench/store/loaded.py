@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality, gather
+from fusion_bench.data.captions.tokenizer import encode, load_tokenizer
 from fusion_bench.data.dataset import ModalitySpec, Task
-from fusion_bench.data.tokenizer import encode, load_tokenizer
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
@@ -40,7 +40,7 @@ class LoadedRun:
       tokenizer: what made tokens of the captions; None where the data brought tokens of their own.
       modalities: those that the model reads, by name.
       class_names: by label.
-      standards: mean and deviation of each modality by channel; empty for tokens.
+      stats: mean and standard deviation of each modality by channel; empty for tokens.
     """
 
     run: Run
@@ -48,7 +48,7 @@ class LoadedRun:
     tokenizer: "tokenizers.Tokenizer | None"
     modalities: Mapping[str, ModalitySpec]
     class_names: tuple[str, ...]
-    standards: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    stats: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
     def predict(self, inputs: Mapping[str, Any]) -> Float[np.ndarray, "example class"]:
         """Returns the logits of any number of examples.
@@ -72,7 +72,7 @@ class LoadedRun:
         for start in range(0, count, size or 1):
             rows = np.resize(np.arange(start, min(start + size, count)), size)
             batch = {
-                name: DeviceModality(jnp.asarray(array[rows]), *map(jnp.asarray, self.standards[name]))
+                name: DeviceModality(jnp.asarray(array[rows]), *map(jnp.asarray, self.stats[name]))
                 for name, array in values.items()
             }
             data = DeviceData(batch, jnp.zeros(size, jnp.int32))
@@ -121,39 +121,54 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     store = Store(Path(directory), read_only=True)
     run = _find(store, identifier)
     if run.family == "reference":
-        raise UserError(f"{run.id} has no model: the Bayes reference is computed from that of another run")
+        raise UserError(f"{run.id} has no model: the Bayes reference is computed from a unimodal run")
     if run.identity["target"] == "cost":
         raise UserError(f"{run.id} has no model: it holds the costs of {run.strategy}")
     if run.status != "complete":
         raise UserError(f"{run.id} has no model: it failed, {run.reason}")
-    facts, class_names = run.data["inputs"], tuple(run.data["class_names"])
-    specs = {
-        name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"])
-        for name, fact in facts.items()
+    specs = _specs(run)
+    stats = {
+        name: (np.array(fact["mean"], np.float32), np.array(fact["std"], np.float32))
+        for name, fact in run.data["inputs"].items()
     }
-    standards = {
-        name: (np.array(fact["mean"], np.float32), np.array(fact["deviation"], np.float32))
-        for name, fact in facts.items()
-    }
-    task = Task(specs, len(class_names))
+    path = store.tokenizer_path(run.id)
+    read = specs if run.modality is None else {run.modality: specs[run.modality]}
+    tokenizer = None if path is None else load_tokenizer(path)
+    return LoadedRun(run, load_model(store, run), tokenizer, read, tuple(run.data["class_names"]), stats)
+
+
+def load_model(store: Store, run: Run) -> nnx.Module:
+    """Returns the module of a complete run with its trained variables, in evaluation mode.
+
+    Raises:
+      UserError: the checkpoint is damaged.
+
+    Warns:
+      UserWarning: the engine or the strategy has another version today.
+    """
     strategy = StrategySpec(run.identity["name"], run.identity["options"])
-    config = ModelConfig(**run.identity["model"])
-    module = strategy.build(Blueprint(task, config, run_key(run.seed, "init")))
     made = run.identity["engine"], run.identity["version"]
     today = ENGINE_VERSION, strategy.registration.version
     if made != today:
         commit = run.environment.get("commit", "?")
         warnings.warn(
-            f"{run.id} was made at commit {commit} by version {made[0]} of the engine and {made[1]} of {strategy.name}; "
-            f"today's are {today[0]} and {today[1]}, so that the model may predict otherwise than it did",
-            stacklevel=2,
+            f"{run.id} was made at commit {commit} by version {made[0]} of the engine and {made[1]} of "
+            f"{strategy.name}; today's are {today[0]} and {today[1]}, so the model may predict otherwise than it did",
+            stacklevel=3,
         )
+    task = Task(_specs(run), len(run.data["class_names"]))
+    config = ModelConfig(**run.identity["model"])
+    module = strategy.build(Blueprint(task, config, run_key(run.seed, "init")))
     restore(store, run, module)
     module.eval()
-    path = store.tokenizer_path(run.id)
-    read = specs if run.modality is None else {run.modality: specs[run.modality]}
-    tokenizer = None if path is None else load_tokenizer(path)
-    return LoadedRun(run, module, tokenizer, read, class_names, standards)
+    return module
+
+
+def _specs(run: Run) -> dict[str, ModalitySpec]:
+    return {
+        name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"], fact["augment"])
+        for name, fact in run.data["inputs"].items()
+    }
 
 
 def _find(store: Store, identifier: str) -> Run:

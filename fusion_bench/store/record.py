@@ -31,8 +31,9 @@ class Run:
         for one that only tries a setting, "cost" for measurements; members, the runs that it is made of; match
         (quantity, to, target) where widths were chosen; tune, the number of settings that were tried.
       data: name, description, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
-        modality kind, shape, vocabulary_size, mean and deviation by channel; from a caption channel also bits,
-        interaction_bits, text_only_ceiling, image_only_ceiling.
+        modality kind, shape, vocabulary_size, augment, mean and std by channel; from a caption channel also
+        captions_modality, class_modality (the one that shows the class; None if several could), bits, interaction_bits,
+        text_only_ceiling and image_only_ceiling, which are those of these modalities.
       metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats) and epoch; none of a run
         with the target "cost".
       cost: of a training, params, train_seconds, train_flops and inference_flops; of the run with the target "cost",

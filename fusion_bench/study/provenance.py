@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from fusion_bench.config import DataConfig
-from fusion_bench.data.batches import standards
+from fusion_bench.data.batches import normalization_stats
 from fusion_bench.data.dataset import Dataset, Modality
 
 DISTRIBUTION = "fusion-bench-jax"
@@ -72,15 +72,16 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
     }
     if captions is not None and captions.channel is not None:
         names = ("bits", "interaction_bits", "text_only_ceiling", "image_only_ceiling")
+        facts |= {"captions_modality": captions.modality, "class_modality": captions.about}
         facts |= {name: getattr(captions.channel, name) for name in names}
     return facts
 
 
 def _describe_input(modality: Modality, train: np.ndarray) -> dict[str, Any]:
     """Returns what a model's part for a modality was built for, and what standardises it."""
-    mean, deviation = standards(modality, train)
+    mean, std = normalization_stats(modality, train)
     spec = {**dataclasses.asdict(modality.spec), "shape": list(modality.spec.shape)}
-    return {**spec, "mean": mean.tolist(), "deviation": deviation.tolist()}
+    return {**spec, "mean": mean.tolist(), "std": std.tolist()}
 
 
 def _command() -> str:

@@ -16,8 +16,6 @@ from fusion_bench.study.resources import Resources, open_resources
 from fusion_bench.study.tensorboard import EventFiles
 from fusion_bench.training.program import count_params
 
-IMAGE_MODEL = "image-only"
-
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -98,11 +96,11 @@ def prepare(resources: Resources, display: Display) -> Subject:
 
 
 def reference_of(dataset: Dataset) -> Reference | None:
-    """Returns what the Bayes reference uses; None where captions are drawn from no channel."""
+    """Returns what the Bayes reference uses; None without a channel, or where several modalities show the class."""
     captions = dataset.captions
-    if captions is None or captions.channel is None:
+    if captions is None or captions.channel is None or captions.about is None:
         return None
-    return Reference(IMAGE_MODEL, "class" if captions.channel.spec.shift > 0 else "label")
+    return Reference(f"{captions.about}-only", "class" if captions.channel.spec.shift > 0 else "label")
 
 
 def stages(

@@ -4,12 +4,12 @@ import dataclasses
 import hashlib
 
 import pytest
-from tests.store.test_store import CHECKPOINT, CONTENTS, failed_run, make_run
 
 from fusion_bench.cli import main
 from fusion_bench.errors import UserError
 from fusion_bench.store import Store, merge
 from tests.report.test_table import CONCAT, IMAGE, written
+from tests.store.test_store import CHECKPOINT, CONTENTS, failed_run, make_run
 
 
 def contents(directory):

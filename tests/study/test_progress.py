@@ -79,8 +79,7 @@ def test_plain_display_prints_a_line_a_run(clock):
         "runs to train: 4, epochs of each: 2",
         "[1/4] concat, seed 0: test 78.31 %, 2.5 s; about 30 s left",
         "[2/4] concat, seed 1: failed, the loss is nan in epoch 1, with seed 1; about 12 s left",
-        "[3/4] image-only, seed 0, learning the class: test 78.31 %, 2.5 s; "
-        "about 10 s left",
+        "[3/4] image-only, seed 0, learning the class: test 78.31 %, 2.5 s; about 10 s left",
         "[4/4] image-only, seed 1: test 78.31 %, 2.5 s",
         "late-posthoc, seed 0: test 78.31 %",
         "late-posthoc, seed 1: failed, a unimodal run that it joins has failed",

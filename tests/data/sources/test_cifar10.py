@@ -13,13 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusion_bench.data import cache, cifar10
-from fusion_bench.data.cifar10 import load_cifar10
+from fusion_bench.config import DataConfig
+from fusion_bench.data import cache
+from fusion_bench.data.sources import cifar10
 from fusion_bench.errors import UserError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PER_FILE = 12
-JPEG_COPY = Path(__file__).parents[3] / "shared" / "cifar10" / "prepare.py"
+JPEG_COPY = Path(__file__).parents[4] / "shared" / "cifar10" / "prepare.py"
+
+
+def load_cifar10(data_dir=None, cache_dir=None):
+    return cifar10.load(DataConfig("cifar10", data_dir=data_dir, cache_dir=cache_dir))
 
 
 def official_images():
@@ -54,7 +59,7 @@ def archive(tmp_path_factory):
 PREPARE = """
     import pathlib, sys
     import tensorflow_datasets as tfds
-    from fusion_bench.data import cifar10
+    from fusion_bench.data.sources import cifar10
 
     asked = []
     def download(self, url):  # all that is replaced: fetching, and checking the sum of what was fetched
@@ -97,9 +102,8 @@ def test_what_is_prepared_is_what_tfds_itself_opens(prepared):
 
     official = tfds.builder_cls("cifar10")
     assert official.__module__.startswith("tensorflow_datasets.")  # ours did not take its name
-    with cifar10._quiet():
-        source: Any = tfds.data_source("cifar10", split="train", data_dir=os.fspath(prepared))
-        example: Any = source[0]
+    source: Any = tfds.data_source("cifar10", split="train", data_dir=os.fspath(prepared))
+    example: Any = source[0]
     images = np.concatenate([images for _, images in official_images().values()])
     assert np.array_equal(example["image"], images[int(example["id"].decode().removeprefix("train_"))])
 
@@ -109,8 +113,10 @@ def test_the_second_load_reads_the_cache_and_not_tfds(prepared, tmp_path):
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
     code = f"""
         import pathlib, sys
-        from fusion_bench.data.cifar10 import load_cifar10
-        raw = load_cifar10(pathlib.Path({str(prepared)!r}), pathlib.Path({str(tmp_path / "cache")!r}))
+        from fusion_bench.config import DataConfig
+        from fusion_bench.data.sources.base import load_raw
+        data_dir, cache_dir = map(pathlib.Path, ({str(prepared)!r}, {str(tmp_path / "cache")!r}))
+        raw = load_raw(DataConfig("cifar10", data_dir, cache_dir=cache_dir))
         print("tensorflow_datasets" in sys.modules, raw.modalities["image"].values.sum(), raw.class_names[3])
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
@@ -127,8 +133,10 @@ def test_the_directory_may_come_from_the_environment(prepared, monkeypatch):
 def test_reading_prints_nothing(prepared, tmp_path):
     code = f"""
         import pathlib
-        from fusion_bench.data.cifar10 import load_cifar10
-        load_cifar10(pathlib.Path({str(prepared)!r}), pathlib.Path({str(tmp_path)!r}))
+        from fusion_bench.config import DataConfig
+        from fusion_bench.data.sources.base import load_raw
+        data_dir, cache_dir = map(pathlib.Path, ({str(prepared)!r}, {str(tmp_path)!r}))
+        load_raw(DataConfig("cifar10", data_dir, cache_dir=cache_dir))
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -59,13 +59,8 @@ def encode(
     return out
 
 
-def save_tokenizer(tokenizer: "tokenizers.Tokenizer", path: Path) -> None:
-    """Writes a tokenizer as JSON."""
-    tokenizer.save(str(path))
-
-
 def load_tokenizer(path: Path) -> "tokenizers.Tokenizer":
-    """Reads what `save_tokenizer` wrote.
+    """Reads a tokenizer from its JSON.
 
     Raises:
       UserError: the file is missing or is not a tokenizer.

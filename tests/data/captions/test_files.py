@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_bench.data.caption_file import export_captions, is_caption_file, read_captions
+from fusion_bench.data.captions.files import export_captions, is_caption_file, read_captions
 from fusion_bench.errors import UserError
 
 ENDINGS = ["csv", "parquet"]

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from fusion_bench.data.templates import ADJECTIVES, SENTENCES, SHIFT_PHRASES, TEMPLATE_WORDS, render
+from fusion_bench.data.captions.templates import ADJECTIVES, SENTENCES, SHIFT_PHRASES, TEMPLATE_WORDS, render
 
 SLOTS = {"word", "adjective", "place", "time", "person"}
 

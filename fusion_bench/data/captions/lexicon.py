@@ -5,7 +5,8 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-from fusion_bench.data.templates import TEMPLATE_WORDS
+from fusion_bench.data.captions.templates import TEMPLATE_WORDS
+from fusion_bench.data.sources.base import ClassWords, sources
 
 MIN_NOUNS = 6
 """Nouns a class, at least: a text encoder has to learn what a class is called, not one word."""
@@ -75,91 +76,21 @@ class Lexicon:
         return len(self.nouns)
 
 
-NamedGroups = Mapping[str, tuple[str, ...]]
-"""A partition by class name: the group's word, and its classes."""
-
-CIFAR10_NOUNS: Mapping[str, tuple[str, ...]] = {
-    "airplane": ("airplane", "aeroplane", "plane", "jet", "airliner", "aircraft", "jetliner", "biplane"),
-    "automobile": ("automobile", "car", "sedan", "hatchback", "coupe", "convertible", "motorcar", "taxi"),
-    "bird": ("bird", "sparrow", "robin", "finch", "songbird", "starling", "wren", "ostrich"),
-    "cat": ("cat", "kitten", "tabby", "tomcat", "kitty", "feline", "housecat", "moggy"),
-    "deer": ("deer", "stag", "doe", "fawn", "buck", "elk", "reindeer", "moose"),
-    "dog": ("dog", "puppy", "hound", "pooch", "terrier", "spaniel", "beagle", "canine"),
-    "frog": ("frog", "toad", "bullfrog", "treefrog", "froglet", "amphibian"),
-    "horse": ("horse", "pony", "stallion", "mare", "foal", "colt", "steed", "gelding"),
-    "ship": ("ship", "boat", "vessel", "ferry", "freighter", "steamer", "yacht", "trawler"),
-    "truck": ("truck", "lorry", "pickup", "tipper", "juggernaut", "semitrailer", "firetruck", "dumptruck"),
-}
-CIFAR10_PARTITIONS: Mapping[str, NamedGroups] = {
-    "coarse": {
-        "animal": ("bird", "cat", "deer", "dog", "frog", "horse"),
-        "vehicle": ("airplane", "automobile", "ship", "truck"),
-    },
-    "contrast": {
-        "roamer": ("cat", "automobile", "deer", "airplane", "frog", "ship"),
-        "helper": ("dog", "truck", "horse", "bird"),
-    },
-    "pairs": {
-        "pet": ("cat", "dog"),
-        "wheeler": ("automobile", "truck"),
-        "grazer": ("deer", "horse"),
-        "flyer": ("airplane", "bird"),
-        "swimmer": ("frog", "ship"),
-    },
-}
-
-SHAPES_NOUNS: Mapping[str, tuple[str, ...]] = {
-    "circle": ("circle", "disc", "disk", "roundel", "dot", "coin"),
-    "ring": ("ring", "hoop", "annulus", "band", "washer", "donut"),
-    "ellipse": ("ellipse", "oval", "ovoid", "egg", "olive", "capsule"),
-    "crescent": ("crescent", "moon", "sickle", "lune", "croissant", "banana"),
-    "semicircle": ("semicircle", "hemicycle", "dome", "halfdisc", "halfmoon", "protractor"),
-    "heart": ("heart", "valentine", "cardioid", "loveheart", "sweetheart", "heartshape"),
-    "triangle": ("triangle", "trigon", "wedge", "delta", "pyramid", "trilateral"),
-    "square": ("square", "box", "tile", "quadrate", "tetragon", "quadrangle"),
-    "cross": ("cross", "crucifix", "saltire", "crosslet", "crossmark", "rood"),
-    "star": ("star", "pentagram", "pentacle", "asterisk", "starburst", "estoile"),
-}
-SHAPES_PARTITIONS: Mapping[str, NamedGroups] = {
-    "coarse": {
-        "curve": ("circle", "ring", "ellipse", "crescent", "semicircle", "heart"),
-        "polygon": ("triangle", "square", "cross", "star"),
-    },
-    "contrast": {
-        "charm": ("circle", "crescent", "triangle", "star", "ring", "heart"),
-        "badge": ("ellipse", "semicircle", "square", "cross"),
-    },
-    "pairs": {
-        "conic": ("circle", "ellipse"),
-        "slice": ("semicircle", "crescent"),
-        "trinket": ("ring", "heart"),
-        "facet": ("triangle", "square"),
-        "emblem": ("cross", "star"),
-    },
-}
-
-_KNOWN = ((CIFAR10_NOUNS, CIFAR10_PARTITIONS), (SHAPES_NOUNS, SHAPES_PARTITIONS))
-
-
 def lexicon_for(class_names: Sequence[str]) -> Lexicon:
-    """Returns a dataset's lexicon: a written one for known class names in any order, else a generic one."""
-    for nouns, partitions in _KNOWN:
-        if len(class_names) == len(nouns) and set(class_names) == set(nouns):
-            return _written(class_names, nouns, partitions)
+    """Returns the lexicon of some classes: one that a source brings for them, in any order, else a generic one."""
+    for source in sources().values():
+        if source.words is not None and sorted(class_names) == sorted(source.words.nouns):
+            return _written(class_names, source.words)
     return _generic(class_names)
 
 
-def _written(
-    class_names: Sequence[str], nouns: Mapping[str, tuple[str, ...]], partitions: Mapping[str, NamedGroups]
-) -> Lexicon:
+def _written(class_names: Sequence[str], words: ClassWords) -> Lexicon:
     index = {name: i for i, name in enumerate(class_names)}
     return Lexicon(
-        nouns=tuple(nouns[name] for name in class_names),
+        nouns=tuple(words.nouns[name] for name in class_names),
         partitions={
-            name: tuple(
-                Group(word, tuple(sorted(index[c] for c in classes))) for word, classes in groups.items()
-            )
-            for name, groups in partitions.items()
+            name: tuple(Group(word, tuple(sorted(index[c] for c in group))) for word, group in groups.items())
+            for name, groups in words.partitions.items()
         },
         shifts=_shift_words(len(class_names)),
     )

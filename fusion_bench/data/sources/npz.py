@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fusion_bench.config import DataConfig
 from fusion_bench.data.dataset import SPLITS, Kind, Modality, RawDataset
+from fusion_bench.data.sources.base import register_source
 from fusion_bench.data.splits import stratified_choice
 from fusion_bench.errors import UserError
 
@@ -24,6 +26,15 @@ TEST_FRACTION = 0.2
 RESERVED = ("label", "split", "class_names")
 
 _CUT_SEED = 0  # fixed, so that the test split is the same whatever the seed of a study
+
+
+@register_source(
+    "FILE.npz",
+    summary="your own arrays: image, label, any other modality, optional split and class_names",
+)
+def load(config: DataConfig) -> RawDataset:
+    """Returns the dataset of the file that the configuration names."""
+    return load_npz(Path(config.source).expanduser())
 
 
 def load_npz(path: Path) -> RawDataset:
@@ -141,7 +152,7 @@ def _modality(path: Path, name: str, array: np.ndarray) -> Modality:
         ("u", 2): "tokens",
     }
     if array.dtype == np.uint8 and array.ndim == 4:
-        return Modality("grid", array)
+        return Modality("grid", array, augment=name == "image")
     kind = kinds.get((array.dtype.kind, array.ndim))
     if kind is None:
         raise UserError(

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fusion_bench.data.shapes import (
-    ANGULAR,
+from fusion_bench.data.sources.shapes import (
     CLASS_NAMES,
-    ROUND,
     draw_audio,
     draw_images,
     load_shapes,
@@ -25,12 +23,9 @@ def test_shapes_types_and_balance(small):
     assert small.modalities["audio"].values.shape == (405, 16, 16, 1)
     assert small.modalities["audio"].values.dtype == np.float32
     assert small.labels.dtype == np.int32
+    assert [name for name, modality in small.modalities.items() if modality.augment] == ["image"]
     assert np.bincount(small.labels[small.split == "train"]).tolist() == [30] * 10
     assert sorted(np.bincount(small.labels[small.split == "test"]).tolist()) == [10] * 5 + [11] * 5
-
-
-def test_six_round_and_four_angular_classes():
-    assert (len(ROUND), len(ANGULAR), len(set(CLASS_NAMES))) == (6, 4, 10)
 
 
 def test_audio_changes_neither_images_nor_labels(small):

@@ -9,12 +9,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from fusion_bench.config import DataConfig
 from fusion_bench.data.dataset import Modality, RawDataset
+from fusion_bench.data.sources.base import ClassWords, register_source
 
-NAME = "shapes"
-ROUND = ("circle", "ring", "ellipse", "crescent", "semicircle", "heart")
-ANGULAR = ("triangle", "square", "cross", "star")
-CLASS_NAMES = ROUND + ANGULAR
 NUM_TRAIN = 10_000
 NUM_TEST = 2_000
 SEED = 20_250
@@ -28,9 +26,54 @@ FAINT = 0.2
 FAINT_CONTRAST = np.float32(0.05)
 """In this part of the images the figure is too faint to see, so that no image model is certain of all of them."""
 
+WORDS = ClassWords(
+    nouns={
+        "circle": ("circle", "disc", "disk", "roundel", "dot", "coin"),
+        "ring": ("ring", "hoop", "annulus", "band", "washer", "donut"),
+        "ellipse": ("ellipse", "oval", "ovoid", "egg", "olive", "capsule"),
+        "crescent": ("crescent", "moon", "sickle", "lune", "croissant", "banana"),
+        "semicircle": ("semicircle", "hemicycle", "dome", "halfdisc", "halfmoon", "protractor"),
+        "heart": ("heart", "valentine", "cardioid", "loveheart", "sweetheart", "heartshape"),
+        "triangle": ("triangle", "trigon", "wedge", "delta", "pyramid", "trilateral"),
+        "square": ("square", "box", "tile", "quadrate", "tetragon", "quadrangle"),
+        "cross": ("cross", "crucifix", "saltire", "crosslet", "crossmark", "rood"),
+        "star": ("star", "pentagram", "pentacle", "asterisk", "starburst", "estoile"),
+    },
+    partitions={
+        "coarse": {
+            "curve": ("circle", "ring", "ellipse", "crescent", "semicircle", "heart"),
+            "polygon": ("triangle", "square", "cross", "star"),
+        },
+        "contrast": {
+            "charm": ("circle", "crescent", "triangle", "star", "ring", "heart"),
+            "badge": ("ellipse", "semicircle", "square", "cross"),
+        },
+        "pairs": {
+            "conic": ("circle", "ellipse"),
+            "slice": ("semicircle", "crescent"),
+            "trinket": ("ring", "heart"),
+            "facet": ("triangle", "square"),
+            "emblem": ("cross", "star"),
+        },
+    },
+)
+CLASS_NAMES = tuple(WORDS.nouns)
+
 _BATCH = 500  # images drawn together, so that their temporaries stay in the processor's cache
 
 Array = np.ndarray
+
+
+@register_source(
+    "shapes",
+    summary="ten geometric figures, 32x32, drawn from a seed in a second; nothing is downloaded",
+    class_names=CLASS_NAMES,
+    words=WORDS,
+    options=("audio",),
+)
+def load(config: DataConfig) -> RawDataset:
+    """Returns the figures of the tables."""
+    return load_shapes(audio=config.audio)
 
 
 def load_shapes(
@@ -46,11 +89,12 @@ def load_shapes(
             for part, count in enumerate((num_train, num_test))
         ]
     )
-    modalities = {"image": Modality("grid", draw_images(labels, np.random.default_rng([seed, 1])))}
+    images = draw_images(labels, np.random.default_rng([seed, 1]))
+    modalities = {"image": Modality("grid", images, augment=True)}
     if audio:
         modalities["audio"] = Modality("grid", draw_audio(labels, np.random.default_rng([seed, 2])))
     return RawDataset(
-        name=NAME,
+        name="shapes",
         modalities=modalities,
         labels=labels,
         class_names=CLASS_NAMES,
@@ -63,9 +107,6 @@ def _labels(count: int, rng: np.random.Generator) -> Array:
     return rng.permutation(np.arange(count, dtype=np.int32) % len(CLASS_NAMES)).astype(np.int32)
 
 
-# --- figures: signed distance to the edge, negative inside, of points (u, v) where a figure has radius 1
-
-
 def _along(degrees: int, u: Array, v: Array) -> Array:
     """Returns the distance along a direction; cosines are rounded: libraries differ in the last digit."""
     radians = math.radians(degrees)
@@ -74,14 +115,6 @@ def _along(degrees: int, u: Array, v: Array) -> Array:
 
 def _radius(u: Array, v: Array) -> Array:
     return np.sqrt(u * u + v * v)
-
-
-def _crescent(u: Array, v: Array) -> Array:
-    return np.maximum(_radius(u, v) - 0.95, 0.75 - _radius(u - 0.45, v))
-
-
-def _semicircle(u: Array, v: Array) -> Array:
-    return np.maximum(_radius(u, v - 0.4) - 1.0, v - 0.4)
 
 
 def _heart(u: Array, v: Array) -> Array:
@@ -114,17 +147,15 @@ FIGURES: Mapping[str, Callable[[Array, Array], Array]] = {
     "circle": lambda u, v: _radius(u, v) - 0.85,
     "ring": lambda u, v: np.abs(_radius(u, v) - 0.7) - 0.22,
     "ellipse": lambda u, v: (_radius(u, 1.6 * v) - 1.0) * 0.7,
-    "crescent": _crescent,
-    "semicircle": _semicircle,
+    "crescent": lambda u, v: np.maximum(_radius(u, v) - 0.95, 0.75 - _radius(u - 0.45, v)),
+    "semicircle": lambda u, v: np.maximum(_radius(u, v - 0.4) - 1.0, v - 0.4),
     "heart": _heart,
     "triangle": _triangle,
     "square": lambda u, v: np.maximum(np.abs(u), np.abs(v)) - 0.7,
     "cross": _cross,
     "star": _star,
 }
-
-
-# --- images
+"""Distances to the edge, negative inside, of points (u, v) where a figure has radius 1."""
 
 
 def draw_images(
@@ -236,8 +267,6 @@ def _bar(rng: np.random.Generator, count: int, x: Array, y: Array, width: float)
     u, _ = _frame(rng, count, x, y, reach=SIZE / 4)
     return _cover(np.abs(u) - _uniform(rng, count, -0.5, width))
 
-
-# --- audio
 
 AUDIO_NOISE = 0.45
 """How loud the noise is, against tones of height 1: sound alone tells 50 to 70 % of the classes."""

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from fusion_bench.data.npz import load_npz
+from fusion_bench.data.sources.npz import load_npz
 from fusion_bench.errors import UserError
 
 COUNT = 40
@@ -40,6 +40,7 @@ def test_every_kind_of_modality(save):
     raw = load_npz(save())
     kinds = {name: modality.kind for name, modality in raw.modalities.items()}
     assert kinds == {"image": "grid", "audio": "grid", "sensor": "vector", "text": "tokens"}
+    assert [name for name, modality in raw.modalities.items() if modality.augment] == ["image"]
     dtypes = {name: modality.values.dtype for name, modality in raw.modalities.items()}
     assert dtypes == {"image": np.uint8, "audio": np.float32, "sensor": np.float32, "text": np.int32}
     for name, modality in raw.modalities.items():

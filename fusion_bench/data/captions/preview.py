@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fusion_bench.data.captions import Channel, make_channel, sample, write_captions
+from fusion_bench.data.captions.channel import Channel, make_channel, sample, write_captions
 
 _STREAM = 0x94E7  # Keeps these draws apart from the channel's, which have the same seed.
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusion_bench.data.preview import preview
+from fusion_bench.data.captions.preview import preview
 from fusion_bench.errors import UserError
 
 CLASS_NAMES = ("cat", "dog", "red fox")
