@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,22 @@ def _option(metavar: str, default: str) -> Any:
 EncoderSize = Literal["tiny", "small", "resnet9"]
 TextEncoderKind = Literal["pooled", "transformer"]
 Match = Literal["none", "params", "flops"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A registered name with options of its own: `Choice("tensor", {"width": 8})`.
+
+    Attributes:
+      name: of a strategy, a remedy, and so on, as in `fusion-bench list`.
+      options: values that replace the defaults.
+    """
+
+    name: str
+    options: Mapping[str, int | float | str | bool] = dataclasses.field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.name, *sorted(self.options.items())))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +63,8 @@ class DataConfig:
         Path | None, _option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")
     ] = None
     """Where decoded images are kept."""
+    image_size: Annotated[int | None, _option("N", "their own size")] = None
+    """Resize every image of a TFDS set to N x N pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +108,28 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeasurementConfig:
+    """How costs are timed; no part of a run's identity."""
+
+    seconds: float = 0.1
+    """Seconds that one timed pass aims at."""
+    repetitions: int = 5
+    """Timed passes; their median is reported, with the lowest and the highest."""
+    latencies: int = 100
+    """Predictions of one example that are timed, at least."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """How often the host is given the state of a training; no part of a run's identity."""
+
+    save_seconds: float = 60.0
+    """Seconds after which the state is saved at the end of an epoch."""
+    chunks_per_epoch: int = 4
+    """Compiled calls an epoch, after each of which progress is shown and the loss checked."""
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
     """One study: strategies × seeds on one dataset."""
 
@@ -109,6 +150,8 @@ class BenchmarkConfig:
     """Divide every batch among N devices."""
     out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")
     """Where runs and tables go. A run that is complete there is not repeated."""
+    measurement: MeasurementConfig = MeasurementConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
     tensorboard: bool = False
     """Also write learning curves to DIR/tensorboard as the epochs go, as TensorBoard event files."""
 

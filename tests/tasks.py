@@ -18,6 +18,7 @@ from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.fusion.tensor.compact_bilinear import Drawn
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS, Widths
+from fusion_bench.training.program import compiler_options
 
 TWO, THREE = ("image", "text"), ("audio", "image", "text")
 """Modalities, in the alphabetical order in which they are joined."""
@@ -25,7 +26,11 @@ BATCH, CLASSES, TOKENS, WORDS = 6, 4, 5, 7
 TINY = Widths((PatchStageSpec(4, 8, 1),), features=6, hidden=8, tokens=8, layers=1, patch=4)
 CONFIG = ModelConfig(encoder="tiny", dtype="float32")
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    **compiler_options(),
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
 jit = functools.partial(jax.jit, compiler_options=QUICK)
 """As jax.jit; compiles in half the time what runs once."""
 
@@ -114,7 +119,7 @@ def make_dataset(count=200, num_train=130, seed=0):
     return Dataset(
         name="tiny",
         modalities={
-            "image": Modality("grid", image.astype(np.uint8)),
+            "image": Modality("grid", image.astype(np.uint8), augment=True),
             "text": Modality("tokens", text.astype(np.int32), WORDS),
         },
         labels=labels,

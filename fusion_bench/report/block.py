@@ -23,6 +23,7 @@ from fusion_bench.metrics.intervals import (
     paired_interval,
 )
 from fusion_bench.store import Run, Store, setting
+from fusion_bench.store.diagnosed import read_values
 
 BySeed = Mapping[int, float]
 _IN_HEADING = {
@@ -84,15 +85,11 @@ class Block:
         for run in self.runs:
             groups.setdefault(run.strategy, []).append(run)
         rows = [Row(self, name, runs[0].family, _kind(runs[0]), runs) for name, runs in groups.items()]
-        ceilings = {
-            modality: self.data.get(f"{modality}_only_ceiling")
-            for modality in self.data.get("modalities", ())
-        }
-        rows += [
-            Row(self, f"ceiling: {m} only", "ceiling", "", [], c)
-            for m, c in ceilings.items()
-            if c is not None
-        ]
+        for modality, ceiling in (("captions", "text"), ("class", "image")):
+            name = self.data.get(f"{modality}_modality")
+            if name in self.data.get("modalities", ()):
+                exact = self.data[f"{ceiling}_only_ceiling"]
+                rows.append(Row(self, f"ceiling: {name} only", "ceiling", "", [], exact))
         return {row.name: row for row in rows}
 
     @functools.cached_property
@@ -186,12 +183,15 @@ class Row:
         ]
 
     def cost(self, name: str) -> float:
-        """Returns the median over seeds of a cost; NaN if no run has it."""
-        return _median([run.cost.get(name) for run in self.complete])
+        """Returns the median over seeds of a cost, or its only measurement; NaN if there is none."""
+        measured = [self.block.costs[self.name]] if self.name in self.block.costs else []
+        found = [_median(run.cost.get(name) for run in runs) for runs in (self.complete, measured)]
+        return next((value for value in found if not math.isnan(value)), math.nan)
 
-    def measured(self, name: str) -> float:
-        """Returns a cost that is measured once a strategy; NaN if it was not."""
-        return _median([self.block.costs[self.name].cost.get(name)] if self.name in self.block.costs else [])
+    def values(self, name: str) -> list[float]:
+        """Returns the values of a diagnostic, one for each seed that has it."""
+        stored = (read_values(self.block.store.directory, run.id) for run in self.complete)
+        return [values[name] for values in stored if name in values]
 
     def trained_with(self, name: str) -> float:
         """Returns a hyperparameter of training; NaN if seeds differ in it, or if nothing was trained."""

@@ -15,7 +15,7 @@ from fusion_bench.metrics.intervals import Interval, t_interval
 from fusion_bench.metrics.significance import bootstrap_difference, bootstrap_interval
 from fusion_bench.report.block import Row
 from fusion_bench.report.notes import best_of, is_off_target
-from fusion_bench.report.text import MISSING, count, optional, percent, points
+from fusion_bench.report.text import MISSING, optional, percent, points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,19 +190,19 @@ ALL: tuple[Column, ...] = (
     Column("reference_p", lambda row: row.block.compared.reference_p.get(row.name, math.nan)),
     Column("validation_accuracy_mean", _validation),
     Column(
-        "train_rate", lambda row: row.measured("train_examples_per_s"), "train\nexamples/s", optional,
+        "train_rate", lambda row: row.cost("train_examples_per_s"), "train\nexamples/s", optional,
         ("train_examples_per_s",), place=4, is_default=True,
     ),
     Column(
-        "test_rate", lambda row: row.measured("inference_examples_per_s"), "test\nexamples/s", optional,
+        "test_rate", lambda row: row.cost("inference_examples_per_s"), "test\nexamples/s", optional,
         ("inference_examples_per_s",), place=4, is_default=True, on_page=True,
     ),
     Column(
-        "latency", lambda row: row.measured("latency_s"), "latency, ms", _scaled(".3f", 1e3), ("latency_s",), place=4,
+        "latency", lambda row: row.cost("latency_s"), "latency, ms", _scaled(".3f", 1e3), ("latency_s",), place=4,
         is_ascending=True,
     ),
     Column(
-        "compile", lambda row: row.measured("compile_s"), "compile\ns", _scaled(".1f"), ("compile_s",), place=6,
+        "compile", lambda row: row.cost("compile_s"), "compile\ns", _scaled(".1f"), ("compile_s",), place=6,
         is_ascending=True, is_default=True,
     ),
     Column(
@@ -232,7 +232,7 @@ ALL: tuple[Column, ...] = (
     Column("encoder", lambda row: row.block.setting.get("model.encoder", "")),
     Column("epochs", lambda row: row.block.setting.get("training.epochs"), is_count=True),
     *(_fact(name, is_count=True) for name in ("n_train", "n_validation", "n_test")),
-    *(_union(*pair) for pair in (("device", "environment"), ("version", "identity"), ("commit", "environment"))),
+    *(_union(*pair) for pair in (("device", "environment"), ("version", "environment"), ("commit", "environment"))),
     Column("setting", lambda row: row.block.digest),
     Column("differs", lambda row: row.block.differs),
     Column("failures", _failures),

@@ -1,0 +1,131 @@
+"""Logits of every strategy after a few steps of training, compared with stored values.
+
+A change of results is a decision: say so in the changelog, then write the file again,
+`python -m tests.test_golden`. Values were computed on x86; another CPU rounds otherwise, so the tolerance is 1e-5.
+"""
+
+import functools
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fusion_bench.config import TrainingConfig
+from fusion_bench.data import splits
+from fusion_bench.data.batches import to_device
+from fusion_bench.data.captions import channel as captions
+from fusion_bench.data.captions import tokenizer
+from fusion_bench.data.dataset import Dataset, Modality, RawDataset
+from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.registry import StrategySpec, strategies
+from fusion_bench.training.step import make_functions, predict, run_key, split_module
+from tests.tasks import CONFIG, QUICK
+
+pytestmark = pytest.mark.usefixtures("tiny_widths")
+
+FILE = Path(__file__).with_name("golden.npz")
+CHANNELS = ("default", "synergy")
+TWO, THREE = ("image", "text"), ("audio", "image", "text")
+STEPS, BATCH, KEPT = 4, 16, 2
+"""Steps of training, examples in each, and test examples whose logits are stored."""
+CLASSES, VOCABULARY = 10, 200
+TRAINING = TrainingConfig(epochs=1, batch_size=BATCH, learning_rate=0.01)
+
+
+@functools.cache
+def make_dataset(channel_name: str, names: tuple[str, ...]) -> Dataset:
+    """Returns 84 examples of noise with a tint for each class, and captions from a channel."""
+    rng = np.random.default_rng(0)
+    count = 84
+    labels = (np.arange(count) % CLASSES).astype(np.int32)
+    tints = rng.integers(0, 200, (CLASSES, 3))
+    image = tints[labels][:, None, None] + rng.integers(0, 50, (count, 8, 8, 3))
+    audio = rng.integers(0, 50, (count, 6, 5, 1)) + 20 * labels[:, None, None, None]
+    split = np.where(np.arange(count) < 72, "train", "test")
+    class_names = tuple(f"class {label}" for label in range(CLASSES))
+    modalities = {
+        "image": Modality("grid", image.astype(np.uint8), augment=True),
+        "audio": Modality("grid", audio.astype(np.uint8)),
+    }
+    raw = RawDataset("golden", modalities, labels, class_names, split)
+    indices = splits.split(raw, validation_fraction=1 / 9)
+    channel = captions.make_channel(channel_name, class_names)
+    drawn = captions.sample(channel, labels, 0)
+    texts = captions.write_captions(channel, drawn, 0)
+    vocabulary = tokenizer.train_tokenizer(texts[i] for i in indices["train"])
+    tokens = Modality("tokens", tokenizer.encode(vocabulary, texts, 12), VOCABULARY)
+    assert vocabulary.get_vocab_size() <= VOCABULARY
+    modalities = {name: {**modalities, "text": tokens}[name] for name in names}
+    return Dataset("golden", modalities, drawn.targets, labels, class_names, indices)
+
+
+CASES = [
+    (names, name)
+    for names in (TWO, THREE)
+    for name, registration in strategies(names).items()
+    if registration.joins(names) and (names is TWO or registration.modality in (None, "audio"))
+]
+
+
+def case_id(case: tuple[tuple[str, ...], str]) -> str:
+    return f"{case[1]}-of-{len(case[0])}"
+
+
+def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
+    """Returns test logits [channel, example, class] after `STEPS` steps, by one program for all channels.
+
+    Of a post-hoc strategy, those of its untrained members, joined.
+    """
+    spec = StrategySpec(strategies(names)[name])
+    task = make_dataset(CHANNELS[0], names).task
+
+    def untrained(seed, data, order, test):
+        module = spec.build(Blueprint(task, CONFIG, run_key(seed, "init")))
+        return predict(*split_module(module), data, test)
+
+    def trained(seed, data, order, test):
+        functions = make_functions(spec, task, CONFIG, TRAINING, STEPS * BATCH)
+        state, _ = functions.train(functions.init(seed), data, order, seed, STEPS)
+        return predict(functions.graph, state.variables, data, test)
+
+    compiled = jax.jit(untrained if spec.registration.is_posthoc else trained, compiler_options=QUICK)
+    logits = []
+    for channel in CHANNELS:
+        dataset = make_dataset(channel, names)
+        order, test = (jnp.asarray(dataset.splits[split]) for split in ("train", "test"))
+        logits.append(compiled(jnp.int32(0), to_device(dataset), order, test[:KEPT]))
+    return np.asarray(logits)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(FILE) as stored:
+        return dict(zip(stored["cases"].tolist(), stored["logits"], strict=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_a_few_steps_give_the_stored_logits(case, golden):
+    np.testing.assert_allclose(train_and_predict(*case), golden[case_id(case)], atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_is_stored_that_is_not_compared(golden):
+    assert set(golden) == {case_id(case) for case in CASES}
+
+
+if __name__ == "__main__":
+    from fusion_bench.models.encoders import WIDTHS
+    from tests.tasks import TINY
+
+    WIDTHS["tiny"] = TINY  # pyright: ignore[reportIndexIssue]
+    found = {case_id(case): train_and_predict(*case) for case in CASES}
+    if sys.argv[1:] == ["--compare"]:
+        with np.load(FILE) as stored:
+            known = dict(zip(stored["cases"].tolist(), stored["logits"], strict=True))
+        differing = [name for name in found if known[name].tobytes() != found[name].tobytes()]
+        print(f"{len(found) - len(differing)} of {len(found)} are equal bit for bit; differing: {differing}")
+    else:
+        np.savez_compressed(FILE, cases=np.array([*found]), logits=np.stack([*found.values()]))
+        print(f"{len(found)} cases written to {FILE}, {FILE.stat().st_size:,} bytes")
