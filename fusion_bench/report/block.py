@@ -2,50 +2,26 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
+from fusion_bench import files
 from fusion_bench.errors import unknown_name
 from fusion_bench.families import MULTIMODAL
-from fusion_bench.metrics import significance
-from fusion_bench.metrics.intervals import (
-    CONFIDENCE,
-    Interval,
-    deviation_on_grid,
-    paired_differences,
-    paired_interval,
-)
+from fusion_bench.metrics import intervals, significance
 from fusion_bench.store import Run, Store, setting
 from fusion_bench.store.diagnosed import read_values
 
-BySeed = Mapping[int, float]
 _IN_HEADING = {
     *("data.captions", "data.train_size", "data.test_size", "model.encoder", "training.epochs"),
     *("match.quantity", "match.to", "match.target"),
 }
-
-
-class Comparisons(NamedTuple):
-    """Tests over the seeds of one setting.
-
-    Attributes:
-      gain_p: Holm-corrected p-value of each gain.
-      reference_p: Holm-corrected p-value of each multimodal strategy's difference from the reference.
-      ranks: by mean accuracy, with the lowest and the highest that the seeds allow for.
-      ties: the best multimodal strategy of those with the most seeds, and all not significantly different from it.
-    """
-
-    gain_p: dict[str, float]
-    reference_p: dict[str, float]
-    ranks: dict[str, tuple[int, int, int]]
-    ties: set[str]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,33 +77,43 @@ class Block:
     def reference(self) -> str:
         return next((row.name for row in self.rows.values() if row.family == "reference"), "")
 
-    @functools.cached_property
-    def compared(self) -> Comparisons:
-        trained = {
-            row.name: row.accuracies for row in self.rows.values() if row.runs and row.name != self.reference
-        }
-        joined = {row.name: row.accuracies for row in self.rows.values() if row.family in MULTIMODAL}
-        others = {name: by_seed for name, by_seed in trained.items() if name != self.best}
-        most = max(map(len, joined.values()), default=0)
-        ties = set()
-        if most > 1:
-            means = {
-                n: statistics.fmean(by_seed.values()) for n, by_seed in joined.items() if len(by_seed) == most
-            }
-            best = max(means, key=lambda name: means[name])
-            # Uncorrected: a correction over thirty strategies would let almost everything tie.
-            ties = {
-                n for n, p in self._p_values(joined, best).items() if joined[n] and not p < 1 - CONFIDENCE
-            }
-        return Comparisons(
-            significance.holm(self._p_values(others, self.best)),
-            significance.holm(self._p_values(joined, self.reference)),
-            significance.ranks(trained, self.resolution),
-            ties,
-        )
+    @property
+    def trained(self) -> list["Row"]:
+        """The strategies without the reference."""
+        return [row for row in self.rows.values() if row.family not in ("reference", "ceiling")]
 
-    def _p_values(self, values: Mapping[str, BySeed], other: str) -> dict[str, float]:
-        return p_values(values, self.rows[other].accuracies if other in self.rows else {}, self.resolution)
+    @property
+    def multimodal(self) -> list["Row"]:
+        return [row for row in self.rows.values() if row.family in MULTIMODAL]
+
+    @functools.cached_property
+    def gain_p(self) -> dict[str, float]:
+        """Holm-corrected p-value of each gain."""
+        return significance.holm({r.name: r.p_value(self.best) for r in self.trained if r.name != self.best})
+
+    @functools.cached_property
+    def reference_p(self) -> dict[str, float]:
+        """Holm-corrected p-value of each multimodal strategy's difference from the reference."""
+        return significance.holm({row.name: row.p_value(self.reference) for row in self.multimodal})
+
+    @functools.cached_property
+    def ranks(self) -> dict[str, tuple[int, int, int]]:
+        """Rank by mean accuracy, with the lowest and the highest that the seeds allow for."""
+        return significance.ranks({row.name: row.accuracies for row in self.trained}, self.resolution)
+
+    @functools.cached_property
+    def ties(self) -> set[str]:
+        """The best multimodal strategy of those with the most seeds, and all not significantly different from it.
+
+        The tests are uncorrected: a correction over thirty strategies would let almost everything tie.
+        """
+        rows = [row for row in self.multimodal if row.accuracies]
+        most = max((len(row.accuracies) for row in rows), default=0)
+        if most < 2:
+            return set()
+        full = [row for row in rows if len(row.accuracies) == most]
+        best = max(full, key=lambda row: statistics.fmean(row.accuracies.values())).name
+        return {row.name for row in rows if not row.p_value(best) < 1 - intervals.CONFIDENCE}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,7 +136,7 @@ class Row:
         return [run for run in self.runs if run.status == "complete"]
 
     @functools.cached_property
-    def accuracies(self) -> BySeed:
+    def accuracies(self) -> dict[int, float]:
         """Test accuracy by seed."""
         return {run.seed: run.metrics["test_accuracy"] for run in self.complete}
 
@@ -160,27 +146,30 @@ class Row:
         is_own = self.family != "unimodal" and self.kind not in ("", "only")
         return best_unimodal(self.block.runs, self.kind) if is_own else ""
 
-    def over(self, other: str) -> Interval:
-        """Returns the paired difference of accuracy from another strategy; NaN from itself."""
-        known = other in self.block.rows and other != self.name
-        others = self.block.rows[other].accuracies if known else {}
-        return paired_interval(self.accuracies, others, self.block.resolution)
+    def _accuracies(self, other: str) -> dict[int, float]:
+        return self.block.rows[other].accuracies if other in self.block.rows and other != self.name else {}
+
+    def over(self, other: str) -> intervals.Interval:
+        """Returns the difference of accuracy from another strategy, paired by seed; NaN from itself."""
+        return intervals.paired_interval(self.accuracies, self._accuracies(other), self.block.resolution)
+
+    def p_value(self, other: str) -> float:
+        """Returns the uncorrected p-value of this difference."""
+        differences = intervals.paired_differences(self.accuracies, self._accuracies(other))
+        return significance.paired_p_value(differences, self.block.resolution)
 
     @functools.cached_property
     def power(self) -> list[tuple[float, int | None]]:
         """The gain that is detected, and the seeds to detect one point: without and with Holm's correction."""
-        gain_p, best = self.block.compared.gain_p, self.block.best
-        differences = paired_differences(self.accuracies, self.block.rows[best].accuracies) if best else []
-        if self.name not in gain_p or len(differences) < 2:
+        differences = intervals.paired_differences(self.accuracies, self._accuracies(self.block.best))
+        if self.name not in self.block.gain_p or len(differences) < 2:
             return [(math.nan, None)] * 2
-        deviation, n = deviation_on_grid(differences, self.block.resolution), len(differences)
-        return [
-            (
-                significance.detectable_difference(deviation, n, tests),
-                significance.seeds_to_detect(0.01, deviation, tests),
-            )
-            for tests in (1, max(sum(not math.isnan(p) for p in gain_p.values()), 1))
-        ]
+        std = intervals.deviation_on_grid(differences, self.block.resolution)
+        found = []
+        for tests in (1, max(sum(not math.isnan(p) for p in self.block.gain_p.values()), 1)):
+            gain = significance.detectable_difference(std, len(differences), tests)
+            found.append((gain, significance.seeds_to_detect(0.01, std, tests)))
+        return found
 
     def cost(self, name: str) -> float:
         """Returns the median over seeds of a cost, or its only measurement; NaN if there is none."""
@@ -188,10 +177,10 @@ class Row:
         found = [_median(run.cost.get(name) for run in runs) for runs in (self.complete, measured)]
         return next((value for value in found if not math.isnan(value)), math.nan)
 
-    def values(self, name: str) -> list[float]:
-        """Returns the values of a diagnostic, one for each seed that has it."""
-        stored = (read_values(self.block.store.directory, run.id) for run in self.complete)
-        return [values[name] for values in stored if name in values]
+    @functools.cached_property
+    def diagnosed(self) -> list[dict[str, float]]:
+        """Values of diagnostics, by name, of each seed."""
+        return [read_values(self.block.store.directory, run.id) for run in self.complete]
 
     def trained_with(self, name: str) -> float:
         """Returns a hyperparameter of training; NaN if seeds differ in it, or if nothing was trained."""
@@ -224,25 +213,24 @@ def blocks(store: Store, against: str = "") -> dict[str, Block]:
     """
     found: dict[tuple[str, str], dict[tuple[str, int], Run]] = {}
     for run in store.runs():
-        digest = hashlib.sha256(json.dumps(setting(run), sort_keys=True).encode()).hexdigest()[:8]
-        runs, key = (
-            found.setdefault((run.identity.get("target", "label"), digest), {}),
-            (run.strategy, run.seed),
-        )
-        runs[key] = max(runs.get(key, run), run, key=lambda run: run.environment.get("started", ""))
+        digest = files.digest_text(json.dumps(setting(run), sort_keys=True))[:8]
+        runs = found.setdefault((run.identity.get("target", "label"), digest), {})
+        older = runs.get((run.strategy, run.seed), run)
+        runs[run.strategy, run.seed] = max(older, run, key=lambda run: run.environment.get("started", ""))
     by_setting = {digest: [*runs.values()] for (target, digest), runs in found.items() if target == "label"}
     known = {run.strategy for runs in by_setting.values() for run in runs}
     if against and against not in known:
         raise unknown_name("strategy", against, sorted(known))
-    settings = {digest: _flat(setting(runs[0])) for digest, runs in by_setting.items()}
-    varied = _varied([*settings.values()])
-    return {
-        digest: Block(
-            store, digest, settings[digest], _differs(settings[digest], varied, runs[0].data.get("name", "")), runs,
-            {run.strategy: run for run in found.get(("cost", digest), {}).values() if run.status == "complete"}, against,
-        )
-        for digest, runs in by_setting.items()
-    }  # fmt: skip
+    shared = {digest: _flat(setting(runs[0])) for digest, runs in by_setting.items()}
+    varied = _varied([*shared.values()])
+    made = {}
+    for digest, runs in by_setting.items():
+        measured = found.get(("cost", digest), {}).values()
+        costs = {run.strategy: run for run in measured if run.status == "complete"}
+        told = [n for n in varied if shared[digest].get(n) not in (None, runs[0].data.get("name", ""))]
+        differs = ", ".join(f"{n.rpartition('.')[2]} {str(shared[digest][n])[:24]}" for n in told)
+        made[digest] = Block(store, digest, shared[digest], differs, runs, costs, against)
+    return made
 
 
 def best_unimodal(runs: Iterable[Run], kind: str = "only") -> str:
@@ -265,14 +253,6 @@ def _kind(run: Run) -> str:
     return run.strategy.partition(":")[0].removeprefix(f"{run.modality}-")
 
 
-def p_values(values: Mapping[str, BySeed], other: BySeed, resolution: float) -> dict[str, float]:
-    """Returns the uncorrected p-value of each strategy's paired difference from another one."""
-    return {
-        name: significance.paired_p_value(paired_differences(own, other), resolution)
-        for name, own in values.items()
-    }
-
-
 def _median(values: Iterable[float | None]) -> float:
     found = [value for value in values if value is not None]
     return float(statistics.median(found)) if found else math.nan
@@ -282,9 +262,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns a nested mapping as one with dotted names."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-        )
+        path = f"{prefix}{name}"
+        found |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
     return found
 
 
@@ -292,8 +271,3 @@ def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns the names in which settings differ, without those that a heading tells anyway."""
     names = {name for each in settings for name in each if any(o.get(name) != each[name] for o in settings)}
     return sorted(names if names == {"fingerprint"} else names - _IN_HEADING - {"fingerprint"})
-
-
-def _differs(own: Mapping[str, Any], varied: Sequence[str], dataset: str) -> str:
-    told = [name for name in varied if own.get(name) not in (None, dataset)]
-    return ", ".join(f"{name.rpartition('.')[2]} {str(own[name])[:24]}" for name in told)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import statistics
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +17,8 @@ from fusion_bench.metrics.calibration import Reliability, calibration_error, rel
 from fusion_bench.metrics.classification import class_accuracy, confusion_matrix, roc_auc, roc_curve
 from fusion_bench.metrics.intervals import Interval, paired_differences, t_interval
 from fusion_bench.metrics.significance import pairwise_p_values
+from fusion_bench.report.block import Block, blocks
 from fusion_bench.report.notes import best_of, heading
-from fusion_bench.report.table import blocks
 from fusion_bench.store import Run, Store
 
 FOCUS = 0.12
@@ -96,24 +96,16 @@ class Findings:
     @property
     def measured(self) -> pd.DataFrame:
         """The rows that were trained or joined and have a result."""
-        lines = self.block["family"].isin(["reference", "ceiling"])
-        keep: Any = ~lines & self.block["test_accuracy_mean"].notna()
-        return self.block.loc[keep].reset_index(drop=True)
+        return self._with_result(*MULTIMODAL, "unimodal")
 
     @property
     def lines(self) -> list[dict[Hashable, Any]]:
-        """What is drawn as a line: the Bayes reference and the ceilings, as rows of the table."""
-        keep: Any = (
-            self.block["family"].isin(["reference", "ceiling"]) & self.block["test_accuracy_mean"].notna()
-        )
-        return self.block.loc[keep].to_dict("records")
+        """The Bayes reference and the ceilings, as rows of the table; they are drawn as lines."""
+        return self._with_result("reference", "ceiling").to_dict("records")
 
-    @property
-    def lowest(self) -> float:
-        """The lower end of the lowest interval."""
-        rows = self.measured.to_dict("records")
-        ends = [row["test_accuracy_mean"] - _or_zero(row["test_accuracy_ci95"]) for row in rows]
-        return float(min(ends))
+    def _with_result(self, *families: str) -> pd.DataFrame:
+        keep: Any = self.block["family"].isin(families) & self.block["test_accuracy_mean"].notna()
+        return self.block.loc[keep].reset_index(drop=True)
 
     @property
     def families(self) -> dict[str, str]:
@@ -124,14 +116,14 @@ class Findings:
     def leaders(self) -> list[str]:
         """The best strategy of each family on validation, unimodal first.
 
-        What is joined after training is fitted to the validation set, and stands back where others were trained.
+        Post-hoc strategies are fitted on validation data, so a trained strategy of the family takes precedence.
         """
         trained = {self.families[strategy] for strategy in self.curves}
         best: dict[str, tuple[float, str]] = {}
         for row in self.measured.to_dict("records"):
             strategy, family, accuracy = row["strategy"], row["family"], row["validation_accuracy_mean"]
-            stands_back = strategy not in self.curves and family in trained
-            if family in MULTIMODAL and not stands_back and not math.isnan(accuracy):
+            yields = strategy not in self.curves and family in trained
+            if family in MULTIMODAL and not yields and not math.isnan(accuracy):
                 best[family] = max(best.get(family, (accuracy, strategy)), (accuracy, strategy))
         own = [name for name in [best_of(self.block)] if name in set(self.measured["strategy"])]
         return [*dict.fromkeys([*own, *(strategy for _, strategy in best.values())])]
@@ -152,46 +144,36 @@ def seeds_of(counts: Sequence[int]) -> str:
 def find(store: Store, frame: pd.DataFrame) -> list[Findings]:
     """Returns the findings of each setting, in the order of the table."""
     by_setting = blocks(store)
-    return [
-        _findings(store, block.reset_index(drop=True), by_setting[str(digest)])
-        for digest, block in frame.groupby("setting", sort=False)
-    ]
+    groups = frame.groupby("setting", sort=False)
+    return [_findings(by_setting[str(digest)], rows.reset_index(drop=True)) for digest, rows in groups]
 
 
-def _findings(store: Store, block: pd.DataFrame, runs: list[Run]) -> Findings:
-    complete: dict[str, list[Run]] = {strategy: [] for strategy in block["strategy"]}
-    for run in runs:
-        if run.status == "complete":
-            complete[run.strategy].append(run)
+def _findings(block: Block, frame: pd.DataFrame) -> Findings:
     omitted: list[str] = []
     curves, diagnoses = {}, {}
-    for strategy, group in complete.items():
+    rows = [row for row in block.rows.values() if row.complete]
+    for row in rows:
         try:
-            if any("train_seconds" in run.cost for run in group):
-                curves[strategy] = _learning_curve([store.curve(run.id) for run in group])
+            if any("train_seconds" in run.cost for run in row.complete):
+                curves[row.name] = _learning_curve([block.store.curve(run.id) for run in row.complete])
         except (UserError, KeyError) as error:
-            omitted.append(f"learning curve of {strategy}: {error}")
+            omitted.append(f"learning curve of {row.name}: {error}")
         try:
-            if group:
-                diagnoses[strategy] = _diagnose([store.predictions(run.id) for run in group])
+            diagnoses[row.name] = _diagnose(row.tests)
         except (UserError, KeyError) as error:
-            omitted.append(f"diagnosis of {strategy}: {error}")
-    classes = int(runs[0].data.get("num_classes", 0))
-    names = next((run.data["class_names"] for run in runs if "class_names" in run.data), None)
-    trained = {s: group for s, group in complete.items() if group and group[0].family != "reference"}
-    first = block.iloc[0]
+            omitted.append(f"diagnosis of {row.name}: {error}")
+    in_order = sorted(rows, key=lambda row: [*frame["strategy"]].index(row.name))
     return Findings(
-        name=re.sub(r"[^a-z0-9]+", "-", f"{first['captions']}-{first['setting']}".lower()).strip("-"),
-        title=heading(block),
-        block=block,
-        runs=runs,
-        curves=curves,
-        diagnoses=diagnoses,
+        name=re.sub(r"[^a-z0-9]+", "-", f"{block.data['captions']}-{block.digest}".lower()).strip("-"),
+        title=heading(frame),
+        block=frame,
+        runs=block.runs,
+        curves={row.name: curves[row.name] for row in in_order if row.name in curves},
+        diagnoses={row.name: diagnoses[row.name] for row in in_order if row.name in diagnoses},
         matrix=compare(
-            {s: {r.seed: r.metrics["test_accuracy"] for r in g} for s, g in trained.items()},
-            1 / int(block["n_test"].iloc[0]),
+            {row.name: row.accuracies for row in rows if row.family != "reference"}, block.resolution
         ),
-        class_names=[str(name) for name in names or range(classes)],
+        class_names=[str(name) for name in block.data["class_names"]],
         omitted=omitted,
     )
 
@@ -206,20 +188,17 @@ def compare(values: Mapping[str, Mapping[int, float]], resolution: float) -> Mat
     means = {strategy: statistics.fmean(by_seed.values()) for strategy, by_seed in values.items()}
     order = sorted(means, key=lambda strategy: -means[strategy])
     p_values = pairwise_p_values(values, resolution)
-    return Matrix(
-        order,
-        np.array([[_difference(values[row], values[column]) for column in order] for row in order]).reshape(
-            len(order), len(order)
-        ),
-        np.array([[p_values.get((row, column), math.nan) for column in order] for row in order]).reshape(
-            len(order), len(order)
-        ),
-    )
 
+    def square(of: Callable[[str, str], float]) -> Float[np.ndarray, "strategy strategy"]:
+        return np.array([of(row, column) for row in order for column in order]).reshape(
+            len(order), len(order)
+        )
 
-def _difference(values: Mapping[int, float], others: Mapping[int, float]) -> float:
-    differences = paired_differences(values, others)
-    return statistics.fmean(differences) if differences else math.nan
+    def difference(row: str, column: str) -> float:
+        differences = paired_differences(values[row], values[column])
+        return statistics.fmean(differences) if differences else math.nan
+
+    return Matrix(order, square(difference), square(lambda *pair: p_values.get(pair, math.nan)))
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
@@ -227,9 +206,7 @@ def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
 
     Points of equal cost and value are all on the front, or none is. A point with NaN is never on it.
     """
-    points = [
-        (cost, value, place) for place, (cost, value) in enumerate(zip(costs, values, strict=True))
-    ]  # fmt: skip
+    points = zip(costs, values, range(len(values)), strict=True)
     known = [point for point in points if not (math.isnan(point[0]) or math.isnan(point[1]))]
     front = [
         (cost, value, place)
@@ -247,21 +224,13 @@ def mean_band(x: Float[np.ndarray, " point"], samples: Float[np.ndarray, "seed p
 
 def focus(block: pd.DataFrame) -> tuple[float, float]:
     """Returns the range of accuracy in which the best strategies, within `FOCUS` of the best, can be told apart."""
-    rows = [r for r in block.to_dict("records") if r["family"] != "ceiling" and r["test_accuracy_mean"] >= 0]
-    best = max(row["test_accuracy_mean"] for row in rows)
-    near = [
-        (row["test_accuracy_mean"], _or_zero(row["test_accuracy_ci95"]))
-        for row in rows
-        if row["test_accuracy_mean"] >= best - FOCUS
-    ]
-    low = max(min(mean - width for mean, width in near), best - 1.2 * FOCUS)
-    high = min(max(mean + width for mean, width in near), best + FOCUS / 2)  # an interval may be very wide
+    known = block.loc[(block["family"] != "ceiling") & block["test_accuracy_mean"].notna()]
+    mean, width = known["test_accuracy_mean"].to_numpy(), known["test_accuracy_ci95"].fillna(0.0).to_numpy()
+    near = mean >= mean.max() - FOCUS
+    low = max((mean - width)[near].min(), mean.max() - 1.2 * FOCUS)
+    high = min((mean + width)[near].max(), mean.max() + FOCUS / 2)  # an interval may be very wide
     margin = 0.06 * (high - low) or 0.01
     return float(low - margin), float(min(high + margin, 1.005))
-
-
-def _or_zero(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
 
 
 def _learning_curve(curves: Sequence[pd.DataFrame]) -> Band:
@@ -270,8 +239,7 @@ def _learning_curve(curves: Sequence[pd.DataFrame]) -> Band:
     return mean_band(by_epoch.index.to_numpy(np.float64), by_epoch.to_numpy(np.float64).T)
 
 
-def _diagnose(stored: Sequence[Mapping[str, np.ndarray]]) -> Diagnosis:
-    tests = [(predictions["test_logits"], predictions["test_labels"]) for predictions in stored]
+def _diagnose(tests: Sequence[tuple[np.ndarray, np.ndarray]]) -> Diagnosis:
     rocs = [roc_curve(*test) for test in tests]
     counts = np.sum([confusion_matrix(*test) for test in tests], axis=0)
     totals = counts.sum(axis=1, keepdims=True)

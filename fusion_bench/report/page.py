@@ -5,7 +5,7 @@ import html
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from string import Template
 from typing import Any
@@ -14,56 +14,39 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from fusion_bench.families import FAMILIES
-from fusion_bench.report.columns import COLUMNS, Column, meanings
+from fusion_bench.report.columns import COLUMNS, Column, known_columns
 from fusion_bench.report.findings import Findings
 from fusion_bench.report.notes import notes
 from fusion_bench.report.plots import pictures, plotly
 from fusion_bench.report.plots.marks import Picture
 
-_SHOWN = (
-    "strategy",
-    "family",
-    "accuracy",
-    "gain",
-    "p",
-    "rank",
-    "params",
-    "train_flops",
-    "test_rate",
-    "train_seconds",
-)
-"""Columns that are shown at first; the others by a choice."""
-
 
 def render_page(findings: Sequence[Findings]) -> str:
     """Returns the page; all that comes from run files is escaped."""
     drawn = {found.name: pictures(found) for found in findings}
-    charts = {
-        f"{name}-{each.name}": plotly.chart(each) for name, section in drawn.items() for each in section
+    data = {
+        "templates": plotly.templates(),
+        "charts": {f"{name}-{p.name}": plotly.chart(p) for name, section in drawn.items() for p in section},
     }
-    data = {"templates": plotly.templates(), "charts": charts}
     assets = resources.files("fusion_bench.report") / "assets"
     tables = resources.files("itables") / "html"
+    style, page, script, styles = (
+        path.read_text(encoding="utf-8")
+        for path in (tables / "dt_bundle.css", *(assets / f"page.{end}" for end in ("html", "js", "css")))
+    )
     bundle = base64.b64encode((tables / "dt_bundle.js").read_bytes()).decode()
-    return Template((assets / "page.html").read_text(encoding="utf-8")).substitute(
+    return Template(page).substitute(
         title=html.escape(_title(findings)),
         lead=html.escape(_lead(findings)),
-        style=(tables / "dt_bundle.css").read_text(encoding="utf-8")
-        + (assets / "page.css").read_text(encoding="utf-8"),
+        style=style + styles,
         navigation=_navigation(findings),
         sections="".join(_section(found, drawn[found.name]) for found in findings),
         environment=_environment(findings),
         plotly=get_plotlyjs(),
         imports=json.dumps({"imports": {"itables": f"data:text/javascript;base64,{bundle}"}}),
         data=_script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
-        script=(assets / "page.js").read_text(encoding="utf-8"),
+        script=script,
     )
-
-
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs()
 
 
 def _script_safe(text: str) -> str:
@@ -72,9 +55,11 @@ def _script_safe(text: str) -> str:
 
 
 def _title(findings: Sequence[Findings]) -> str:
-    names = dict.fromkeys(f"{block['dataset'].iloc[0]}" for found in findings if len(block := found.block))
-    captions = dict.fromkeys(str(found.block["captions"].iloc[0]) for found in findings)
-    return f"Fusion of modalities on {', '.join(names)}: {', '.join(captions)}"
+    firsts = [found.block.iloc[0] for found in findings]
+    names, captions = (
+        ", ".join(dict.fromkeys(str(f[key]) for f in firsts)) for key in ("dataset", "captions")
+    )
+    return f"Fusion of modalities on {names}: {captions}"
 
 
 def _lead(findings: Sequence[Findings]) -> str:
@@ -94,7 +79,7 @@ def _navigation(findings: Sequence[Findings]) -> str:
 def _section(found: Findings, drawn: Sequence[Picture]) -> str:
     remarks = [
         *notes(found.block),
-        *meanings([*COLUMNS.values()]),
+        *(column.note for column in COLUMNS.values() if column.note),
         *(f"Left out: {line}." for line in found.omitted),
     ]
     listing = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
@@ -138,7 +123,7 @@ def _chooser(found: Findings, drawn: Sequence[Picture]) -> str:
 
 def _table(found: Findings) -> str:
     block = found.block
-    columns = [column for column in COLUMNS.values() if column.key in block]
+    columns = [column for column in known_columns(block).values() if column.keys[0] in block]
     heads = "".join(_head(column, block) for column in columns)
     rows = "".join(_row(row, columns) for row in block.to_dict("records"))
     families = [family for family in FAMILIES if family in set(block["family"])]
@@ -152,16 +137,10 @@ def _table(found: Findings) -> str:
 
 
 def _head(column: Column, block: pd.DataFrame) -> str:
-    first = "desc" if column.descending else "asc"
-    hidden = "" if column.name in _SHOWN else " data-hidden"
-    kind = "" if column.name in _WORDS else " data-number"
-    return (
-        f'<th scope="col" data-name="{column.name}" data-first="{first}"{hidden}{kind}>'
-        f"{html.escape(column.title(block))}</th>"
-    )
-
-
-_WORDS = ("strategy", "family")
+    first = "asc" if column.ascending else "desc"
+    marks = " data-hidden" * (not column.on_page) + " data-number" * (not column.is_text)
+    title = html.escape(column.title(block))
+    return f'<th scope="col" data-name="{column.name}" data-first="{first}"{marks}>{title}</th>'
 
 
 def _row(row: dict[Any, Any], columns: Sequence[Column]) -> str:
@@ -170,42 +149,37 @@ def _row(row: dict[Any, Any], columns: Sequence[Column]) -> str:
         shown = html.escape(column.cell(row))
         if column.name == "accuracy" and row["ties_best"]:
             shown = f"<strong>{shown}</strong>"
-        if column.name == "strategy":
-            cells.append(f'<th scope="row">{shown}</th>')
-        elif column.name in _WORDS:
-            cells.append(f"<td>{shown}</td>")
-        else:
-            cells.append(f'<td data-order="{_order(row[column.key], column)}">{shown}</td>')
+        order = "" if column.is_text else f' data-order="{_order(row[column.keys[0]], column)}"'
+        is_name = column.name == "strategy"
+        cells.append(f'<th scope="row">{shown}</th>' if is_name else f"<td{order}>{shown}</td>")
     return f'<tr data-family="{row["family"]}">{"".join(cells)}</tr>'
 
 
 def _order(value: Any, column: Column) -> str:
     """Returns what a cell is sorted by; what is missing comes last where the best comes first."""
     if pd.isna(value) or math.isinf(value):
-        return "-1e300" if column.descending else "1e300"
+        return "1e300" if column.ascending else "-1e300"
     return repr(float(value))
 
 
+_FACTS = {
+    "device": "device",
+    "fusion_bench": "version",
+    "commit": "commit",
+    "python": "python",
+    "packages": "packages",
+}
+
+
 def _environment(findings: Sequence[Findings]) -> str:
-    runs = [run for found in findings for run in found.runs]
-    facts = {
-        "device": _distinct(run.environment.get("device") for run in runs),
-        "fusion_bench": _distinct(run.identity.get("version") for run in runs),
-        "commit": _distinct(run.environment.get("commit") for run in runs),
-        "python": _distinct(run.environment.get("python") for run in runs),
-        "packages": _distinct(
-            ", ".join(
-                f"{name} {version}" for name, version in dict(run.environment.get("packages") or {}).items()
-            )
-            for run in runs
-        ),
-    }
-    terms = "".join(
-        f"<dt>{name}</dt>{''.join(f'<dd>{html.escape(value)}</dd>' for value in values)}"
-        for name, values in facts.items()
-        if values
-    )
-    commands = Counter(str(run.environment["command"]) for run in runs if run.environment.get("command"))
+    environments = [run.environment for found in findings for run in found.runs]
+    terms = ""
+    for name, key in _FACTS.items():
+        values = sorted({_text(each.get(key)) for each in environments if each.get(key)})
+        terms += f"<dt>{name}</dt>{''.join(f'<dd>{html.escape(value)}</dd>' for value in values)}" * bool(
+            values
+        )
+    commands = Counter(str(each["command"]) for each in environments if each.get("command"))
     listing = "".join(
         f"<li><pre><code>{html.escape(command)}</code></pre> {count} run{'s' * (count != 1)}</li>"
         for command, count in commands.items()
@@ -213,5 +187,7 @@ def _environment(findings: Sequence[Findings]) -> str:
     return f'<dl>{terms}</dl><h3>Commands</h3><ul class="commands">{listing or "<li>none recorded</li>"}</ul>'
 
 
-def _distinct(values: Iterable[Any]) -> list[str]:
-    return sorted({str(value) for value in values if value})
+def _text(value: Any) -> str:
+    return (
+        ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else str(value)
+    )

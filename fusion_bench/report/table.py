@@ -1,15 +1,17 @@
 """The table of a study as a frame: a row for each strategy, a block for each setting."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from fusion_bench.families import FAMILIES
 from fusion_bench.report.block import blocks
-from fusion_bench.report.columns import ALL
+from fusion_bench.report.columns import ALL, Column, value_column
 from fusion_bench.store import Store
 
 
 def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataFrame:
-    """Returns the table of all runs, with the columns that `columns` lists; its rows are sorted by family.
+    """Returns the table of all runs, with the columns that `columns` lists, and those of stored diagnostics.
 
     Accuracies and gains are fractions, not percent; an interval is half its width, NaN for fewer than two seeds. The
     family "reference" is the Bayes reference; "ceiling" rows are exact and have no seeds.
@@ -23,13 +25,43 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
     Raises:
       UserError: no run is of `against`, or a run's logits cannot be read.
     """
-    columns = [column for column in ALL if details or not column.is_detail]
     rows = [row for block in blocks(store, against).values() for row in block.rows.values()]
+    diagnosed = sorted({name for row in rows for values in row.diagnosed for name in values})
+    columns = [column for column in ALL if details or not column.detail] + [*map(value_column, diagnosed)]
     records = [
         {key: value for column in columns for key, value in column.values(row).items()} for row in rows
     ]
     frame = pd.DataFrame(records, columns=pd.Index([key for column in columns for key in column.keys]))
-    frame = frame.astype({key: "Int64" for column in columns if column.is_count for key in column.keys})
+    frame = frame.astype({key: "Int64" for column in columns if column.integer for key in column.keys})
     frame = frame.assign(order=frame["family"].map([*FAMILIES].index))
     blockwise = ["dataset", "captions", "encoder", "epochs", "setting", "order", "baseline_kind", "strategy"]
     return frame.sort_values(blockwise, kind="stable", ignore_index=True).drop(columns="order")
+
+
+def to_csv(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
+    """Returns the frame as CSV, unrounded: the chosen columns with their intervals, or all of it."""
+    if columns is None:
+        return frame.to_csv(index=False)
+    names = ["setting", *(name for column in columns for name in (*column.keys, *column.also))]
+    return frame[list(dict.fromkeys(names))].to_csv(index=False)
+
+
+def arrange(frame: pd.DataFrame, sort: Column | None, *, by_family: bool = True) -> pd.DataFrame:
+    """Returns the rows sorted by a column, the best value first, missing ones last; settings stay together.
+
+    Args:
+      frame: from `table`.
+      sort: the column; None leaves the order of the frame.
+      by_family: keep the rows of a family together.
+    """
+    found = []
+    for _, block in frame.groupby("setting", sort=False):
+        if sort is not None:
+            key, ascending = sort.keys[0], sort.ascending
+            block = block.sort_values(key, ascending=ascending, kind="stable", na_position="last")
+        if by_family:
+            block = block.sort_values(
+                "family", key=lambda column: column.map([*FAMILIES].index), kind="stable"
+            )
+        found.append(block)
+    return pd.concat(found, ignore_index=True) if found else frame

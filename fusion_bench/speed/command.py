@@ -7,10 +7,10 @@ import pandas as pd
 from rich.console import Console
 
 from fusion_bench.errors import UserError
+from fusion_bench.report.listing import Listing
 from fusion_bench.report.plots.marks import Picture
 from fusion_bench.speed import compare, device, record
 from fusion_bench.speed.config import SpeedConfig
-from fusion_bench.speed.listing import Listing
 from fusion_bench.speed.roofline import derive
 
 

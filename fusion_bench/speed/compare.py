@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from fusion_bench.errors import UserError
+from fusion_bench.report.listing import Listing
 from fusion_bench.report.palette import PALE
 from fusion_bench.report.plots.marks import Axis, Line, Panel, Picture, Points, log_axis
-from fusion_bench.speed.listing import Listing
 from fusion_bench.speed.record import DeviceSpeed, StrategySpeed
 from fusion_bench.speed.roofline import fastest
 
@@ -90,7 +90,7 @@ def listing(frame: pd.DataFrame, reference: str) -> Listing:
     ratios = {
         (row["device"], row["strategy"], row["quantity"]): row["ratio"] for row in frame.to_dict("records")
     }
-    header = ["strategy", "family", *(f"{mark}: {q}" for mark in marks.values() for q in QUANTITIES)]
+    header = ["strategy", "family", *(f"{mark}:\n{q}" for mark in marks.values() for q in QUANTITIES)]
     strategies = dict(zip(frame["strategy"], frame["family"], strict=True))
     rows = [
         (strategy, family, *(_cell(ratios.get((d, strategy, q))) for d in devices for q in QUANTITIES))
@@ -106,7 +106,7 @@ def listing(frame: pd.DataFrame, reference: str) -> Listing:
         *(_differing(frame, column, told) for column, told in TOLD.items() if len(set(frame[column])) > 1),
     )
     rows.append(("geometric mean", "", *map(_cell, means)))
-    return Listing(f"Speed against {reference}", tuple(header), tuple(rows), notes)
+    return Listing(f"Speed against {reference}", header, rows, notes, "ll" + "r" * (len(header) - 2))
 
 
 def _conditions(speed: DeviceSpeed) -> dict[str, str]:

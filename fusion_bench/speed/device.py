@@ -1,15 +1,16 @@
 """One device's figures as a table, as CSV, and as a picture of its roofline."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
+from fusion_bench.report.listing import Listing
 from fusion_bench.report.palette import PALE
 from fusion_bench.report.plots.marks import Line, Names, Panel, Picture, Points, log_axis
-from fusion_bench.speed.listing import Listing, count, optional
-from fusion_bench.speed.record import KINDS, DeviceSpeed, Point, StrategySpeed
+from fusion_bench.report.text import MISSING, count, optional
+from fusion_bench.speed.record import KINDS, DeviceSpeed, Point, Spread, StrategySpeed
 from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, is_open, knee, place
 
 WORDS = {"train": "training", "inference": "inference"}
@@ -17,43 +18,51 @@ WORDS = {"train": "training", "inference": "inference"}
 
 def listing(speed: DeviceSpeed) -> Listing:
     """Returns a row for each strategy, at the knee of its sweep."""
-    has_energy = any(point.joules for row in speed.strategies for kind in KINDS for point in row.points(kind))
-    header = ["strategy", "family"]
-    header += ["train ex./s", "at batch", "bound", "% of it", "test ex./s", "at batch"]
-    header += ["p50 ms", "p95 ms", "p99 ms", "train MFLOP", "train MB", "compile s"]
-    header += ["train mJ"] * has_energy
-    rows = tuple(_row(row, speed, has_energy) for row in speed.strategies)
+
+    def bound(row: StrategySpeed) -> str:
+        found = place(knee(row.train), speed.ceilings)
+        return MISSING if found is None else found.bound
+
+    def share(row: StrategySpeed) -> str:
+        found = place(knee(row.train), speed.ceilings)
+        return optional(found and 100 * max(found.of_matmul, found.of_memory), ".0f")
+
+    def of_training(form: Callable[[StrategySpeed], str]) -> Callable[[StrategySpeed], str]:
+        return lambda row: form(row) if row.train else MISSING
+
+    columns: dict[str, Callable[[StrategySpeed], str]] = {
+        "strategy": lambda row: row.strategy,
+        "family": lambda row: row.family,
+        "train\nex./s": of_training(lambda row: count(knee(row.train).examples_per_s.median)),
+        "at\nbatch": of_training(lambda row: _knee(row.train)),
+        "bound": of_training(bound),
+        "% of\nit": of_training(share),
+        "test\nex./s": lambda row: count(knee(row.inference).examples_per_s.median),
+        "at\nbatch ": lambda row: _knee(row.inference),
+        "p50\nms": lambda row: f"{1000 * row.latency_s.p50:.3g}",
+        "p95\nms": lambda row: f"{1000 * row.latency_s.p95:.3g}",
+        "p99\nms": lambda row: f"{1000 * row.latency_s.p99:.3g}",
+        "train\nMFLOP": lambda row: _mega(knee(row.train or row.inference).flops),
+        "train\nMB": lambda row: _mega(knee(row.train or row.inference).temporary_bytes),
+        "compile\ns": lambda row: f"{row.compile_s.median:.1f}",
+    }
     notes = _notes(speed)
-    if has_energy:
+    if any(point.joules for row in speed.strategies for kind in KINDS for point in row.points(kind)):
+        columns["train\nmJ"] = of_training(lambda row: _milli(fastest(row.train).joules))
         notes += (
             "Train mJ: energy of an example, all that the device took, at the batch with the best rate.",
         )
-    return Listing(_heading(speed), tuple(header), rows, notes, expendable=(1, 11, 10, 9, 7, 5))
+    rows = [[form(row) for form in columns.values()] for row in speed.strategies]
+    header, sides = [title.rstrip() for title in columns], "ll" + "r" * (len(columns) - 2)
+    return Listing(_heading(speed), header, rows, notes, sides, expendable=(1, 11, 10, 9, 7, 5))
 
 
-def _row(row: StrategySpeed, speed: DeviceSpeed, has_energy: bool) -> tuple[str, ...]:
-    cells = [row.strategy, row.family]
-    if row.train:
-        point = knee(row.train)
-        found = place(point, speed.ceilings)
-        share = None if found is None else max(found.of_matmul, found.of_memory)
-        cells += [count(point.examples_per_s.median), _knee(row.train)]
-        cells += ["–" if found is None else found.bound, optional(share, lambda value: f"{100 * value:.0f}")]
-    else:
-        point = knee(row.inference)
-        cells += ["–"] * 4
-    test = knee(row.inference)
-    cells += [count(test.examples_per_s.median), _knee(row.inference)]
-    cells += [f"{1000 * value:.3g}" for value in (row.latency_s.p50, row.latency_s.p95, row.latency_s.p99)]
-    cells += [optional(point.flops, lambda value: count(value / 1e6))]
-    cells += [
-        optional(point.temporary_bytes, lambda value: count(value / 1e6)),
-        f"{row.compile_s.median:.1f}",
-    ]
-    if has_energy:
-        best = fastest(row.train).joules if row.train else None
-        cells.append(optional(best.median if best else None, lambda value: count(1000 * value)))
-    return tuple(cells)
+def _mega(value: float | None) -> str:
+    return optional(value and value / 1e6)
+
+
+def _milli(joules: Spread | None) -> str:
+    return optional(joules and 1000 * joules.median)
 
 
 def _knee(points: Sequence[Point]) -> str:

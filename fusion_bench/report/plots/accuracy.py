@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fusion_bench.report.findings import Findings, focus
@@ -19,10 +20,13 @@ def picture(found: Findings) -> Picture | None:
     if rows.empty:
         return None
     low, high = focus(found.block)
+    lowest = min(
+        r["test_accuracy_mean"] - np.nan_to_num(r["test_accuracy_ci95"]) for r in rows.to_dict("records")
+    )
     y, values = Axis(names=tuple(rows["strategy"])), [result(row) for row in rows.to_dict("records")]
-    whole = Panel((), Axis("test accuracy, %", (max(0.0, 100 * found.lowest - 4), 102.0)), y, values=values)
+    whole = Panel((), Axis("test accuracy, %", (max(0.0, 100 * lowest - 4), 102.0)), y, values=values)
     panels = {"all": whole}
-    if found.lowest < low:
+    if lowest < low:
         best = Panel((), Axis("test accuracy, %", (100 * low, 100 * high)), y, values=values)
         panels = {"all": Panel((), whole.x, y), "the best, enlarged": best}
     return Picture(
