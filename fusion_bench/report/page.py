@@ -24,10 +24,7 @@ from fusion_bench.report.plots.marks import Picture
 def render_page(findings: Sequence[Findings]) -> str:
     """Returns the page; all that comes from run files is escaped."""
     drawn = {found.name: pictures(found) for found in findings}
-    data = {
-        "templates": plotly.templates(),
-        "charts": {f"{name}-{p.name}": plotly.chart(p) for name, section in drawn.items() for p in section},
-    }
+    data = {f"{name}-{p.name}": plotly.chart(p) for name, section in drawn.items() for p in section}
     assets = resources.files("fusion_bench.report") / "assets"
     tables = resources.files("itables") / "html"
     style, page, script, styles = (
@@ -55,7 +52,7 @@ def _script_safe(text: str) -> str:
 
 
 def _title(findings: Sequence[Findings]) -> str:
-    firsts = [found.block.iloc[0] for found in findings]
+    firsts = [found.rows.iloc[0] for found in findings]
     names, captions = (
         ", ".join(dict.fromkeys(str(f[key]) for f in firsts)) for key in ("dataset", "captions")
     )
@@ -64,7 +61,7 @@ def _title(findings: Sequence[Findings]) -> str:
 
 def _lead(findings: Sequence[Findings]) -> str:
     strategies = {name for found in findings for name in found.measured["strategy"]}
-    runs = sum(run.status == "complete" for found in findings for run in found.runs)
+    runs = sum(run.status == "complete" for found in findings for run in found.block.runs)
     settings = f", {len(findings)} settings" if len(findings) > 1 else ""
     return f"{len(strategies)} strategies{settings}, {runs} complete runs."
 
@@ -78,7 +75,7 @@ def _navigation(findings: Sequence[Findings]) -> str:
 
 def _section(found: Findings, drawn: Sequence[Picture]) -> str:
     remarks = [
-        *notes(found.block),
+        *notes(found.rows),
         *(column.note for column in COLUMNS.values() if column.note),
         *(f"Left out: {line}." for line in found.omitted),
     ]
@@ -122,7 +119,7 @@ def _chooser(found: Findings, drawn: Sequence[Picture]) -> str:
 
 
 def _table(found: Findings) -> str:
-    block = found.block
+    block = found.rows
     columns = [column for column in known_columns(block).values() if column.keys[0] in block]
     heads = "".join(_head(column, block) for column in columns)
     rows = "".join(_row(row, columns) for row in block.to_dict("records"))
@@ -172,7 +169,7 @@ _FACTS = {
 
 
 def _environment(findings: Sequence[Findings]) -> str:
-    environments = [run.environment for found in findings for run in found.runs]
+    environments = [run.environment for found in findings for run in found.block.runs]
     terms = ""
     for name, key in _FACTS.items():
         values = sorted({_text(each.get(key)) for each in environments if each.get(key)})

@@ -6,7 +6,6 @@ import shutil
 import xml.etree.ElementTree as ET
 from typing import Any
 
-import matplotlib
 import numpy as np
 import plotly.graph_objects as go
 import pytest
@@ -18,11 +17,13 @@ from PIL import Image
 from fusion_bench.cli import main
 from fusion_bench.errors import UserError
 from fusion_bench.families import FAMILIES
-from fusion_bench.report.findings import compare, find, focus, mean_band, pareto_front, seeds_of
+from fusion_bench.report.findings import find, mean_interval
 from fusion_bench.report.plots import cost, pictures, plotly
+from fusion_bench.report.plots.accuracy import focus
+from fusion_bench.report.plots.cost import pareto_front
 from fusion_bench.report.plots.labels import plain, spread, ticks
 from fusion_bench.report.plots.marks import Names
-from fusion_bench.report.plots.matplotlib import STYLE, draw, write
+from fusion_bench.report.plots.matplotlib import draw, style, write
 from fusion_bench.report.table import table
 from fusion_bench.report.write import write_report
 from fusion_bench.store import Store
@@ -58,50 +59,28 @@ def test_the_pareto_front_by_hand():
 
 
 def test_a_band_by_hand():
-    band = mean_band(np.array([1.0, 2.0]), np.array([[0.70, 0.5], [0.72, np.nan], [0.74, 0.7]]))
-    assert band.mean == pytest.approx([0.72, 0.6])
+    mean, half_width = mean_interval(np.array([[0.70, 0.5], [0.72, np.nan], [0.74, 0.7]]))
+    assert mean == pytest.approx([0.72, 0.6])
     # s = 0.02 over three seeds; s = √0.02 over two, whose t is 12.706
-    assert band.half_width == pytest.approx([T_TWO * 0.02 / math.sqrt(3), 12.706205 * 0.1], rel=1e-6)
-    assert np.isnan(mean_band(np.array([1.0]), np.array([[0.5]])).half_width).all()
-
-
-def test_the_matrix_by_hand():
-    values = {"a": {0: 0.5, 1: 0.6, 2: 0.4}, "b": {0: 0.7, 1: 0.8, 2: 0.9}, "c": {0: 0.9, 1: 1.0, 2: 0.8}}
-    matrix = compare(values, 1 / 1000)
-    assert matrix.strategies == ["c", "b", "a"]
-    assert matrix.differences[0] == pytest.approx([0.0, 0.1, 0.4])
-    # c − a is 0.4 in each seed: on a grid of 0.001 p < 1e-5; b − a: 0.2, 0.2, 0.5, t = 3; c − b: 0.2, 0.2, −0.1, t = 1
-    p = {t: 1 - t / math.sqrt(t**2 + 2) for t in (3.0, 1.0)}
-    assert 0 < matrix.p_values[0, 2] < 1e-5
-    assert matrix.p_values[1, 2] == matrix.p_values[2, 1] == pytest.approx(2 * p[3.0])
-    assert matrix.p_values[0, 1] == pytest.approx(p[1.0])
-    assert np.isnan(matrix.p_values.diagonal()).all()
+    assert half_width == pytest.approx([T_TWO * 0.02 / math.sqrt(3), 12.706205 * 0.1], rel=1e-6)
+    assert np.isnan(mean_interval(np.array([[0.5]]))[1]).all()
 
 
 def test_findings_of_the_study(found):
-    assert found.curves["concat"].mean == pytest.approx([0.65, 0.75, 0.85])
+    assert found.curves["concat"].mean(axis=1).tolist() == pytest.approx([0.65, 0.75, 0.85])
     assert set(found.curves) == {*FAMILY_OF} - {"late-posthoc"}
     # late-posthoc is better on validation, to which it was fitted
     assert found.leaders == ["image-only", "early-channel", "concat", "tensor:width=8", "late-mean"]
-    confusion = found.diagnoses["concat"].confusion
-    # right in the first 84, 86 and 85 % of the examples of each class, else taken for the next but one
-    assert confusion == pytest.approx(0.85 * np.eye(3) + 0.15 * np.eye(3)[[1, 2, 0]])
-    assert found.diagnoses["concat"].calibration.count.sum() == 3 * N_TEST
-    assert found.class_names == CLASSES
+    assert [len(labels) for _, labels in found.tests["concat"]] == [N_TEST] * 3
+    assert found.class_names == tuple(CLASSES)
     assert found.omitted == []
     assert found.said_of(FAMILY_OF) == "n = 3 seeds"
 
 
 def test_the_enlarged_part_holds_the_best(found):
-    low, high = focus(found.block)
+    low, high = focus(found.rows)
     assert 0.41 < low < 0.76
     assert 0.88 < high <= 1.005
-
-
-def test_seeds_in_words():
-    assert seeds_of([3, 3]) == "n = 3 seeds"
-    assert seeds_of([2, 3]) == "n = 2 to 3 seeds"
-    assert seeds_of([1]) == "n = 1 seed"
 
 
 def test_costs(found):
@@ -182,7 +161,7 @@ def of_plotly(picture, name):
 
 
 def of_matplotlib(picture, name):
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+    with style():
         axes = draw(picture, [name]).axes[0]
     points: list[Any] = [point for line in axes.lines for point in np.array(line.get_data(), float).T]
     for patch in axes.patches:
@@ -233,10 +212,13 @@ def test_pictures_show_what_was_found(found):
     assert names == {"early-channel", "concat"}
     for name, panel, expected in (
         ("confusion", "concat", [(0, 0, 85), (2, 0, 0), (2, 1, 15)]),
-        ("significance", "", [(0, 0, 0)]),
+        ("significance", "", [(0, 0, 0), (5, 5, 2)]),
     ):
         _, cells, _ = of_plotly(by_name[name], panel)
         assert holds(cells, expected)
+    hover = plotly.chart(by_name["significance"])["panels"][""]["data"][0]["hovertext"]
+    # concat − text-only by seed: 0.44, 0.45, 0.43; two-sided p of t = 0.44 √3 / 0.01 = 76, in Holm's order
+    assert hover[5][0].startswith("<b>concat over text-only</b><br>+44.00 points, p = ")
     points, _, _ = of_plotly(by_name["classes"], "concat")
     assert holds(points, [(1, 85), (1, 71)])  # the chosen strategy and the best unimodal one
     points, _, _ = of_plotly(by_name["curves"], "intermediate")

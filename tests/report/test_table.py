@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from fusion_bench.errors import UserError
 from fusion_bench.cli import main
 from fusion_bench.config import Choice
+from fusion_bench.errors import UserError
 from fusion_bench.report.block import best_unimodal, blocks
 from fusion_bench.report.columns import COLUMNS, known_columns, parse_columns
 from fusion_bench.report.render import to_latex, to_markdown, to_rich, write_tables

@@ -13,19 +13,9 @@ from fusion_bench.report.plots import (
 )
 from fusion_bench.report.plots.marks import Picture
 
-PICTURES = (
-    accuracy.picture,
-    cost.picture,
-    curves.picture,
-    significance.picture,
-    classes.picture,
-    confusion.picture,
-    roc.picture,
-    calibration.picture,
-)
-"""In the order of the page; each returns None where the runs have nothing to show."""
+_SUBJECTS = (accuracy, cost, curves, significance, classes, confusion, roc, calibration)
 
 
 def pictures(found: Findings) -> list[Picture]:
-    """Returns all pictures of a setting."""
-    return [picture for make in PICTURES if (picture := make(found)) is not None]
+    """Returns all pictures of a setting that its runs have something for, in the order of the page."""
+    return [picture for subject in _SUBJECTS if (picture := subject.picture(found)) is not None]

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fusion_bench.report.findings import Findings, focus
+from fusion_bench.report.findings import Findings
 from fusion_bench.report.palette import PALE
 from fusion_bench.report.plots.marks import Area, Axis, Line, Panel, Picture, Points, band
 from fusion_bench.report.text import INTERVAL, percent
 
+FOCUS = 0.12
+"""Accuracies further than this below the best are outside the enlarged part of a figure."""
 _DASHES = {"ceiling: image only": "dot", "ceiling: text only": "dashdot"}
 
 
@@ -19,7 +21,7 @@ def picture(found: Findings) -> Picture | None:
     rows = found.measured
     if rows.empty:
         return None
-    low, high = focus(found.block)
+    low, high = focus(found.rows)
     lowest = min(
         r["test_accuracy_mean"] - np.nan_to_num(r["test_accuracy_ci95"]) for r in rows.to_dict("records")
     )
@@ -41,6 +43,17 @@ def picture(found: Findings) -> Picture | None:
         height=150 + 20 * len(rows),
         hint="A click on the name of a ceiling shows it.",
     )
+
+
+def focus(rows: pd.DataFrame) -> tuple[float, float]:
+    """Returns the range of accuracy in which the best strategies, within `FOCUS` of the best, can be told apart."""
+    known = rows.loc[(rows["family"] != "ceiling") & rows["test_accuracy_mean"].notna()]
+    mean, width = known["test_accuracy_mean"].to_numpy(), known["test_accuracy_ci95"].fillna(0.0).to_numpy()
+    near = mean >= mean.max() - FOCUS
+    low = max((mean - width)[near].min(), mean.max() - 1.2 * FOCUS)
+    high = min((mean + width)[near].max(), mean.max() + FOCUS / 2)  # an interval may be very wide
+    margin = 0.06 * (high - low) or 0.01
+    return float(low - margin), float(min(high + margin, 1.005))
 
 
 def points(rows: pd.DataFrame, x: Sequence[float] = (), label: str = "") -> list[Points]:

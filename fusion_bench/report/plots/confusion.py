@@ -1,5 +1,8 @@
 """Confusion matrix of each strategy."""
 
+import numpy as np
+
+from fusion_bench.metrics.classification import confusion_matrix
 from fusion_bench.report.findings import Findings
 from fusion_bench.report.palette import BLUE
 from fusion_bench.report.plots.marks import Axis, HeatMap, Panel, Picture
@@ -10,31 +13,24 @@ _TEXTS_UP_TO = 12
 
 def picture(found: Findings) -> Picture | None:
     """Returns a panel for each strategy that has logits, printed to a file each."""
-    if not found.diagnoses:
+    if not found.tests:
         return None
-    names = tuple(found.class_names)
-    panels = {}
-    for strategy, diagnosis in found.diagnoses.items():
-        cells = 100 * diagnosis.confusion
+    names, panels = found.class_names, {}
+    x, y = Axis("predicted class", names=names), Axis("class", names=names)
+    for strategy, tests in found.tests.items():
+        counts = np.sum([confusion_matrix(*test) for test in tests], axis=0)
+        totals = counts.sum(axis=1, keepdims=True)
+        cells = np.where(totals > 0, 100 * counts / np.maximum(totals, 1), np.nan)
         hover = [
-            [f"{row} predicted as {column}\n{cells[i, j]:.1f} %" for j, column in enumerate(names)]
-            for i, row in enumerate(names)
+            [f"{name} predicted as {other}\n{cell:.1f} %" for other, cell in zip(names, row, strict=True)]
+            for name, row in zip(names, cells, strict=True)
         ]
-        texts = [[f"{cell:.0f}" if round(cell) > 0 else "" for cell in row] for row in cells.round(6)]
+        texts = [[f"{cell:.0f}" if cell >= 0.5 else "" for cell in row] for row in cells]
+        shown = texts if len(names) <= _TEXTS_UP_TO else ()
         shades = [(BLUE, 0.0), (BLUE, 0.9)]
-        marks = [
-            HeatMap(
-                cells, shades, (0.0, 100.0), texts=texts if len(names) <= _TEXTS_UP_TO else (), hover=hover
-            )
-        ]
-        panels[strategy] = Panel(marks, Axis("predicted class", names=names), Axis("class", names=names))
+        panels[strategy] = Panel([HeatMap(cells, shades, (0.0, 100.0), texts=shown, hover=hover)], x, y)
     return Picture(
-        "confusion",
-        "Confusion matrix",
-        f"Percent of each class's test examples, mean over {found.said_of(found.diagnoses)}.",
-        panels,
-        chooser="strategy",
-        size=(3.3, 3.25),
-        height=480,
-        is_separate=True,
-    )
+        "confusion", "Confusion matrix",
+        f"Percent of each class's test examples, mean over {found.said_of(panels)}.",
+        panels, chooser="strategy", size=(3.3, 3.25), height=480, is_separate=True,
+    )  # fmt: skip

@@ -1,12 +1,13 @@
 """Accuracy against cost, with the Pareto front."""
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
-from fusion_bench.report.findings import Findings, focus, pareto_front
+from fusion_bench.report.findings import Findings
 from fusion_bench.report.palette import PALE
-from fusion_bench.report.plots.accuracy import points
+from fusion_bench.report.plots.accuracy import focus, points
 from fusion_bench.report.plots.marks import Axis, Line, Names, Panel, Picture, log_axis
 from fusion_bench.report.text import INTERVAL, percent
 
@@ -25,7 +26,7 @@ def picture(found: Findings) -> Picture | None:
     rows = found.measured
     if rows.empty:
         return None
-    low, high = (100 * end for end in focus(found.block))
+    low, high = (100 * end for end in focus(found.rows))
     panels = {label: panel for label in COSTS if (panel := _panel(found, rows, label, (low, high)))}
     if not panels:
         return None
@@ -50,6 +51,21 @@ def values(rows: pd.DataFrame, label: str) -> list[float]:
     """Returns a cost of each row in the unit of its label, NaN where it was not measured."""
     key, scale = COSTS[label]
     return [float(scale * value) for value in rows[key].astype("Float64").to_numpy(float, na_value=math.nan)]
+
+
+def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Returns the points that no other is at least as cheap and as good as, and better in one; cheapest first.
+
+    Points of equal cost and value are all on the front, or none is. A point with NaN is never on it.
+    """
+    points = zip(costs, values, range(len(values)), strict=True)
+    known = [point for point in points if not (math.isnan(point[0]) or math.isnan(point[1]))]
+    front = [
+        (cost, place)
+        for cost, value, place in known
+        if not any(c <= cost and v >= value and (c < cost or v > value) for c, v, _ in known)
+    ]
+    return [place for _, place in sorted(front)]
 
 
 def _panel(found: Findings, rows: pd.DataFrame, label: str, limits: tuple[float, float]) -> Panel | None:

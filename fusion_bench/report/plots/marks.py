@@ -224,3 +224,10 @@ def band(x: Values, mean: Values, half_width: Values, **look: Any) -> list[Area]
     places = np.asarray(x, float)[known]
     outline = np.concatenate([places, places[::-1]]), np.concatenate([high, low[::-1]])
     return [Area(*outline, **look)] if known.any() else []
+
+
+def curve(
+    x: Values, mean: Values, half_width: Values, label: str, colour: str, **look: Any
+) -> list[Line | Area]:
+    """Returns a mean with its band."""
+    return [Line(x, mean, label, colour, **look), *band(x, mean, half_width, colour=colour, label=label)]

@@ -4,11 +4,13 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib import style as styles
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -27,36 +29,17 @@ _DASHES: dict[str, Any] = {
     "solid": "-", "dash": (0, (4, 1.2)), "dot": (0, (1, 1.6)), "dashdot": (0, (4, 1, 1, 1)), "longdash": (0, (7, 1.5)),
     "longdashdot": (0, (7, 1, 1, 1)),
 }  # fmt: skip
-STYLE: dict[str, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": PALE,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 7,
-    "axes.linewidth": 0.6,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 7.5,
-    "axes.titleweight": "bold",
-    "axes.xmargin": 0.02,
-    "font.family": ["DejaVu Sans"],
-    "font.size": 7,
+COLOURS = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), PALE),
     "grid.color": GRID,
-    "grid.linewidth": 0.5,
-    "legend.frameon": False,
-    "legend.fontsize": 6.5,
-    "lines.scale_dashes": False,  # a line keeps its dashes over its outline
-    "mathtext.default": "regular",
-    "savefig.dpi": 300,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "fusion_bench",
-    "text.color": INK,
-    "text.parse_math": False,  # a name may hold a dollar sign
-    **{f"{axis}tick.{key}": value for axis in "xy" for key, value in (
-        ("color", PALE), ("labelcolor", INK), ("labelsize", 6.5), ("major.size", 2), ("major.width", 0.6)
-    )},
-}  # fmt: skip
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """Returns the context that figures are drawn in."""
+    sheet = resources.files("fusion_bench.report") / "assets" / "paper.mplstyle"
+    return styles.context([str(sheet), COLOURS])
 
 
 def write(picture: Picture, path: Path, title: str = "") -> list[Path]:
@@ -75,7 +58,7 @@ def write(picture: Picture, path: Path, title: str = "") -> list[Path]:
         parts = {path / re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-"): [name] for name in picture.printed}
     for part, names in parts.items():
         part.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # its keys are checked when it is entered
+        with style():
             figure = draw(picture, names, title)
             figure.savefig(part.with_name(f"{part.name}.svg"), metadata={"Date": None})
             figure.savefig(part.with_name(f"{part.name}.png"))
@@ -128,14 +111,9 @@ def _annotate(figure: Figure, note: str) -> None:
     figure.set_figheight(height + room)
     share = room / (height + room)
     figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))  # type: ignore[union-attr, call-arg]
+    bottom = 3 / 72 / (height + room)
     figure.text(
-        0.01,
-        3 / 72 / (height + room),
-        "\n".join(lines),
-        size=_NOTE_SIZE,
-        color="#565b63",
-        va="bottom",
-        linespacing=1.3,
+        0.01, bottom, "\n".join(lines), size=_NOTE_SIZE, color="#565b63", va="bottom", linespacing=1.3
     )
 
 
@@ -183,14 +161,11 @@ def _draw_points(axes: Axes, mark: Points) -> None:
 
 def _draw_line(axes: Axes, mark: Line) -> None:
     is_main = mark.width > 1
-    outline = (
-        [Stroke(linewidth=mark.width + 0.6, foreground=INK), Normal()]
-        if is_main and not mark.family
-        else None
-    )
+    outline = [Stroke(linewidth=mark.width + 0.6, foreground=INK), Normal()]
     axes.plot(
         mark.x, mark.y, label=mark.label, color=mark.colour, linestyle=_DASHES[mark.dash], linewidth=mark.width,
-        drawstyle="steps-post" if mark.is_step else "default", path_effects=outline, zorder=3 if is_main else 1.5,
+        drawstyle="steps-post" if mark.is_step else "default", zorder=3 if is_main else 1.5,
+        path_effects=outline if is_main and not mark.family else None,
         marker=FAMILIES[mark.family].marker if mark.family else "", markersize=3.5, markeredgecolor=INK,
         markeredgewidth=0.3,
     )  # fmt: skip
@@ -216,16 +191,7 @@ def _draw_heat_map(axes: Axes, mark: HeatMap) -> None:
     for row, cells in enumerate(mark.texts):
         for column, text in enumerate(cells):
             is_dark = mark.values[row, column] > low + 0.6 * (high - low)
-            axes.text(
-                column,
-                row,
-                text,
-                ha="center",
-                va="center",
-                size=5.5,
-                color="w" if is_dark else INK,
-                clip_on=True,
-            )
+            axes.text(column, row, text, ha="center", va="center", size=5.5, color="w" if is_dark else INK)
     for label, shade in zip(mark.legend, mark.shades, strict=False):
         axes.scatter([], [], marker="s", color=[shade], label=label)
     axes.set_aspect("equal")
@@ -255,10 +221,6 @@ def _draw_names(axes: Axes, mark: Names) -> None:
 
 
 _MARKS: dict[type, Callable[[Axes, Any], None]] = {
-    Points: _draw_points,
-    Line: _draw_line,
-    Area: _draw_area,
-    Bars: _draw_bars,
-    HeatMap: _draw_heat_map,
+    Points: _draw_points, Line: _draw_line, Area: _draw_area, Bars: _draw_bars, HeatMap: _draw_heat_map,
     Names: _draw_names,
-}
+}  # fmt: skip

@@ -1,9 +1,12 @@
 """The p-value of every pair of strategies."""
 
 import math
+import statistics
 
 import numpy as np
 
+from fusion_bench.metrics.intervals import paired_interval
+from fusion_bench.metrics.significance import pairwise_p_values
 from fusion_bench.report.findings import Findings
 from fusion_bench.report.palette import LEVELS
 from fusion_bench.report.plots.marks import Axis, HeatMap, Panel, Picture
@@ -14,40 +17,42 @@ _TEXTS_UP_TO = 14
 
 
 def picture(found: Findings) -> Picture | None:
-    """Returns strategies by accuracy, the best first, and a cell for each pair."""
-    strategies, differences, p_values = found.matrix
-    size = len(strategies)
-    if size < 2 or np.isnan(p_values).all():
+    """Returns strategies by mean accuracy, the best first, and a cell for each pair."""
+    values = {row.name: row.accuracies for row in found.block.trained if row.accuracies}
+    names = sorted(values, key=lambda name: -statistics.fmean(values[name].values()))
+    found_p = pairwise_p_values(values, found.block.resolution)
+    if all(math.isnan(p) for p in found_p.values()):
         return None
-    pairs = np.where(np.tri(size, k=-1, dtype=bool), p_values, math.nan)[1:, :-1]
-    levels = sum((pairs < bound).astype(float) for bound, _ in [*LEVELS.values()][1:])
+    size = len(names)
+    p = np.array(
+        [[found_p[a, b] if j < i else math.nan for j, b in enumerate(names)] for i, a in enumerate(names)]
+    )
+    p = p[1:, :-1]
+    levels = sum((p < bound).astype(float) for bound, _ in [*LEVELS.values()][1:])
     hover = [
         [
-            f"{column} over {row}\n{points(float(differences[j, i]))} points, p = {p_values[i, j]:.3g}"
-            for j, column in enumerate(strategies[:-1])
+            f"{a} over {b}\n{_difference(values[a], values[b])} points, p = {found_p.get((a, b), math.nan):.3g}"
+            for a in names[:-1]
         ]
-        for i, row in enumerate(strategies)
+        for b in names[1:]
     ]
     cells = HeatMap(
-        np.where(np.isnan(pairs), math.nan, levels),
-        [shade for _, shade in LEVELS.values()],
-        (-0.5, len(LEVELS) - 0.5),
-        is_stepped=True,
-        texts=[[_short(p) for p in row] for row in pairs] if size <= _TEXTS_UP_TO else (),
-        hover=hover[1:],
-        legend=[*LEVELS],
-    )
+        np.where(np.isnan(p), math.nan, levels), [shade for _, shade in LEVELS.values()], (-0.5, len(LEVELS) - 0.5),
+        is_stepped=True, texts=[[_short(cell) for cell in row] for row in p] if size <= _TEXTS_UP_TO else (),
+        hover=hover, legend=[*LEVELS],
+    )  # fmt: skip
     side = min(6.9, max(3.6, 1.6 + 0.2 * size))
     return Picture(
-        "significance",
-        "Significant differences",
-        f"p of the paired t-test on test accuracy over {found.said_of(strategies)}, Holm-corrected over all "
+        "significance", "Significant differences",
+        f"p of the paired t-test on test accuracy over {found.said_of(names)}, Holm-corrected over all "
         f"{size * (size - 1) // 2} pairs. Strategies by mean accuracy, the best first.",
-        {"": Panel([cells], Axis(names=tuple(strategies[:-1])), Axis(names=tuple(strategies[1:])))},
-        size=(side, side),
-        height=200 + 19 * size,
-        is_wide=size > 12,
-    )
+        {"": Panel([cells], Axis(names=tuple(names[:-1])), Axis(names=tuple(names[1:])))},
+        size=(side, side), height=200 + 19 * size, is_wide=size > 12,
+    )  # fmt: skip
+
+
+def _difference(values: dict[int, float], others: dict[int, float]) -> str:
+    return points(paired_interval(values, others).mean)
 
 
 def _short(p: float) -> str:
