@@ -75,11 +75,10 @@ class Column:
 
 def value_column(name: str) -> Column:
     """Returns the column of a diagnostic's value: its mean and interval over seeds, NAME_mean and NAME_ci95."""
-
-    def compute(row: Row) -> Interval:
-        return t_interval([values[name] for values in row.diagnosed if name in values])
-
-    return Column(name, compute, name, _decimal, (f"{name}_mean", f"{name}_ci95"))
+    keys = f"{name}_mean", f"{name}_ci95"
+    return Column(
+        name, lambda r: t_interval([v[name] for v in r.diagnosed if name in v]), name, _decimal, keys
+    )
 
 
 def _decimal(mean: float, half_width: float) -> str:
@@ -126,11 +125,11 @@ def _gain_sampling(row: Row) -> float:
 
 
 def _metric(name: str, heading: str = "", form: Callable[..., str] = percent, note: str = "") -> Column:
-    def compute(row: Row) -> Interval:
-        return t_interval([METRICS[name](*test) for test in row.tests])
-
     keys, ascending = (f"{name}_mean", f"{name}_ci95"), name in LOWER_IS_BETTER
-    return Column(name, compute, heading, form, keys, note=note, ascending=ascending, detail=True)
+    more: Any = {"note": note, "ascending": ascending, "detail": True}
+    return Column(
+        name, lambda r: t_interval([METRICS[name](*t) for t in r.tests]), heading, form, keys, **more
+    )
 
 
 def _cost(name: str, key: str, heading: str, form: Callable[..., str], place: int, **more: Any) -> Column:
@@ -147,10 +146,9 @@ def _setting(name: str, key: str, empty: Any = "", **more: Any) -> Column:
 
 
 def _environment(name: str) -> Column:
-    def compute(row: Row) -> str:
-        return ", ".join(sorted({value for run in row.block.runs if (value := run.environment.get(name))}))
-
-    return Column(name, compute)
+    return Column(
+        name, lambda row: ", ".join(sorted({v for run in row.block.runs if (v := run.environment.get(name))}))
+    )
 
 
 _NONE = math.nan
@@ -245,14 +243,13 @@ ALL: tuple[Column, ...] = (
         "over images.",
     ),
 )  # fmt: skip
-"""In the order of a CSV. Costs of training and size are medians over seeds; the others are measured once.
+"""In the order of a CSV. Beside what the headings say:
 
-Besides what the headings say: a gain is paired by seed, and NaN for the strategy that gains are over, `gain_over`;
-`ties_best`: the multimodal strategy with the highest mean, and those not significantly different from it;
-`detectable_gain`: the true gain that a paired t-test over these seeds finds with 80 % power; `seeds_for_a_point`: the
-seeds that find one percentage point, empty above a thousand; `_corrected`: after Holm's correction, as the first of the
-rows; `baseline`: the best unimodal strategy of the row's own kind of encoder, `baseline_kind`; `match_ratio`: a matched
-quantity over its target; `tune`: the number of settings tried for each strategy.
+Gains are paired by seed, and NaN for the strategy that they are over, `gain_over`. `ties_best`: the best multimodal
+mean, and those not significantly different. `detectable_gain`: the true gain that a paired t-test over these seeds
+detects with 80 % power; `seeds_for_a_point`: the seeds that detect one percentage point, empty above a thousand;
+`_corrected`: after Holm's correction. `baseline`: the best unimodal strategy of the row's own kind of encoder,
+`baseline_kind`. `match_ratio`: a matched quantity over its target. Costs are medians over seeds, or measured once.
 """
 COLUMNS = {column.name: column for column in sorted(ALL, key=lambda column: column.place) if column.heading}
 """What people read, in order."""

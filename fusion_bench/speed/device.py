@@ -47,12 +47,12 @@ def listing(speed: DeviceSpeed) -> Listing:
         notes += (
             "Train mJ: energy of an example, all that the device took, at the batch with the best rate.",
         )
-    rows = [[form(row) for form in columns.values()] for row in speed.strategies]
+    rows = [tuple(form(row) for form in columns.values()) for row in speed.strategies]
     header, sides = [title.rstrip() for title in columns], "ll" + "r" * (len(columns) - 2)
     return Listing(_heading(speed), header, rows, notes, sides, expendable=(1, 11, 10, 9, 7, 5))
 
 
-def _mega(value: float | None) -> str:
+def _mega(value: int | float | None) -> str:
     return optional(value and value / 1e6)
 
 

@@ -143,9 +143,9 @@ def test_other_batches_and_commits_are_told():
         FAST, study=FAST.study | {"batch_sizes": [1, 8]}, environment=FAST.environment | {"commit": "xyz"}
     )
     frame = compare.compare({"slow": SLOW, "fast": other}, "slow")
-    assert compare.listing(frame, "slow").notes[-2:] == (
+    assert compare.listing(frame, "slow").notes[-2:] == [
         "Batches tried: slow 1, 8, 64; fast 1, 8.", "Commits: slow abc; fast xyz.",
-    )  # fmt: skip
+    ]  # fmt: skip
 
 
 def test_a_figure_tells_six_devices_apart(tmp_path):
