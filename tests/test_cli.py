@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fusion_bench.benchmark import study
 from fusion_bench.cli import main
 from fusion_bench.data.captions.presets import PRESETS
 from fusion_bench.store import Store, record
+from fusion_bench.study import study
 from tests.studies import TRAINING, make_quick, write_source
 
 FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late")

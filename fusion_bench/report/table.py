@@ -300,7 +300,7 @@ def _facts(runs: Sequence[Run], shared: Mapping[str, Any], varied: Iterable[str]
         "epochs": shared.get("training.epochs"),
         "tune": shared.get("tune", 0),
         "device": _union(run.environment.get("device", "") for run in runs),
-        "version": _union(run.identity.get("version", "") for run in runs),
+        "version": _union(run.environment.get("version", "") for run in runs),
         "commit": _union(run.environment.get("commit", "") for run in runs),
         "differs": ", ".join(f"{name.rpartition('.')[2]} {str(shared[name])[:24]}" for name in told),
     }

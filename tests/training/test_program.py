@@ -92,7 +92,7 @@ def test_training_learns(trained):
     assert last.train_loss < first.train_loss - 0.2
     assert last.validation_loss < first.validation_loss - 0.1
     assert last.validation_accuracy > 0.6 > 2 / CLASSES
-    assert 0 < trained.host_seconds < trained.train_seconds
+    assert trained.train_seconds > 0
 
 
 def test_a_seed_repeats_itself_bit_for_bit(concat, trained):
