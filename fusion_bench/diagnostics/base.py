@@ -1,7 +1,7 @@
 """The contract of a diagnostic, and the trained model that it is given.
 
-    @register_diagnostic("mine", reference="a paper")
-    class Mine(Diagnostic): ...
+@register_diagnostic("mine", reference="a paper")
+class Mine(Diagnostic): ...
 """
 
 import functools
@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from fusion_bench.axis import Axis
-from fusion_bench.data.batches import DeviceData, ModalityBatch, gather
+from fusion_bench.data.batches import DeviceData, gather
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training.compile import default_predict_batch

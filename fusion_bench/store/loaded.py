@@ -121,39 +121,54 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     store = Store(Path(directory), read_only=True)
     run = _find(store, identifier)
     if run.family == "reference":
-        raise UserError(f"{run.id} has no model: the Bayes reference is computed from that of another run")
+        raise UserError(f"{run.id} has no model: the Bayes reference is computed from a unimodal run")
     if run.identity["target"] == "cost":
         raise UserError(f"{run.id} has no model: it holds the costs of {run.strategy}")
     if run.status != "complete":
         raise UserError(f"{run.id} has no model: it failed, {run.reason}")
-    facts, class_names = run.data["inputs"], tuple(run.data["class_names"])
-    specs = {
-        name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"], fact["augment"])
-        for name, fact in facts.items()
-    }
+    specs = _specs(run)
     stats = {
         name: (np.array(fact["mean"], np.float32), np.array(fact["std"], np.float32))
-        for name, fact in facts.items()
+        for name, fact in run.data["inputs"].items()
     }
-    task = Task(specs, len(class_names))
+    path = store.tokenizer_path(run.id)
+    read = specs if run.modality is None else {run.modality: specs[run.modality]}
+    tokenizer = None if path is None else load_tokenizer(path)
+    return LoadedRun(run, load_model(store, run), tokenizer, read, tuple(run.data["class_names"]), stats)
+
+
+def load_model(store: Store, run: Run) -> nnx.Module:
+    """Returns the module of a complete run with its trained variables, in evaluation mode.
+
+    Raises:
+      UserError: the checkpoint is damaged.
+
+    Warns:
+      UserWarning: the engine or the strategy has another version today.
+    """
     strategy = StrategySpec(run.identity["name"], run.identity["options"])
-    config = ModelConfig(**run.identity["model"])
-    module = strategy.build(Blueprint(task, config, run_key(run.seed, "init")))
     made = run.identity["engine"], run.identity["version"]
     today = ENGINE_VERSION, strategy.registration.version
     if made != today:
         commit = run.environment.get("commit", "?")
         warnings.warn(
-            f"{run.id} was made at commit {commit} by version {made[0]} of the engine and {made[1]} of {strategy.name}; "
-            f"today's are {today[0]} and {today[1]}, so that the model may predict otherwise than it did",
-            stacklevel=2,
+            f"{run.id} was made at commit {commit} by version {made[0]} of the engine and {made[1]} of "
+            f"{strategy.name}; today's are {today[0]} and {today[1]}, so the model may predict otherwise than it did",
+            stacklevel=3,
         )
+    task = Task(_specs(run), len(run.data["class_names"]))
+    config = ModelConfig(**run.identity["model"])
+    module = strategy.build(Blueprint(task, config, run_key(run.seed, "init")))
     restore(store, run, module)
     module.eval()
-    path = store.tokenizer_path(run.id)
-    read = specs if run.modality is None else {run.modality: specs[run.modality]}
-    tokenizer = None if path is None else load_tokenizer(path)
-    return LoadedRun(run, module, tokenizer, read, class_names, stats)
+    return module
+
+
+def _specs(run: Run) -> dict[str, ModalitySpec]:
+    return {
+        name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"], fact["augment"])
+        for name, fact in run.data["inputs"].items()
+    }
 
 
 def _find(store: Store, identifier: str) -> Run:

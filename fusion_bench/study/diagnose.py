@@ -14,7 +14,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.diagnosed import has_values, write_values
-from fusion_bench.store.loaded import build_run
+from fusion_bench.store.loaded import load_model
 from fusion_bench.study.provenance import describe_environment
 
 
@@ -68,7 +68,7 @@ def diagnose(
                 elif has_values(store.directory, run.id, choice, registered.version):
                     kept += 1
                 else:
-                    model = model or Model(build_run(store, run), on_device)
+                    model = model or Model(load_model(store, run), on_device)
                     values = diagnostic(model, dataset.splits["test"])
                     here = describe_environment()
                     write_values(store.directory, run.id, choice, registered.version, values, here)
@@ -94,4 +94,6 @@ def _load(run: Run, here: DataConfig) -> Dataset:
         given = getattr(here, name)
         if Path(given).name == stated[name]:
             stated[name] = given
-    return load_dataset(dataclasses.replace(DataConfig(**stated), data_dir=here.data_dir, cache_dir=here.cache_dir))
+    return load_dataset(
+        dataclasses.replace(DataConfig(**stated), data_dir=here.data_dir, cache_dir=here.cache_dir)
+    )

@@ -143,7 +143,7 @@ def _join(job: Job, resources: Resources) -> Result:
 
 
 def _refer(job: Job, resources: Resources) -> Result:
-    """Computes the Bayes reference: the best that one seed's model of the class and the exact channel allow."""
+    """Computes the Bayes reference: the best that can be done with one seed's image model and the exact channel."""
     (model,) = _members(job, resources)
     captions = resources.dataset.captions
     assert captions is not None

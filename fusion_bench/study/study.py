@@ -96,7 +96,7 @@ def prepare(resources: Resources, display: Display) -> Subject:
 
 
 def reference_of(dataset: Dataset) -> Reference | None:
-    """Returns what the Bayes reference uses; None without a channel, or if several modalities could show the class."""
+    """Returns what the Bayes reference uses; None without a channel, or where several modalities show the class."""
     captions = dataset.captions
     if captions is None or captions.channel is None or captions.about is None:
         return None
