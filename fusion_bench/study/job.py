@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 
 from fusion_bench.config import DataConfig, Match, ModelConfig, TrainingConfig
+from fusion_bench.data.sources.base import recorded_name
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import run_id
 from fusion_bench.study.provenance import package_versions
@@ -104,7 +105,10 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     """Returns everything that can change the job's result, as JSON: see `store.Run.identity`."""
     data = dataclasses.asdict(job.data)
     del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them,
-    data |= {name: Path(data[name]).name for name in ("source", "captions")}  # and in any file.
+    data |= {
+        "source": recorded_name(job.data.source),
+        "captions": Path(job.data.captions).name,
+    }  # and in any file.
     training = dataclasses.asdict(job.training)
     if job.tune and job.kind in ("join", "refer"):  # each member was trained with its own
         training |= {"learning_rate": None, "weight_decay": None}

@@ -23,7 +23,7 @@ HERE = Surroundings("0" * 64, "cpu", {"jax": "1"}, 1)
 JOB = Job("train", StrategySpec("tensor"), 0, BASE.data, BASE.model, BASE.training)
 
 OTHER = {
-    "data": DataConfig("cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c")),
+    "data": DataConfig("cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c"), 16),
     "model": ModelConfig("small", "transformer", "bfloat16"),
     "training": TrainingConfig(6, 32, "muon", 0.001, "cosine", 2.0, 0.1, 0.0, False, "alternating", "last"),
 }

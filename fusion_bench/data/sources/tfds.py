@@ -49,7 +49,9 @@ def load(config: DataConfig) -> RawDataset:
         raise UserError(f"--image-size is {config.image_size}; it must be at least 1")
     name = config.source.removeprefix("tfds:")
     directory = _find(name, data_root(config.data_dir, name))
-    return load_prepared(name.partition(":")[0], directory, config.cache_dir, _describe, config.image_size)
+    return load_prepared(
+        f"tfds:{name.partition(':')[0]}", directory, config.cache_dir, _describe, config.image_size
+    )
 
 
 def data_root(data_dir: Path | None, wanted: str) -> Path:
@@ -84,7 +86,7 @@ def load_prepared(
       UserError: as `load`.
     """
     key = hashlib.sha256(f"{image_size or ''}".encode() + os.fsencode(directory)).hexdigest()[:16]
-    entry = cache.cache_directory(cache_dir) / f"{name.replace('/', '-')}-{key}"
+    entry = cache.cache_directory(cache_dir) / f"{re.sub('[:/]', '-', name)}-{key}"
     try:
         stamp = cache.files_stamp(directory)
     except OSError as error:

@@ -153,7 +153,7 @@ def test_splits_labels_and_names_are_those_of_the_builder(read):
             assert label == position % 3
     assert raw.class_names == NAMES
     assert raw.labels.dtype == np.int32
-    assert (raw.name, raw.description) == ("grey", "TFDS grey/1.0.0")
+    assert (raw.name, raw.description) == ("tfds:grey", "TFDS grey/1.0.0")
 
 
 def test_ids_decide_the_order(read):
@@ -207,7 +207,7 @@ def test_every_file_becomes_an_image_of_the_features_channels(read):
 def test_config_and_version_may_be_said(read, name, train):
     raw = read(name)
     assert (raw.split == "train").sum() == train
-    assert raw.name == name.partition(":")[0]
+    assert raw.name == f"tfds:{name.partition(':')[0]}"
 
 
 FAULTS = {
