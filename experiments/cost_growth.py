@@ -36,7 +36,7 @@ from fusion_bench.data.batches import to_device
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import parse_strategies
-from fusion_bench.training.program import Program, compile_program
+from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.step import epoch_order
 
 SLACK = 0.05

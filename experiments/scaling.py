@@ -70,7 +70,7 @@ def device_process(connection: Connection, config: Config, counts: tuple[int, ..
     from fusion_bench.data.load import load_dataset
     from fusion_bench.fusion.registry import parse_strategies
     from fusion_bench.training import mesh
-    from fusion_bench.training.program import compile_program
+    from fusion_bench.training.compile import compile_program
 
     dataset = load_dataset(DataConfig(train_size=2000 if config.quick else None))
     train = dataset.splits["train"]

@@ -12,7 +12,7 @@ from fusion_bench.data.dataset import Dataset
 from fusion_bench.fusion.interface import Blueprint, PosthocFusion
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
-from fusion_bench.training.program import Predictor
+from fusion_bench.training.compile import Predictor
 from fusion_bench.training.step import run_key
 
 

@@ -29,15 +29,11 @@ from fusion_bench.data.load import load_dataset
 from fusion_bench.errors import DiskFull, UserError
 from fusion_bench.fusion.registry import StrategySpec, left_out, parse_strategies
 from fusion_bench.store import Run, Store
+from fusion_bench.training.compile import Program, compile_predictor, compile_program
 from fusion_bench.training.compile_cache import keep_compiled
+from fusion_bench.training.cost import count_params
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
 from fusion_bench.training.mesh import replicate, use_devices
-from fusion_bench.training.program import (
-    Program,
-    compile_predictor,
-    compile_program,
-    count_params,
-)
 from fusion_bench.training.step import split_module
 
 IMAGE_MODEL = "image-only"

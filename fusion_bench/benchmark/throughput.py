@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from fusion_bench.data.batches import DeviceData
+from fusion_bench.training.compile import Program, compile_fixed
 from fusion_bench.training.mesh import device_count
-from fusion_bench.training.program import Program, compile_fixed
 from fusion_bench.training.step import Variables
 
 REPETITIONS = 5

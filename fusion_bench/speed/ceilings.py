@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from fusion_bench.benchmark.throughput import Pass
-from fusion_bench.training.program import compiler_options
+from fusion_bench.training.lowering import compiler_options
 
 MATMUL_SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 LONG = 0.05

@@ -57,7 +57,7 @@ def split_module(module: nnx.Module) -> tuple[Any, Variables]:
 
 
 class Functions(NamedTuple):
-    """What of a strategy is compiled, as `program.Program` has it, and its module in evaluation mode."""
+    """Uncompiled `init` and `train` of one strategy, as in `compile.Program`, and its graph in evaluation mode."""
 
     init: Callable[..., TrainState]
     train: Callable[..., tuple[TrainState, Array]]
@@ -69,7 +69,7 @@ class Functions(NamedTuple):
 def make_functions(
     spec: StrategySpec, task: Task, model: ModelConfig, training: TrainingConfig, num_train: int
 ) -> Functions:
-    """Returns the functions that `program.compile_program` compiles; its arguments are the same."""
+    """Returns the functions that `compile.compile_program` compiles; its arguments are the same."""
     steps_per_epoch = max(1, num_train // training.batch_size)
     batch_size = min(training.batch_size, num_train)
     mesh.check_divisible(batch_size)

@@ -10,7 +10,8 @@ from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import parse_strategies
-from fusion_bench.training.program import compile_program, count_params, count_train_flops
+from fusion_bench.training.compile import compile_program
+from fusion_bench.training.cost import count_params, count_train_flops
 from tests.studies import Recorder
 from tests.tasks import CONFIG, make_dataset
 

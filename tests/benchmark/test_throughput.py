@@ -13,7 +13,7 @@ from fusion_bench.benchmark.throughput import (
     train_rate,
 )
 from fusion_bench.data.batches import to_device
-from fusion_bench.training.program import Program
+from fusion_bench.training.compile import Program
 from fusion_bench.training.step import TrainState, Variables
 from tests.tasks import make_dataset
 
