@@ -17,7 +17,7 @@ MUON_RMS = 0.2
 """Root mean square of Muon's updates before the learning rate: about that of Adam's (Liu et al. 2025)."""
 
 
-def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransformationExtraArgs:
     """Returns p ← p - rate · (direction + decay · p), with decay on tensors of two or more axes only.
 
     The direction is Adam's (with the decay: AdamW, Loshchilov & Hutter 2019), that of Nesterov's momentum (Sutskever
@@ -36,7 +36,7 @@ def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTr
     ]
     if config.bias_rate != 1:
         parts.append(optax.masked(optax.scale(config.bias_rate), _are_vectors))
-    return optax.chain(*parts)
+    return optax.with_extra_args_support(optax.chain(*parts))
 
 
 def _direction(name: str) -> optax.GradientTransformation:

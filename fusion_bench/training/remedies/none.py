@@ -1,0 +1,12 @@
+"""Training without a remedy."""
+
+from fusion_bench.fusion.registry import Registration
+from fusion_bench.training.remedies.base import Remedy, register_remedy
+
+
+@register_remedy("none", reference="baseline")
+class NoRemedy(Remedy):
+    """No remedy: the strategy's own loss and the optimiser's own updates."""
+
+    def skip(self, strategy: Registration) -> None:
+        return None
