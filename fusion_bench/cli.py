@@ -142,11 +142,11 @@ def _run(config: BenchmarkConfig, console: Console) -> int:
     import fusion_bench
     from fusion_bench.report.render import to_rich
 
-    store, frame = fusion_bench.run_and_tabulate(config)
+    study, frame = fusion_bench.run_and_tabulate(config)
     console.print(to_rich(frame))
     written = f"written to {config.out}/table.csv and table.md"
     console.print(written, style="dim", highlight=False, markup=False, soft_wrap=True)
-    return 1 if store.failed else 0
+    return 1 if study.failed else 0
 
 
 def _table(command: TableCommand, console: Console) -> int:
@@ -217,7 +217,8 @@ def _say_damaged(store: "Store") -> None:
 
 
 def _captions(command: CaptionsCommand, console: Console) -> int:
-    from fusion_bench.data.preview import preview
+    from fusion_bench.data.captions.preview import preview
+    from fusion_bench.data.sources.base import class_names
 
     if command.num < 1:
         raise UserError(f"-n is {command.num}; it must be at least 1")
@@ -225,7 +226,8 @@ def _captions(command: CaptionsCommand, console: Console) -> int:
         raise UserError(f"--data-seed is {command.data_seed}; it must be at least 0")
     if command.export is not None:
         return _export_captions(command, command.export, console)
-    shown = preview(command.name, _class_names(command.data), command.num, command.data_seed)
+    names = class_names(DataConfig(command.data, command.data_dir))
+    shown = preview(command.name, names, command.num, command.data_seed)
     channel = shown.channel
     samples = Table("caption", "class y", "word w", "shift k", "target t", box=None, pad_edge=False)
     for example in shown.examples:
@@ -243,7 +245,7 @@ def _captions(command: CaptionsCommand, console: Console) -> int:
 
 
 def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> int:
-    from fusion_bench.data.caption_file import export_captions
+    from fusion_bench.data.captions.files import export_captions
     from fusion_bench.data.load import load_dataset
 
     config = DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed)
@@ -261,14 +263,6 @@ def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> 
     written = f"{len(dataset.captions.texts):,} captions written to {path}"
     console.print(written, highlight=False, markup=False, soft_wrap=True)
     return 0
-
-
-def _class_names(source: str) -> tuple[str, ...]:
-    """Returns the classes of a source; images are read only where the classes are known from nothing else."""
-    from fusion_bench.data import cifar10, shapes, sources
-
-    known = {shapes.NAME: shapes.CLASS_NAMES, cifar10.NAME: cifar10.CLASS_NAMES}
-    return known[source] if source in known else sources.load_raw(DataConfig(source)).class_names
 
 
 def _list(command: ListCommand, console: Console) -> int:
@@ -305,9 +299,9 @@ _LISTED = {
 
 def list_catalogue() -> dict[str, list[dict[str, Any]]]:
     """Returns everything that has a name on the command line, as JSON."""
-    from fusion_bench.data.captions import PRESETS, make_channel
-    from fusion_bench.data.shapes import CLASS_NAMES
-    from fusion_bench.data.sources import SOURCES
+    from fusion_bench.data.captions.channel import make_channel
+    from fusion_bench.data.captions.presets import PRESETS
+    from fusion_bench.data.sources.base import class_names, sources
     from fusion_bench.fusion.registry import strategies
     from fusion_bench.models.encoders import SUMMARIES
     from fusion_bench.training.remedies.base import remedies
@@ -316,11 +310,11 @@ def list_catalogue() -> dict[str, list[dict[str, Any]]]:
         options = {name: option.default for name, option in r.options.items()}
         return {"summary": r.summary, "reference": r.reference, "options": options}
 
-    channels = {name: make_channel(name, CLASS_NAMES) for name in PRESETS}
+    channels = {name: make_channel(name, class_names(DataConfig())) for name in PRESETS}
     return {
         "strategies": [{"name": r.name, "family": r.family, **described(r)} for r in strategies().values()],
-        "remedies": [{"name": r.name, **described(r)} for r in remedies().values()],
-        "datasets": [{"name": name, "summary": summary} for name, summary in SOURCES.items()],
+        "remedies": [{"name": r.name, **described(r)} for r in remedies.registered().values()],
+        "datasets": [{"name": name, "summary": source.summary} for name, source in sources().items()],
         "captions": [
             {
                 "name": name,

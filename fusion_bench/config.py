@@ -63,6 +63,8 @@ class DataConfig:
         Path | None, _option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")
     ] = None
     """Where decoded images are kept."""
+    image_size: Annotated[int | None, _option("N", "their own size")] = None
+    """Resize every image of a TFDS set to N x N pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +110,28 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeasurementConfig:
+    """How costs are timed; no part of a run's identity."""
+
+    seconds: float = 0.1
+    """Seconds that one timed pass aims at."""
+    repetitions: int = 5
+    """Timed passes; their median is reported, with the lowest and the highest."""
+    latencies: int = 100
+    """Predictions of one example that are timed, at least."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """How often the host is given the state of a training; no part of a run's identity."""
+
+    save_seconds: float = 60.0
+    """Seconds after which the state is saved at the end of an epoch."""
+    chunks_per_epoch: int = 4
+    """Compiled calls an epoch, after each of which progress is shown and the loss checked."""
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
     """One study: strategies × seeds on one dataset."""
 
@@ -128,6 +152,8 @@ class BenchmarkConfig:
     """Divide every batch among N devices."""
     out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")
     """Where runs and tables go. A run that is complete there is not repeated."""
+    measurement: MeasurementConfig = MeasurementConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
     tensorboard: bool = False
     """Also write learning curves to DIR/tensorboard as the epochs go, as TensorBoard event files."""
 

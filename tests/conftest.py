@@ -13,6 +13,7 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
+from tests.studies import make_config, run_recorded, write_source  # noqa: E402
 from tests.tasks import tiny_widths  # noqa: E402, F401 (a fixture, whose module imports jax)
 
 
@@ -23,3 +24,21 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("FUSION_BENCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("TFDS_DATA_DIR", raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory):
+    return write_source(tmp_path_factory.mktemp("source") / "tiny.npz")
+
+
+@pytest.fixture(scope="session")
+def plain(source, tmp_path_factory):
+    """A finished study whose labels are the classes. Tests that go on from it copy its directory."""
+    return run_recorded(make_config(source, tmp_path_factory.mktemp("plain")))
+
+
+@pytest.fixture(scope="session")
+def shifted(source, tmp_path_factory):
+    """A finished study whose captions shift the label; only post-hoc fusion was asked for."""
+    out = tmp_path_factory.mktemp("shifted")
+    return run_recorded(make_config(source, out, strategies="late-posthoc", captions="mixed"))

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 import fusion_bench
-from fusion_bench.benchmark import progress, study, throughput
-from fusion_bench.config import BenchmarkConfig, DataConfig, TrainingConfig
-from fusion_bench.data.shapes import CLASS_NAMES
+from fusion_bench.config import BenchmarkConfig, DataConfig, MeasurementConfig, TrainingConfig
+from fusion_bench.data.sources.shapes import CLASS_NAMES
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.store import Run, Store
+from fusion_bench.study import progress, resources
 from tests.tasks import TINY
 
 STRATEGIES = "image-only,text-only,concat,late-posthoc"
@@ -22,10 +22,8 @@ TRAINING = ("--epochs", "1", "--batch-size", "16", "--learning-rate", "0.01")
 
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
-    """Makes the size "tiny" still smaller, the timed passes short, and the display as quiet as it can be."""
+    """Makes the size "tiny" still smaller, and the display as quiet as it can be."""
     patch.setitem(WIDTHS, "tiny", TINY)
-    patch.setattr(throughput, "SECONDS", 0.001)
-    patch.setattr(throughput, "REPETITIONS", 3)
     patch.setattr(progress, "PLAIN_INTERVAL", float("inf"))
 
 
@@ -52,6 +50,7 @@ def make_config(
         strategies=strategies,
         seeds=seeds,
         out=out,
+        measurement=MeasurementConfig(seconds=0.001, repetitions=3, latencies=10),
     )
 
 
@@ -126,13 +125,13 @@ def run_recorded(config: BenchmarkConfig) -> Done:
     """Runs a study and notes what it did."""
     recorder, compiled = Recorder(), []
 
-    def compile_program(spec, *arguments, original=study.compile_program):
+    def compile_program(spec, *arguments, original=resources.compile_program):
         compiled.append(spec.label)
         return original(spec, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
         patch.setattr(progress, "make_display", lambda console: recorder)
-        patch.setattr(study, "compile_program", compile_program)
+        patch.setattr(resources, "compile_program", compile_program)
         frame = fusion_bench.run(config)
     return Done(config, frame, recorder.events, recorder.runs, compiled)

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fusion_bench.benchmark import study
 from fusion_bench.cli import main
-from fusion_bench.data.captions import PRESETS
+from fusion_bench.data.captions.presets import PRESETS
 from fusion_bench.store import Store, record
+from fusion_bench.study import study
 from tests.studies import TRAINING, make_quick, write_source
 
 FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late")
@@ -230,7 +230,7 @@ def test_a_diverged_run_is_recorded_and_the_others_go_on(broken):
         ("text-only", 1): good,
         ("late-posthoc", 0): ("failed", "a unimodal run that it joins has failed"),
         ("late-posthoc", 1): good,
-        ("bayes-reference", 0): ("failed", "the image model that it uses has failed"),
+        ("bayes-reference", 0): ("failed", "the image-only run that it uses has failed"),
         ("bayes-reference", 1): good,
     }
     frame = pd.read_csv(out / "table.csv").set_index("strategy")

@@ -5,18 +5,15 @@ A strategy of another package is registered in a module that the package names a
 
 import dataclasses
 import functools
-import importlib
-import importlib.metadata
 import inspect
 import math
-import pkgutil
 import re
-import sys
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
+from fusion_bench.config import Choice
 from fusion_bench.data.dataset import Task
+from fusion_bench.entry_points import import_registrations
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
 
@@ -57,6 +54,7 @@ class Registration:
     baseline: str = "only"
     pairs_only: bool = False
     size: str = "width"
+    version: int = 1
 
     @property
     def summary(self) -> str:
@@ -107,6 +105,7 @@ def register(
     baseline: str = "only",
     pairs_only: bool = False,
     size: str = "width",
+    version: int = 1,
 ) -> Callable[[type], type]:
     """Decorates the class of a strategy.
 
@@ -137,7 +136,15 @@ def register(
             if taken.make is not cls and _may_be_the_same(taken.name, name):
                 raise ValueError(f"strategy {name!r} is registered twice: {taken.make} and {cls}")
         registration = Registration(
-            name, family, reference, cls, canonical, baseline=baseline, pairs_only=pairs_only, size=size
+            name,
+            family,
+            reference,
+            cls,
+            canonical,
+            baseline=baseline,
+            pairs_only=pairs_only,
+            size=size,
+            version=version,
         )
         for option in registration.options.values():
             if _kind(option) not in _PARSERS:
@@ -168,27 +175,7 @@ def _kind(option: inspect.Parameter) -> Any:
 @functools.cache
 def _import_families() -> None:
     """Imports every file of every family's folder and what other packages name, so that each registers itself."""
-    package = importlib.import_module("fusion_bench.fusion")
-    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
-    for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS)):
-        _load(entry_point)
-
-
-def _load(entry_point: importlib.metadata.EntryPoint) -> None:
-    """Imports what another package names. A module that fails registers nothing, and all else stays usable."""
-    try:
-        entry_point.load()
-    except Exception as error:  # of any kind: the code is not ours
-        for name, registration in list(_REGISTRY.items()):
-            if registration.make.__module__ not in sys.modules:  # it failed after the class
-                del _REGISTRY[name]
-        owner = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
-        warnings.warn(
-            f"entry point {entry_point.name!r}{owner}, which names strategies in {entry_point.value}, "
-            f"cannot be loaded: {type(error).__name__}: {error}",
-            stacklevel=2,
-        )
+    import_registrations("fusion_bench.fusion", ENTRY_POINTS, _REGISTRY)
 
 
 def strategies(modalities: Iterable[str] = DEFAULT_MODALITIES) -> dict[str, Registration]:
@@ -206,12 +193,27 @@ def strategies(modalities: Iterable[str] = DEFAULT_MODALITIES) -> dict[str, Regi
     return {registration.name: registration for registration in found}
 
 
+def lookup(name: str) -> Registration:
+    """Returns the registration of a strategy, by its name alone."""
+    _import_families()
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    for registration in sorted(_REGISTRY.values(), key=lambda r: -len(r.name)):
+        found = re.fullmatch(re.escape(registration.name).replace(r"\{modality\}", "([a-zA-Z0-9_]+)"), name)
+        if found:
+            return dataclasses.replace(registration, name=name, modality=found[1])
+    raise unknown_name("strategy", name, strategies())
+
+
 @dataclasses.dataclass(frozen=True)
-class StrategySpec:
+class StrategySpec(Choice):
     """A strategy with its options, as asked for: `tensor` or `tensor:width=8`."""
 
-    registration: Registration
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    __hash__ = Choice.__hash__
+
+    @property
+    def registration(self) -> Registration:
+        return lookup(self.name)
 
     @property
     def label(self) -> str:
@@ -250,19 +252,23 @@ def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
                     f"{name} stands for several strategies and takes no option, got {settings[0]!r}"
                 )
             group = [
-                StrategySpec(r)
+                StrategySpec(r.name)
                 for r in known.values()
                 if (r.canonical or name == "all") and r.joins(task.modalities)
             ]
         elif name in known:
             known[name].check(task.modalities)
-            group = [StrategySpec(known[name], _parse_options(known[name], settings))]
+            group = [StrategySpec(name, _parse_options(known[name], settings))]
         else:
             raise unknown_name("strategy", name, [*known, "canonical", "all"])
         chosen.update({spec.label: spec for spec in group})
     if not chosen:
         raise UserError("no strategy is named; choose from " + ", ".join([*known, "canonical", "all"]))
     return tuple(chosen.values())
+
+
+def resolve(strategies: str, task: Task) -> tuple[StrategySpec, ...]:
+    return parse_strategies(strategies, task)
 
 
 def left_out(text: str, task: Task) -> tuple[str, ...]:

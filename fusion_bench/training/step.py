@@ -23,7 +23,7 @@ from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training import mesh
 from fusion_bench.training.optimizer import make_optimizer
-from fusion_bench.training.remedies.base import make_remedy
+from fusion_bench.training.remedies.base import remedies
 
 
 class Variables(NamedTuple):
@@ -74,7 +74,7 @@ def make_functions(
     steps_per_epoch = max(1, num_train // training.batch_size)
     batch_size = min(training.batch_size, num_train)
     mesh.check_divisible(batch_size)
-    remedy = make_remedy(training.remedy)
+    remedy = remedies.make(training.remedy)
 
     def build(key: Key[Array, ""]):
         return spec.build(Blueprint(task, model, key))
@@ -102,15 +102,16 @@ def make_functions(
 
     def update(state: TrainState, data: DeviceData, batch: Array, seed: Array) -> tuple[TrainState, Array]:
         """One step: gather, augment, differentiate, update."""
+        (params, rest), optimizer_state, step = state
+        key_augment, key_dropout, key_remedy = (
+            jax.random.fold_in(run_key(seed, purpose), step) for purpose in ("augment", "dropout", "remedy")
+        )
         inputs, labels = gather(data, mesh.divide(batch))
-        epoch = state.step // steps_per_epoch
+        epoch = step // steps_per_epoch
         if training.augment:
             alternates = training.flip == "alternating"
             flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
-            inputs = augment(inputs, jax.random.fold_in(run_key(seed, "augment"), state.step), flip)
-        key_dropout = jax.random.fold_in(run_key(seed, "dropout"), state.step)
-        key_remedy = jax.random.fold_in(run_key(seed, "remedy"), state.step)
-        (params, rest), optimizer_state, step = state
+            inputs = augment(inputs, task.augmented, key_augment, flip)
         alone = unimodal_logits(params, rest, inputs) if remedy.needs_unimodal_logits else {}
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, rest), gradients = grad_fn(params, rest, inputs, labels, key_dropout)

@@ -12,6 +12,7 @@ from flax import nnx
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import alternating_flip, augment, gather, to_device
 from fusion_bench.data.dataset import Dataset, Modality
+from fusion_bench.fusion import registry
 from fusion_bench.fusion.interface import Outputs, Strategy
 from fusion_bench.fusion.registry import Registration, StrategySpec
 from fusion_bench.training.loop import train
@@ -63,8 +64,9 @@ NUMBERED: Dataset = dataclasses.replace(DATASET, modalities={**DATASET.modalitie
 @functools.cache
 def compile_probe(width, **changes):
     training = dataclasses.replace(TRAINING, **changes)
-    spec = StrategySpec(Registration("probe", "late", "none", Probe), {"width": width})
-    return compile_strategy(spec, NUMBERED, training), training
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._REGISTRY, "probe", Registration("probe", "late", "none", Probe))
+        return compile_strategy(StrategySpec("probe", {"width": width}), NUMBERED, training), training
 
 
 def probe(seed, width=0, **changes):
@@ -107,7 +109,7 @@ def test_images_are_augmented_anew_in_every_step(seen):
     for step in (0, 1, STEPS // 2, STEPS - 1):
         inputs, _ = gather(data, jnp.asarray(seen["ids"][step] - 1))
         key = jax.random.fold_in(run_key(0, "augment"), step)
-        augmented = jit(augment)(inputs, key)["image"].values
+        augmented = jit(augment, static_argnums=1)(inputs, ("image",), key)["image"].values
         np.testing.assert_allclose(seen["images"][step], augmented, atol=1e-6)
         assert np.abs(seen["images"][step] - inputs["image"].values).max() > 0.1
         keys.add(tuple(seen["dropout"][step].tolist()))
@@ -122,7 +124,8 @@ def test_flips_alternate_from_epoch_to_epoch(seen):
         indices = jnp.asarray(seen["ids"][step] - 1)
         flip = alternating_flip(indices, run_key(0, "flip"), epoch)
         key = jax.random.fold_in(run_key(0, "augment"), step)
-        expected = jit(augment)(gather(data, indices)[0], key, flip)["image"].values
+        inputs, _ = gather(data, indices)
+        expected = jit(augment, static_argnums=1)(inputs, ("image",), key, flip)["image"].values
         np.testing.assert_allclose(alternating["images"][step], expected, atol=1e-6)
     assert (alternating["images"] != seen["images"]).any()
 

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from fusion_bench.errors import UserError
+from fusion_bench.fields import Natural
 from fusion_bench.training.remedies.base import ModalityOf, Remedy, map_owned, register_remedy
 
 STAGES = ("update", "gradient")
@@ -51,13 +52,11 @@ class OGMGE(Remedy):
 
     needs_unimodal_logits = True
 
-    def __init__(self, *, alpha: float = 0.3, noise: bool = True, stage: str = "update", until: int = 0):
+    def __init__(self, *, alpha: float = 0.3, noise: bool = True, stage: str = "update", until: Natural = 0):
         if not 0 <= alpha < math.inf:
             raise UserError(f"option alpha of ogm-ge is {alpha}; it must be finite and at least 0")
         if stage not in STAGES:
             raise UserError(f"option stage of ogm-ge is {stage!r}; it must be {' or '.join(STAGES)}")
-        if until < 0:
-            raise UserError(f"option until of ogm-ge is {until}; it must be at least 0")
         self.alpha, self.noise, self.stage, self.until = alpha, noise, stage, until
 
     def wrap(

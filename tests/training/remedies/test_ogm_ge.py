@@ -11,15 +11,17 @@ from flax import nnx
 from fusion_bench.config import Choice, TrainingConfig
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import parse_strategies, strategies
+from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.training.optimizer import make_optimizer
-from fusion_bench.training.remedies.base import make_remedy
+from fusion_bench.training.remedies.base import remedies
 from fusion_bench.training.remedies.ogm_ge import modulation_factors
 from fusion_bench.training.step import make_functions
 from tests.oracles import softmax
 from tests.tasks import CONFIG, THREE, TWO, jit, make_dataset
 
 pytestmark = pytest.mark.usefixtures("tiny_widths")
+
+DATASET = make_dataset()
 
 
 def expected_factors(logits, labels, alpha):
@@ -101,7 +103,7 @@ NONE = Choice("none")
 
 def updates_of(training, remedy=NONE, *, steps=1, image=0.8, text=0.4, key=0, epoch=0) -> Any:
     """Returns the last of some updates, in which `image` has twice the score of `text`."""
-    optimizer = make_remedy(remedy).wrap(make_optimizer(training, 100), modality_of)
+    optimizer = remedies.make(remedy).wrap(make_optimizer(training, 100), modality_of)
     params = draw(0)
     state, updates = optimizer.init(params), params
     for step in range(steps):
@@ -189,9 +191,9 @@ NO_ENCODERS = ("early-channel", "mid-channel", "early-token", "film")
 
 
 def test_it_applies_wherever_each_modality_has_an_encoder():
-    remedy = make_remedy(Choice("ogm-ge"))
-    for name, strategy in strategies(TWO).items():
-        reason = remedy.skip(strategy)
+    remedy = remedies.make(Choice("ogm-ge"))
+    for name in strategies(TWO):
+        reason = remedy.skip(StrategySpec(name), DATASET.task)
         if name.endswith("-only"):
             assert reason == f"{name} has one modality"
         elif name in NO_ENCODERS:
@@ -202,17 +204,13 @@ def test_it_applies_wherever_each_modality_has_an_encoder():
             assert reason is None, name
 
 
-# One step of a strategy, with and without.
-
-DATASET = make_dataset()
 ALPHA = 0.7
 
 
 def step(label, remedy):
     """Returns the variables before and after one step of the first 16 training examples."""
-    (spec,) = parse_strategies(label, DATASET.task)
     training = TrainingConfig(batch_size=16, augment=False, weight_decay=0.0, remedy=remedy)
-    functions = make_functions(spec, DATASET.task, CONFIG, training, 130)
+    functions = make_functions(StrategySpec(label), DATASET.task, CONFIG, training, 130)
     order, seed = jnp.asarray(DATASET.splits["train"]), jnp.int32(3)
     before = jit(functions.init)(seed)
     after, _ = jit(functions.train)(before, to_device(DATASET), order, seed, jnp.int32(1))
@@ -224,8 +222,9 @@ def test_one_step_of_a_strategy(label):
     """Each modality's parameters move k times as far, joint parts and batch statistics as without."""
     before, plain = step(label, Choice("none"))
     _, modulated = step(label, Choice("ogm-ge", {"alpha": ALPHA, "noise": False}))
-    (spec,) = parse_strategies(label, DATASET.task)
-    module: Any = nnx.eval_shape(lambda: spec.build(Blueprint(DATASET.task, CONFIG, jax.random.key(0))))
+    module: Any = nnx.eval_shape(
+        lambda: StrategySpec(label).build(Blueprint(DATASET.task, CONFIG, jax.random.key(0)))
+    )
     module.train()
     graph, *_ = nnx.split(module, nnx.Param, ...)
     inputs, labels = gather(to_device(DATASET), jnp.asarray(DATASET.splits["train"][:16]))
