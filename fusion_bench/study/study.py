@@ -14,7 +14,7 @@ from fusion_bench.study.plan import Reference, Stage, plan, with_members
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources, open_resources
 from fusion_bench.study.tensorboard import EventFiles
-from fusion_bench.training.program import count_params
+from fusion_bench.training.cost import count_params
 
 
 @dataclasses.dataclass(frozen=True)
