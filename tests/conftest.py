@@ -13,8 +13,6 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
-from tests.tasks import tiny_widths  # noqa: E402, F401 (a fixture, whose module imports jax)
-
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

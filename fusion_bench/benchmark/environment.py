@@ -44,7 +44,11 @@ def code_digest() -> str:
     the others as they are.
     """
     root = Path(__file__).parents[1]
-    face = {root / "cli.py", root / "benchmark" / "progress.py", *(root / "report").rglob("*.py")}
+    face = {
+        *(root / "cli").rglob("*.py"),
+        root / "benchmark" / "progress.py",
+        *(root / "report").rglob("*.py"),
+    }
     face |= {*(root / "speed").rglob("*.py"), *(root / f"{name}.py" for name in _NO_RESULT)}
     return _digest(set(root.rglob("*.py")) - face - set((root / "fusion").glob("*/*.py")))
 

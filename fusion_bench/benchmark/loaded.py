@@ -21,7 +21,7 @@ from fusion_bench.data.dataset import ModalitySpec, Task
 from fusion_bench.data.tokenizer import encode, load_tokenizer
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec, resolve
 from fusion_bench.store import Run, Store
 from fusion_bench.training.program import default_predict_batch
 from fusion_bench.training.step import run_key
@@ -109,7 +109,7 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     """Returns a trained model with its tokenizer, from the folder of its run alone.
 
     Args:
-      directory: the --out of a study.
+      directory: of a study.
       identifier: the run's, or the beginning of it, where that is of one run only: "concat-s0".
 
     Raises:
@@ -138,7 +138,8 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
         for name, fact in facts.items()
     }
     task = Task(specs, len(class_names))
-    (strategy,) = parse_strategies(run.strategy, task)
+    name = run.strategy.partition(":")[0]  # of the label
+    (strategy,) = resolve([StrategySpec(name, run.identity["options"])], task)
     config = ModelConfig(**run.identity["model"])
     module = strategy.build(Blueprint(task, config, run_key(run.seed, "init")))
     changed = [

@@ -21,13 +21,13 @@ from fusion_bench.benchmark.reference import bayes_logits
 from fusion_bench.benchmark.resume import RunKeeper
 from fusion_bench.benchmark.throughput import inference_rate, latency, train_rate
 from fusion_bench.benchmark.tuning import draw
-from fusion_bench.config import BenchmarkConfig, TrainingConfig, check
+from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.cache import cache_directory
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.errors import DiskFull, UserError
-from fusion_bench.fusion.registry import StrategySpec, left_out, parse_strategies
+from fusion_bench.fusion.registry import StrategySpec, left_out, resolve
 from fusion_bench.store import Run, Store
 from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
@@ -50,7 +50,6 @@ def run_study(config: BenchmarkConfig, display: Display) -> Store:
     Raises:
       UserError: the configuration, the data or the output directory are not as they should be.
     """
-    check(config)
     keep_compiled(cache_directory(config.data.cache_dir))
     with use_devices(config.devices):
         if jax.process_count() > 1:
@@ -65,7 +64,7 @@ def _run_study(config: BenchmarkConfig, display: Display) -> Store:
         raise UserError(
             f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
         )
-    specs = with_members(parse_strategies(config.strategies, dataset.task), dataset)
+    specs = with_members(resolve(config.strategies, dataset.task), dataset)
     without = left_out(config.strategies, dataset.task)
     if without:
         display.note(f"left out, as they join two modalities alone: {', '.join(without)}")
@@ -91,7 +90,7 @@ def with_members(specs: tuple[StrategySpec, ...], dataset: Dataset) -> tuple[Str
     missing = (
         [f"{name}-only" for name in dataset.modalities if f"{name}-only" not in asked] if posthoc else []
     )
-    members = parse_strategies(",".join(missing), dataset.task) if missing else ()
+    members = resolve(missing, dataset.task) if missing else ()
     return members + trained + posthoc
 
 
@@ -268,7 +267,7 @@ class Study:
         """Joins the unimodal runs of each seed after the fact."""
         cost: dict[str, int | float] = {}
         names = [f"{name}-only" for name in self.dataset.modalities]
-        specs = parse_strategies(",".join(names), self.dataset.task)
+        specs = resolve(names, self.dataset.task)
 
         def make(job: Job) -> None:
             runs = [self.records.find(self.store, Job(member, job.seed)) for member in specs]
@@ -305,7 +304,7 @@ class Study:
         captions = self.dataset.captions
         if captions is None or captions.channel is None:
             return
-        (image_spec,) = parse_strategies(IMAGE_MODEL, self.dataset.task)
+        image_spec = StrategySpec(IMAGE_MODEL)
 
         def make(job: Job) -> None:
             image = self.records.find(

@@ -134,7 +134,7 @@ def _fault(info: "tfds.core.DatasetInfo") -> str | None:
         return f"is damaged (no split {missing[0]}); {_AGAIN}"
     if info.file_format is None or info.file_format.value != FILE_FORMAT:
         form = "an unknown format" if info.file_format is None else info.file_format.value
-        return f"is in {form}, which needs TensorFlow; give another --data-dir to prepare it as {FILE_FORMAT}"
+        return f"is in {form}, which needs TensorFlow; give another directory to prepare it as {FILE_FORMAT}"
     return None
 
 
@@ -191,8 +191,8 @@ def _check_reachable(url: str) -> None:
 
 def _no_archive(url: str, reason: object) -> UserError:
     return UserError(
-        f"cannot download {url} ({reason}); without a network, --data-dir (or $TFDS_DATA_DIR) must be a "
-        f"directory that holds {NAME}/{VERSION}, prepared as {FILE_FORMAT}"
+        f"cannot download {url} ({reason}); without a network, the data directory (or $TFDS_DATA_DIR) "
+        f"must hold {NAME}/{VERSION}, prepared as {FILE_FORMAT}"
     )
 
 

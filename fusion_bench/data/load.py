@@ -7,7 +7,7 @@ import numpy as np
 from fusion_bench.config import DataConfig
 from fusion_bench.data import caption_file, captions, sources, splits, tokenizer
 from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
-from fusion_bench.errors import UserError
+from fusion_bench.errors import ConfigError
 
 TEXT = "text"
 """The name of the modality that captions become."""
@@ -33,9 +33,8 @@ def load_dataset(config: DataConfig) -> Dataset:
     )
     modalities, labels, text = dict(raw.modalities), raw.labels, None
     if TEXT in raw.modalities and config.captions != DataConfig.captions:
-        raise UserError(
-            f"{raw.name} brings a text of its own; --captions {config.captions} cannot replace it"
-        )
+        rule = f"{raw.name} brings a text of its own, which captions cannot replace"
+        raise ConfigError("captions", config.captions, rule)
     if TEXT not in raw.modalities:
         text, labels = _captions(config, raw, indices["train"])
         modalities[TEXT] = _tokens(text, indices["train"])

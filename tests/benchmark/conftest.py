@@ -18,4 +18,4 @@ def plain(source, tmp_path_factory):
 def shifted(source, tmp_path_factory):
     """A finished study whose captions shift the label; only post-hoc fusion was asked for."""
     out = tmp_path_factory.mktemp("shifted")
-    return run_recorded(make_config(source, out, strategies="late-posthoc", captions="mixed"))
+    return run_recorded(make_config(source, out, strategies=("late-posthoc",), captions="mixed"))

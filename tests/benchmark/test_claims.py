@@ -12,7 +12,7 @@ import pytest
 from fusion_bench.benchmark.claims import Claims
 from fusion_bench.benchmark.records import Job, Records
 from fusion_bench.config import BenchmarkConfig
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Store
 from tests.studies import Recorder, make_config, run_recorded
 from tests.tasks import make_dataset
@@ -44,7 +44,7 @@ def shared(tmp_path):
 
 
 def jobs(count=2):
-    (spec,) = parse_strategies("concat", DATASET.task)
+    spec = StrategySpec("concat")
     return [Job(spec, seed) for seed in range(count)]
 
 
@@ -136,7 +136,7 @@ def test_two_processes_share_a_study(source, tmp_path):
     assert len(store.runs()) == len(strategies) * seeds
     assert store.damaged == {}
     assert {path.name for path in (out / "runs").iterdir() if path.name.startswith(".")} == {".locks"}
-    alone = run_recorded(make_config(source, tmp_path / "alone", strategies="late-posthoc", seeds=seeds))
+    alone = run_recorded(make_config(source, tmp_path / "alone", strategies=("late-posthoc",), seeds=seeds))
     ours, theirs = (
         pd.read_csv(path / "table.csv").drop(columns=MEASURED) for path in (out, alone.config.out)
     )

@@ -12,7 +12,7 @@ from fusion_bench.benchmark.records import restore
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.interface import Blueprint, PosthocFusion
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training.step import run_key
 from tests.studies import make_quick
 from tests.tasks import call
@@ -53,7 +53,7 @@ def refit(logits, labels):
 
 
 def blank_module(done, dataset):
-    (spec,) = parse_strategies("late-posthoc", dataset.task)
+    spec = StrategySpec("late-posthoc")
     module = spec.build(Blueprint(dataset.task, done.config.model, run_key(7, "init")))
     assert isinstance(module, PosthocFusion)
     return module
@@ -135,6 +135,6 @@ def test_a_class_that_training_lacks_does_not_win_always(plain):
         dataset, splits={**dataset.splits, "train": train[dataset.labels[train] != 3]}
     )
     members = {name: plain.stored(f"{name}-only") for name in MODALITIES}
-    (spec,) = parse_strategies("late-posthoc", dataset.task)
+    spec = StrategySpec("late-posthoc")
     _, predictions = join_members(spec, 0, members, plain.store, lacking, plain.config.model)
     assert np.isfinite(predictions["test_logits"]).all()

@@ -9,13 +9,13 @@ from fusion_bench.benchmark import records
 from fusion_bench.benchmark.matching import Matched
 from fusion_bench.benchmark.records import Job, Records, metrics_of
 from fusion_bench.config import BenchmarkConfig, DataConfig, ModelConfig, TrainingConfig
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import run_id
 from tests.tasks import make_dataset
 
 BASE = BenchmarkConfig()
 DATASET = make_dataset()
-JOB = Job(parse_strategies("tensor", DATASET.task)[0], 0)
+JOB = Job(StrategySpec("tensor"), 0)
 
 OTHER = {
     "data": DataConfig("cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c")),
@@ -42,7 +42,7 @@ def test_the_rest_of_a_study_does_not():
     rest = {"strategies", "seeds", "match", "match_to", "tune", "devices", "out", "tensorboard"}
     assert {field.name for field in dataclasses.fields(BASE)} == {*OTHER, *rest}
     assert (
-        identifier(dataclasses.replace(BASE, out=Path("elsewhere"), seeds=9, strategies="concat"))
+        identifier(dataclasses.replace(BASE, out=Path("elsewhere"), seeds=9, strategies=("concat",)))
         == identifier()
     )
 
@@ -72,8 +72,8 @@ def test_a_matched_run_is_another_one():
 @pytest.mark.parametrize(
     "job",
     [
-        Job(parse_strategies("concat", DATASET.task)[0], 0),
-        Job(parse_strategies("tensor:width=3", DATASET.task)[0], 0),
+        Job(StrategySpec("concat"), 0),
+        Job(StrategySpec("tensor", {"width": 3}), 0),
         Job(JOB.spec, 1),
         Job(JOB.spec, 0, "class"),
         Job(None, 0),
@@ -92,9 +92,9 @@ def test_the_bytes_of_the_data_do():
 
 
 def test_an_option_at_its_default_is_the_same_run():
-    (spec,) = parse_strategies("tensor", DATASET.task)
+    spec = StrategySpec("tensor")
     ((name, value),) = spec.resolved_options.items()
-    (spelt_out,) = parse_strategies(f"tensor:{name}={value}", DATASET.task)
+    spelt_out = StrategySpec("tensor", {name: value})
     assert identifier(job=Job(spelt_out, 0)) == identifier()
 
 
@@ -129,7 +129,7 @@ def test_records():
 def test_records_of_other_kinds():
     records = Records(BASE, DATASET, {"commit": "0123456789"})
     unimodal, token, token_only = (
-        records.complete(Job(parse_strategies(name, DATASET.task)[0], 0), {}, {})
+        records.complete(Job(StrategySpec(name), 0), {}, {})
         for name in ("text-only", "early-token", "image-token-only")
     )
     assert (unimodal.modality, unimodal.baseline) == ("text", "only")
@@ -176,7 +176,7 @@ def test_what_tuning_chose_for_others_is_not():
 
 TUNED = {
     "own": JOB,
-    "rests on members": Job(parse_strategies("late-posthoc", DATASET.task)[0], 0),
+    "rests on members": Job(StrategySpec("late-posthoc"), 0),
     "learns the class": Job(JOB.spec, 0, "class"),
     "tried": Job(JOB.spec, 0, "tuning", OTHER["training"]),
 }

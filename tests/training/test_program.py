@@ -14,7 +14,7 @@ from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import alternating_flip, augment, gather, to_device
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.fusion.interface import Outputs, Strategy
-from fusion_bench.fusion.registry import Registration, StrategySpec, parse_strategies
+from fusion_bench.fusion.registry import Registration, StrategySpec, find
 from fusion_bench.training.loop import TrainingDiverged, train
 from fusion_bench.training.program import (
     compile_fixed,
@@ -24,9 +24,7 @@ from fusion_bench.training.program import (
     train_bytes,
 )
 from fusion_bench.training.step import make_functions, run_key
-from tests.tasks import CLASSES, CONFIG, jit, make_dataset
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
+from tests.tasks import CLASSES, CONFIG, jit, make_dataset, registered
 
 TRAINING = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.03)
 DATASET = make_dataset()
@@ -42,20 +40,19 @@ def compile_strategy(spec, dataset=DATASET, training=TRAINING):
 class Counted:
     """A compiled strategy, and how often its module was built, which is what tracing does."""
 
-    label: str
+    name: str
     builds: int = 0
 
     def __post_init__(self):
-        (spec,) = parse_strategies(self.label, DATASET.task)
-        counter = self
+        registration, counter = find(self.name), self
 
-        class Counting(spec.registration.make):
+        class Counting(registration.make):
             def __init__(self, blueprint, **options):
                 counter.builds += 1
                 super().__init__(blueprint, **options)
 
-        registration = dataclasses.replace(spec.registration, make=Counting)
-        self.program = compile_strategy(StrategySpec(registration, spec.options))
+        with registered(dataclasses.replace(registration, make=Counting)):
+            self.program = compile_strategy(StrategySpec(self.name))
         self.data = to_device(DATASET)
 
     def train(self, seed, *, data=None, training=TRAINING):
@@ -63,12 +60,12 @@ class Counted:
 
 
 @pytest.fixture(scope="module")
-def concat(tiny_widths):
+def concat():
     return Counted("concat")
 
 
 @pytest.fixture(scope="module")
-def image_only(tiny_widths):
+def image_only():
     return Counted("image-only")
 
 
@@ -196,7 +193,7 @@ def test_costs(concat, image_only):
 def test_fewer_examples_than_a_batch():
     dataset = dataset_with(sensor=np.zeros((200, 3), np.float32))
     few = dataclasses.replace(dataset, splits={**DATASET.splits, "train": DATASET.splits["train"][:7]})
-    (spec,) = parse_strategies("sensor-only", few.task)
+    spec = StrategySpec("sensor-only")
     program = compile_strategy(spec, few)
     assert (program.batch_size, program.steps_per_epoch) == (7, 1)
     assert len(train(program, to_device(few), few.splits, 0, TRAINING).curve) == TRAINING.epochs
@@ -212,7 +209,7 @@ def test_encoders_start_the_same_in_every_program(concat, image_only):
 
 @pytest.mark.parametrize("what", ["data", "learning rate"])
 def test_what_is_no_number_is_an_error(what):
-    (spec,) = parse_strategies("sensor-only", dataset_with(sensor=np.zeros((200, 3), np.float32)).task)
+    spec = StrategySpec("sensor-only")
     sensor = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
     training = TRAINING
     if what == "data":
@@ -231,7 +228,7 @@ def dataset_with(**vectors):
 
 
 def test_bytes_moved_do_not_count_examples_that_are_only_stored():
-    (spec,) = parse_strategies("image-only", DATASET.task)
+    spec = StrategySpec("image-only")
     found = []
     for copies in (1, 20):
         many = {name: dataclasses.replace(m, values=np.tile(m.values, (copies, *[1] * (m.values.ndim - 1))))
@@ -292,8 +289,8 @@ NUMBERED: Dataset = dataclasses.replace(DATASET, modalities={**DATASET.modalitie
 @functools.cache
 def compile_probe(width, **changes):
     training = dataclasses.replace(TRAINING, epochs=2, select="last", **changes)
-    spec = StrategySpec(Registration("probe", "late", "none", Probe), {"width": width})
-    return compile_strategy(spec, NUMBERED, training), training
+    with registered(Registration("probe", "late", "none", Probe)):
+        return compile_strategy(StrategySpec("probe", {"width": width}), NUMBERED, training), training
 
 
 def probe(seed, width=0, **changes):
