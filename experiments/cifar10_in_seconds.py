@@ -29,10 +29,8 @@ from jaxtyping import Array, Float
 from rich.console import Console
 from rich.markdown import Markdown
 
-from fusion_bench.benchmark.environment import describe_environment
-from fusion_bench.benchmark.throughput import train_pass
 from fusion_bench.config import DataConfig, EncoderSize, ModelConfig, TrainingConfig
-from fusion_bench.data.batches import DeviceData, standards, to_device
+from fusion_bench.data.batches import DeviceData, normalization_stats, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import StrategySpec
@@ -40,9 +38,11 @@ from fusion_bench.metrics.classification import accuracy
 from fusion_bench.metrics.intervals import Interval, paired_interval, t_interval
 from fusion_bench.models.encoders import compute_dtype
 from fusion_bench.speed.ceilings import fastest_matmul
+from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.loop import train
 from fusion_bench.training.program import compile_program
 from fusion_bench.training.step import TrainState
+from fusion_bench.training.timing import train_loop
 
 Initialiser = Callable[..., TrainState]  # as Program.init
 HEADER = ["", "test, %", "against the whole", "seconds", "examples/s", "MFU, %", "compile s"]
@@ -130,8 +130,8 @@ class Result:
 def patches_of(dataset: Dataset, side: int, stride: int) -> Float[np.ndarray, "patch feature"]:
     """Returns standardised patches of training images, laid out as a layer's kernel is: row, column, channel."""
     train_images = dataset.splits["train"]
-    mean, deviation = standards(dataset.modalities["image"], train_images)
-    images = (dataset.modalities["image"].values[train_images[:IMAGES]] - mean) / deviation
+    mean, std = normalization_stats(dataset.modalities["image"], train_images)
+    images = (dataset.modalities["image"].values[train_images[:IMAGES]] - mean) / std
     windows = np.lib.stride_tricks.sliding_window_view(images, (side, side), axis=(1, 2))
     windows = windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
     return windows.reshape(-1, side * side * images.shape[-1])
@@ -190,7 +190,7 @@ def train_all(config: Config, without: str | None, dataset: Dataset, data: Devic
     )
     if without != "whitening":
         program = dataclasses.replace(program, init=whiten_first_layer(program.init, dataset))
-    timed = train_pass(program, data, splits["train"])
+    timed = train_loop(program, data, splits["train"])
     seconds, curves, test = [], [], {}
     for seed in range(config.seeds):
         trained = train(program, data, splits, seed, training)

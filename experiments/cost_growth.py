@@ -29,15 +29,15 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
-from fusion_bench.benchmark.environment import describe_environment
-from fusion_bench.benchmark.throughput import train_pass
 from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.program import Program, compile_program
 from fusion_bench.training.step import epoch_order
+from fusion_bench.training.timing import train_loop
 
 SLACK = 0.05
 """By what part a fitted exponent or factor may exceed the formula's: XLA's counts include small terms."""
@@ -88,7 +88,7 @@ class Measured:
 def steps_of(dataset: Dataset, strategy: str, batch_size: int = 64) -> Measured:
     """Returns the cost of a training step."""
     program, data, train = compile_for(dataset, strategy, batch_size)
-    timed = train_pass(program, data, train)
+    timed = train_loop(program, data, train)
     memory: Any = program.train.memory_analysis()  # pyright: ignore[reportFunctionMemberAccess]
     return Measured(
         program.train_flops * batch_size, memory.temp_size_in_bytes, lambda: batch_size / timed.rate()

@@ -33,10 +33,15 @@ import pandas as pd
 import tyro
 
 import fusion_bench
-from fusion_bench.benchmark import throughput
-from fusion_bench.config import BenchmarkConfig, DataConfig, ModelConfig, TrainingConfig
+from fusion_bench.config import (
+    BenchmarkConfig,
+    CheckpointConfig,
+    DataConfig,
+    MeasurementConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 from fusion_bench.store import Store
-from fusion_bench.training import loop
 
 MEASURED = re.compile(r"per_s|_s$|_ms$|seconds|memory")
 """Columns of the table that no two studies share."""
@@ -68,8 +73,6 @@ def write_source(path: Path) -> None:
 
 def run_study(source: Path, out: Path) -> None:
     """Runs the study: encoders that compile quickly, a save after every epoch, short timed passes."""
-    loop.SAVE_SECONDS = 0.0
-    throughput.SECONDS, throughput.REPETITIONS = 0.01, 2
     config = BenchmarkConfig(
         data=DataConfig(str(source), validation_fraction=0.2),
         model=ModelConfig(encoder="micro"),
@@ -77,6 +80,8 @@ def run_study(source: Path, out: Path) -> None:
         strategies=("image-only", "text-only", "concat", "late-posthoc"),
         seeds=2,
         out=out,
+        measurement=MeasurementConfig(seconds=0.01, repetitions=2, latencies=10),
+        checkpoint=CheckpointConfig(save_seconds=0.0),
     )
     fusion_bench.run(config)
 

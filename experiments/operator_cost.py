@@ -39,7 +39,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fusion_bench.benchmark.environment import describe_environment
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import ModalitySpec, Task
@@ -47,6 +46,7 @@ from fusion_bench.fusion.interface import Blueprint, FeatureFusion, PosthocFusio
 from fusion_bench.fusion.late.mean import LateFusion
 from fusion_bench.fusion.registry import Registration, strategies
 from fusion_bench.models.encoders import Encoder, GridEncoder, VectorEncoder, Widths
+from fusion_bench.study.provenance import describe_environment
 
 BATCH, TOKENS, CLASSES = 64, 16, 10
 IMAGE = ModalitySpec("grid", (32, 32, 3))

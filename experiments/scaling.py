@@ -65,16 +65,16 @@ def device_process(connection: Connection, config: Config, counts: tuple[int, ..
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:devices])
     os.environ["JAX_PLATFORMS"] = config.platform
-    from fusion_bench.benchmark.throughput import Pass, train_pass
     from fusion_bench.data.batches import to_device
     from fusion_bench.data.load import load_dataset
     from fusion_bench.fusion.registry import StrategySpec
     from fusion_bench.training import mesh
     from fusion_bench.training.program import compile_program
+    from fusion_bench.training.timing import TimedLoop, train_loop
 
     dataset = load_dataset(DataConfig(train_size=2000 if config.quick else None))
     train = dataset.splits["train"]
-    passes: dict[tuple[int, Case], Pass] = {}
+    passes: dict[tuple[int, Case], TimedLoop] = {}
     for devices in counts:
         with mesh.use_devices(devices):
             data = mesh.replicate(to_device(dataset))
@@ -83,7 +83,7 @@ def device_process(connection: Connection, config: Config, counts: tuple[int, ..
                 training = TrainingConfig(batch_size=case[2])
                 model = ModelConfig(encoder=config.encoder)
                 program = compile_program(spec, dataset.task, model, training, data, len(train))
-                passes[devices, case] = train_pass(program, data, train)
+                passes[devices, case] = train_loop(program, data, train)
     connection.send(None)
     for devices, case in iter(connection.recv, None):
         with mesh.use_devices(devices):

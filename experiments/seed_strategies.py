@@ -27,11 +27,11 @@ from jax import lax
 from rich.console import Console
 from rich.table import Table
 
-from fusion_bench.benchmark.environment import describe_environment
 from fusion_bench.config import DataConfig, EncoderSize, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.program import compiler_options
 from fusion_bench.training.step import epoch_order, make_functions
 

@@ -33,9 +33,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from fusion_bench.benchmark.environment import describe_environment
 from fusion_bench.config import DataConfig
 from fusion_bench.data.load import load_dataset
+from fusion_bench.study.provenance import describe_environment
 
 SIDES = ("cold", "warm", "pytorch")
 

@@ -16,9 +16,9 @@ from fusion_bench.errors import ConfigError, UserError
 if TYPE_CHECKING:
     import pandas
 
-    from fusion_bench.benchmark.loaded import LoadedRun
     from fusion_bench.fusion.registry import StrategySpec
-    from fusion_bench.store import Store
+    from fusion_bench.store.loaded import LoadedRun
+    from fusion_bench.study.study import Study
 
 __all__ = [
     "BenchmarkConfig", "CheckpointConfig", "ConfigError", "DataConfig", "MeasurementConfig", "ModelConfig",
@@ -49,20 +49,20 @@ def run(config: BenchmarkConfig | None = None) -> "pandas.DataFrame":
     return run_and_tabulate(config or BenchmarkConfig())[1]
 
 
-def run_and_tabulate(config: BenchmarkConfig) -> "tuple[Store, pandas.DataFrame]":
-    """As `run`; returns the store too, which knows what has failed."""
+def run_and_tabulate(config: BenchmarkConfig) -> "tuple[Study, pandas.DataFrame]":
+    """As `run`; returns the study too, with the runs that failed."""
     from rich.console import Console
 
-    from fusion_bench.benchmark.progress import make_display
-    from fusion_bench.benchmark.study import run_study
     from fusion_bench.report.render import write_tables
     from fusion_bench.report.table import table
+    from fusion_bench.study.progress import make_display
+    from fusion_bench.study.study import run_study
 
     with make_display(Console(stderr=True)) as display:
-        store = run_study(config, display)
-    frame = table(store)
-    write_tables(store, frame)
-    return store, frame
+        study = run_study(config, display)
+    frame = table(study.store)
+    write_tables(study.store, frame)
+    return study, frame
 
 
 def load_run(directory: Path | str, identifier: str) -> "LoadedRun":
@@ -75,6 +75,6 @@ def load_run(directory: Path | str, identifier: str) -> "LoadedRun":
     Raises:
       UserError: there is no such run, it has no model, or it is damaged.
     """
-    from fusion_bench.benchmark import loaded
+    from fusion_bench.store import loaded
 
     return loaded.load_run(directory, identifier)

@@ -54,6 +54,8 @@ class DataConfig(Checked):
     """Seeds the split and the captions; runs that share it are paired."""
     cache_dir: Path | None = None
     """Where decoded images are kept."""
+    image_size: Count | None = None
+    """Resize every image of a TFDS set to N x N pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,24 +105,24 @@ class TrainingConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class MeasurementConfig(Checked):
-    """Timed passes of a compiled strategy. They change no result, and are no part of a run's identity."""
+    """How costs are timed; no part of a run's identity."""
 
     seconds: Positive = 0.1
-    """Length that a pass aims at."""
+    """Seconds that one timed pass aims at."""
     repetitions: Count = 5
-    """Number of passes, of which the median is reported."""
+    """Timed passes; their median is reported, with the lowest and the highest."""
     latencies: Count = 100
-    """Number of requests of one example, at least, for a percentile."""
+    """Predictions of one example that are timed, at least."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig(Checked):
-    """Interruptions of a training. They change no result, and are no part of a run's identity."""
+    """How often the host is given the state of a training; no part of a run's identity."""
 
     save_seconds: NonNegative = 60.0
-    """The state of a training is saved after an epoch if the last save was longer ago."""
+    """Seconds after which the state is saved at the end of an epoch."""
     chunks_per_epoch: Count = 4
-    """Parts of an epoch; after each, progress is shown and the loss is checked."""
+    """Compiled calls an epoch, after each of which progress is shown and the loss checked."""
 
 
 @dataclasses.dataclass(frozen=True)

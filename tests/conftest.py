@@ -14,6 +14,9 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 
+from tests.studies import make_config, run_recorded, write_source  # noqa: E402
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps the tests and the user out of each other's decoded images and prepared datasets."""
@@ -21,3 +24,21 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("FUSION_BENCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("TFDS_DATA_DIR", raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory):
+    return write_source(tmp_path_factory.mktemp("source") / "tiny.npz")
+
+
+@pytest.fixture(scope="session")
+def plain(source, tmp_path_factory):
+    """A finished study whose labels are the classes. Tests that go on from it copy its directory."""
+    return run_recorded(make_config(source, tmp_path_factory.mktemp("plain")))
+
+
+@pytest.fixture(scope="session")
+def shifted(source, tmp_path_factory):
+    """A finished study whose captions shift the label; only post-hoc fusion was asked for."""
+    out = tmp_path_factory.mktemp("shifted")
+    return run_recorded(make_config(source, out, strategies=("late-posthoc",), captions="mixed"))

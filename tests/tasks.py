@@ -121,7 +121,7 @@ def make_dataset(count=200, num_train=130, seed=0):
     return Dataset(
         name="tiny",
         modalities={
-            "image": Modality("grid", image.astype(np.uint8)),
+            "image": Modality("grid", image.astype(np.uint8), augment=True),
             "text": Modality("tokens", text.astype(np.int32), WORDS),
         },
         labels=labels,

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from fusion_bench.config import TrainingConfig
-from fusion_bench.data import captions, splits, tokenizer
+from fusion_bench.data import splits
 from fusion_bench.data.batches import to_device
+from fusion_bench.data.captions import channel as captions
+from fusion_bench.data.captions import tokenizer
 from fusion_bench.data.dataset import Dataset, Modality, RawDataset
 from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, strategies
@@ -43,7 +45,7 @@ def make_dataset(channel_name: str, names: tuple[str, ...]) -> Dataset:
     split = np.where(np.arange(count) < 72, "train", "test")
     class_names = tuple(f"class {label}" for label in range(CLASSES))
     modalities = {
-        "image": Modality("grid", image.astype(np.uint8)),
+        "image": Modality("grid", image.astype(np.uint8), augment=True),
         "audio": Modality("grid", audio.astype(np.uint8)),
     }
     raw = RawDataset("golden", modalities, labels, class_names, split)

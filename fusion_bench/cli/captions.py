@@ -35,11 +35,13 @@ class CaptionsCommand(Checked):
 
 def run(command: CaptionsCommand, console: Console) -> int:
     """Returns the exit status."""
-    from fusion_bench.data.preview import preview
+    from fusion_bench.data.captions.preview import preview
+    from fusion_bench.data.sources.base import class_names
 
     if command.export is not None:
         return _export_captions(command, command.export, console)
-    shown = preview(command.name, _class_names(command.data), command.num, command.data_seed)
+    names = class_names(DataConfig(command.data, command.data_dir))
+    shown = preview(command.name, names, command.num, command.data_seed)
     channel = shown.channel
     samples = Table("caption", "class y", "word w", "shift k", "target t", box=None, pad_edge=False)
     for example in shown.examples:
@@ -57,7 +59,7 @@ def run(command: CaptionsCommand, console: Console) -> int:
 
 
 def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> int:
-    from fusion_bench.data.caption_file import export_captions
+    from fusion_bench.data.captions.files import export_captions
     from fusion_bench.data.load import load_dataset
 
     config = DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed)
@@ -75,11 +77,3 @@ def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> 
     written = f"{len(dataset.captions.texts):,} captions written to {path}"
     console.print(written, highlight=False, markup=False, soft_wrap=True)
     return 0
-
-
-def _class_names(source: str) -> tuple[str, ...]:
-    """Returns the classes of a source; images are read only where the classes are known from nothing else."""
-    from fusion_bench.data import cifar10, shapes, sources
-
-    known = {shapes.NAME: shapes.CLASS_NAMES, cifar10.NAME: cifar10.CLASS_NAMES}
-    return known[source] if source in known else sources.load_raw(DataConfig(source)).class_names

@@ -55,6 +55,7 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
         "train_size": option("N", "all"),
         "test_size": option("N", "all"),
         "cache_dir": option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory"),
+        "image_size": option("N", "their own size"),
     },
     TrainingConfig: {"augment": arg(help="Do not flip and translate images.", help_behavior_hint="")},
     BenchmarkConfig: {

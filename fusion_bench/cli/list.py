@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import arg
 
+from fusion_bench.config import DataConfig
+
 
 @dataclasses.dataclass(frozen=True)
 class ListCommand:
@@ -61,13 +63,13 @@ _LISTED = {
 
 def list_catalogue() -> dict[str, list[dict[str, Any]]]:
     """Returns everything that has a name on the command line, as JSON."""
-    from fusion_bench.data.captions import PRESETS, make_channel
-    from fusion_bench.data.shapes import CLASS_NAMES
-    from fusion_bench.data.sources import SOURCES
+    from fusion_bench.data.captions.channel import make_channel
+    from fusion_bench.data.captions.presets import PRESETS
+    from fusion_bench.data.sources.base import class_names, sources
     from fusion_bench.fusion.registry import strategies
     from fusion_bench.models.encoders import SUMMARIES
 
-    channels = {name: make_channel(name, CLASS_NAMES) for name in PRESETS}
+    channels = {name: make_channel(name, class_names(DataConfig())) for name in PRESETS}
     return {
         "strategies": [
             {
@@ -79,7 +81,7 @@ def list_catalogue() -> dict[str, list[dict[str, Any]]]:
             }
             for r in strategies().values()
         ],
-        "datasets": [{"name": name, "summary": summary} for name, summary in SOURCES.items()],
+        "datasets": [{"name": name, "summary": source.summary} for name, source in sources().items()],
         "captions": [
             {
                 "name": name,

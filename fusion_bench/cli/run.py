@@ -10,8 +10,8 @@ def run(config: BenchmarkConfig, console: Console) -> int:
     import fusion_bench
     from fusion_bench.report.render import to_rich
 
-    store, frame = fusion_bench.run_and_tabulate(config)
+    study, frame = fusion_bench.run_and_tabulate(config)
     console.print(to_rich(frame))
     written = f"written to {config.out}/table.csv and table.md"
     console.print(written, style="dim", highlight=False, markup=False, soft_wrap=True)
-    return 1 if store.failed else 0
+    return 1 if study.failed else 0

@@ -1,6 +1,7 @@
 """The dataset on the device, and a batch of it: gathered, augmented, normalised in the compiled program."""
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ class ModalityBatch(NamedTuple):
 
     Attributes:
       values: grid, float [batch, height, width, channel]; tokens, int [batch, token]; vector, float
-        [batch, feature]. Floats are standardised with the training data's mean and deviation.
+        [batch, feature]. Floats are standardised with the training data's mean and standard deviation.
       mask: True where there is a token, [batch, token]; None for grids and vectors.
     """
 
@@ -36,7 +37,7 @@ class DeviceModality(NamedTuple):
 
     values: Num[Array, "example *shape"]
     mean: Float[Array, " channel"]
-    deviation: Float[Array, " channel"]
+    std: Float[Array, " channel"]
 
 
 class DeviceData(NamedTuple):
@@ -46,31 +47,27 @@ class DeviceData(NamedTuple):
     labels: Int[Array, " example"]
 
 
-def to_device(dataset: Dataset, labels: np.ndarray | None = None) -> DeviceData:
-    """Puts a dataset on the default device.
-
-    Args:
-      dataset: its training split gives the means and deviations.
-      labels: what to train on, int [example]; `dataset.labels` by default.
-    """
+def to_device(dataset: Dataset) -> DeviceData:
+    """Puts a dataset on the default device; its training split gives the means and standard deviations."""
     train = dataset.splits["train"]
     modalities = {name: _to_device(modality, train) for name, modality in dataset.modalities.items()}
-    return DeviceData(modalities, jnp.asarray(dataset.labels if labels is None else labels, jnp.int32))
+    return DeviceData(modalities, jnp.asarray(dataset.labels, jnp.int32))
 
 
 def _to_device(modality: Modality, train: np.ndarray) -> DeviceModality:
-    mean, deviation = standards(modality, train)
-    return DeviceModality(jnp.asarray(modality.values), jnp.asarray(mean), jnp.asarray(deviation))
+    return DeviceModality(
+        jnp.asarray(modality.values), *map(jnp.asarray, normalization_stats(modality, train))
+    )
 
 
-def standards(modality: Modality, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the deviation by channel of the training examples, float32; empty for tokens."""
+def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation by channel of the training examples, float32; empty for tokens."""
     if modality.kind == "tokens":
         return np.zeros(0, np.float32), np.ones(0, np.float32)
     mean = _mean_power(modality.values, train, np.zeros(modality.values.shape[-1]), 1)
     variance = _mean_power(modality.values, train, mean, 2)
-    deviation = np.sqrt(np.where(variance > 0, variance, 1.0))
-    return mean.astype(np.float32), deviation.astype(np.float32)
+    std = np.sqrt(np.where(variance > 0, variance, 1.0))
+    return mean.astype(np.float32), std.astype(np.float32)
 
 
 def _mean_power(values: np.ndarray, examples: np.ndarray, centre: np.ndarray, power: int) -> np.ndarray:
@@ -96,23 +93,32 @@ def _gather(modality: DeviceModality, indices: Int[Array, " batch"]) -> Modality
     values = modality.values[indices]
     if jnp.issubdtype(values.dtype, jnp.signedinteger):
         return ModalityBatch(values, values != PAD)
-    return ModalityBatch((values.astype(jnp.float32) - modality.mean) / modality.deviation)
+    return ModalityBatch((values.astype(jnp.float32) - modality.mean) / modality.std)
 
 
-def augment(inputs: Inputs, key: Key[Array, ""], flip: Bool[Array, " batch"] | None = None) -> Inputs:
-    """Flips and translates images at random; all else, and the audio grid, stays as it is.
+def augment(
+    inputs: Inputs, names: Collection[str], key: Key[Array, ""], flip: Bool[Array, " batch"] | None = None
+) -> Inputs:
+    """Flips and translates grids at random; all else stays as it is.
 
     The draws depend on the key and the modality's name alone, so every strategy sees the same images.
 
     Args:
       inputs: standardised, by modality.
+      names: of the modalities to augment, `Task.augmented`.
       key: of the draws.
-      flip: which images are flipped; None draws that too.
+      flip: which examples are flipped; None draws that too.
     """
-    if "image" not in inputs:
-        return inputs
-    image = inputs["image"]
-    return {**inputs, "image": image._replace(values=augment_images(image.values, key, flip))}
+    augmented = {
+        name: inputs[name]._replace(values=augment_images(inputs[name].values, _key_of(key, name), flip))
+        for name in names
+    }
+    return {**inputs, **augmented}
+
+
+def _key_of(key: Key[Array, ""], name: str) -> Key[Array, ""]:
+    """Returns a modality's own key, so that modalities move independently; images have the key itself."""
+    return key if name == "image" else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def alternating_flip(

@@ -14,7 +14,7 @@ from fusion_bench.errors import UserError
 if TYPE_CHECKING:
     import tokenizers
 
-    from fusion_bench.data.captions import Channel
+    from fusion_bench.data.captions.channel import Channel
 
 Kind = Literal["grid", "tokens", "vector"]
 Split = Literal["train", "validation", "test"]
@@ -26,11 +26,12 @@ PAD = 0
 
 @dataclasses.dataclass(frozen=True)
 class ModalitySpec:
-    """What a model must know of one modality to be built: its kind, the shape of one example, its vocabulary."""
+    """One modality without its values; the attributes are those of `Modality`, `shape` is that of one example."""
 
     kind: Kind
     shape: tuple[int, ...]
     vocabulary_size: int | None = None
+    augment: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Task:
 
     modalities: Mapping[str, ModalitySpec]
     num_classes: int
+
+    @property
+    def augmented(self) -> tuple[str, ...]:
+        """The names of the modalities that may be augmented."""
+        return tuple(name for name, spec in self.modalities.items() if spec.augment)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +56,17 @@ class Modality:
       values: grid, uint8 in 0..255 or float32, [example, height, width, channel];
         tokens, int32, [example, token], padded with `PAD`; vector, float32, [example, feature].
       vocabulary_size: number of token ids, for tokens only.
+      augment: whether an example keeps its class when it is flipped left to right or moved a little; grids only.
     """
 
     kind: Kind
     values: np.ndarray
     vocabulary_size: int | None = None
+    augment: bool = False
 
     @property
     def spec(self) -> ModalitySpec:
-        return ModalitySpec(self.kind, self.values.shape[1:], self.vocabulary_size)
+        return ModalitySpec(self.kind, self.values.shape[1:], self.vocabulary_size, self.augment)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +101,8 @@ class Captions:
 
     Attributes:
       texts: one caption an example.
+      modality: the name of the modality that they became.
+      about: the name of the modality that shows the class y, which captions are about; None if several could.
       tokenizer: trained on the training captions; turns raw text into the dataset's tokens.
       channel: what the captions were drawn from; None if they came from a file.
       words: index of the informative word w in `channel.words`, int32 [example]; None without a channel.
@@ -100,6 +110,8 @@ class Captions:
     """
 
     texts: tuple[str, ...]
+    modality: str
+    about: str | None
     tokenizer: "tokenizers.Tokenizer"
     channel: "Channel | None" = None
     words: np.ndarray | None = None
@@ -141,7 +153,7 @@ class Dataset:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every byte that a result can depend on: modalities, labels, classes and splits."""
+        """SHA-256 over all that a result can depend on: modalities, labels, classes and splits."""
         digest = hashlib.sha256()
         arrays = {
             **{f"modality/{name}": modality.values for name, modality in self.modalities.items()},
@@ -153,4 +165,5 @@ class Dataset:
             array = np.ascontiguousarray(arrays[name])
             digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
             digest.update(array.data)
+        digest.update(f"augmented: {sorted(self.task.augmented)}".encode())
         return digest.hexdigest()

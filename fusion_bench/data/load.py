@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from fusion_bench.config import DataConfig
-from fusion_bench.data import caption_file, captions, sources, splits, tokenizer
+from fusion_bench.data import splits
+from fusion_bench.data.captions import channel as channels
+from fusion_bench.data.captions import files, tokenizer
 from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
+from fusion_bench.data.sources.base import load_raw
 from fusion_bench.errors import ConfigError
 
 TEXT = "text"
@@ -23,7 +26,7 @@ def load_dataset(config: DataConfig) -> Dataset:
       UserError: the source, its files, the split sizes or the captions are not as they should be, or captions are
         asked for where there is a text already.
     """
-    raw = sources.load_raw(config)
+    raw = load_raw(config)
     indices = splits.split(
         raw,
         validation_fraction=config.validation_fraction,
@@ -52,15 +55,22 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 def _captions(config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[Captions, np.ndarray]:
     """Returns the captions and the target of each example."""
-    if caption_file.is_caption_file(config.captions):
-        texts = caption_file.read_captions(Path(config.captions).expanduser(), len(raw.labels))
-        return Captions(texts, _trained_tokenizer(texts, train)), raw.labels
+    about = _class_modality(raw)
+    if files.is_caption_file(config.captions):
+        texts = files.read_captions(Path(config.captions).expanduser(), len(raw.labels))
+        return Captions(texts, TEXT, about, _trained_tokenizer(texts, train)), raw.labels
     prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
-    channel = captions.make_channel(config.captions, raw.class_names, prior)
-    drawn = captions.sample(channel, raw.labels, config.data_seed)
-    texts = captions.write_captions(channel, drawn, config.data_seed)
-    text = Captions(texts, _trained_tokenizer(texts, train), channel, drawn.words, drawn.shifts)
-    return text, drawn.targets
+    channel = channels.make_channel(config.captions, raw.class_names, prior)
+    drawn = channels.sample(channel, raw.labels, config.data_seed)
+    texts = channels.write_captions(channel, drawn, config.data_seed)
+    known = _trained_tokenizer(texts, train)
+    return Captions(texts, TEXT, about, known, channel, drawn.words, drawn.shifts), drawn.targets
+
+
+def _class_modality(raw: RawDataset) -> str | None:
+    """Returns the modality that shows the class: the image, or the only one there is."""
+    (first, *others) = sorted(raw.modalities, key=lambda name: name != "image")
+    return first if first == "image" or not others else None
 
 
 def _trained_tokenizer(texts: tuple[str, ...], train: np.ndarray):

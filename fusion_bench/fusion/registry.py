@@ -5,18 +5,14 @@ A strategy of another package is registered in a module that the package names a
 
 import dataclasses
 import functools
-import importlib
-import importlib.metadata
 import inspect
-import pkgutil
 import re
-import sys
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal
 
 from fusion_bench.config import Choice
 from fusion_bench.data.dataset import Task
+from fusion_bench.entry_points import import_registrations
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
 from fusion_bench.options import check_options, value_type
@@ -56,6 +52,7 @@ class Registration:
     baseline: str = "only"
     pairs_only: bool = False
     size: str = "width"
+    version: int = 1
 
     @property
     def summary(self) -> str:
@@ -106,6 +103,7 @@ def register(
     baseline: str = "only",
     pairs_only: bool = False,
     size: str = "width",
+    version: int = 1,
 ) -> Callable[[type], type]:
     """Decorates the class of a strategy.
 
@@ -136,7 +134,15 @@ def register(
             if taken.make is not cls and _may_be_the_same(taken.name, name):
                 raise ValueError(f"strategy {name!r} is registered twice: {taken.make} and {cls}")
         registration = Registration(
-            name, family, reference, cls, canonical, baseline=baseline, pairs_only=pairs_only, size=size
+            name,
+            family,
+            reference,
+            cls,
+            canonical,
+            baseline=baseline,
+            pairs_only=pairs_only,
+            size=size,
+            version=version,
         )
         for option in registration.options.values():
             if value_type(option) is None:
@@ -162,27 +168,7 @@ def _may_be_the_same(name: str, other: str) -> bool:
 @functools.cache
 def _import_families() -> None:
     """Imports every file of every family's folder and what other packages name, so that each registers itself."""
-    package = importlib.import_module("fusion_bench.fusion")
-    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
-    for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS)):
-        _load(entry_point)
-
-
-def _load(entry_point: importlib.metadata.EntryPoint) -> None:
-    """Imports what another package names. A module that fails registers nothing, and all else stays usable."""
-    try:
-        entry_point.load()
-    except Exception as error:  # of any kind: the code is not ours
-        for name, registration in list(_REGISTRY.items()):
-            if registration.make.__module__ not in sys.modules:  # it failed after the class
-                del _REGISTRY[name]
-        owner = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
-        warnings.warn(
-            f"entry point {entry_point.name!r}{owner}, which names strategies in {entry_point.value}, "
-            f"cannot be loaded: {type(error).__name__}: {error}",
-            stacklevel=2,
-        )
+    import_registrations("fusion_bench.fusion", ENTRY_POINTS, _REGISTRY)
 
 
 def strategies(modalities: Iterable[str] = DEFAULT_MODALITIES) -> dict[str, Registration]:

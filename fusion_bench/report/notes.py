@@ -165,21 +165,23 @@ def _reference(block: pd.DataFrame) -> str:
         f"{row['strategy']} ({points(row['reference_gain_mean'], row['reference_gain_ci95'])})"
         for row in _rows(block, above & (block["reference_p"] < 1 - CONFIDENCE))
     )
-    meaning = "Bayes reference: the best that image-only's class probabilities and the exact channel allow."
+    meaning = (
+        "Bayes reference: the best that a unimodal run's class probabilities and the exact channel allow."
+    )
     if all(block["n_seeds"] < 2):
         return meaning
     if not names:
         return f"{meaning} No strategy is shown to be above it (paired t-test at 5 %, Holm-corrected)."
     return (
         f"{meaning} Above it (paired t-test at 5 %, Holm-corrected): {names}; a jointly trained model may "
-        "learn a better image encoder than the image-only run that the reference uses, or read a third modality."
+        "learn a better encoder than the unimodal run that the reference uses, or read a third modality."
     )
 
 
 def _ceiling(block: pd.DataFrame) -> str:
     if "ceiling" not in set(block["family"]):
         return ""
-    return "Ceilings: exact, from the channel alone; the image's is that of a perfect image classifier."
+    return "Ceilings: exact, from the channel alone; without captions, that of a perfect classifier of the class."
 
 
 def _own_baseline(block: pd.DataFrame) -> str:

@@ -260,6 +260,11 @@ def _match(run: Run, figures: Mapping[str, float]) -> dict[str, Any]:
 
 def _ceiling_rows(run: Run) -> list[dict[str, Any]]:
     """Returns what no model of one modality can exceed, from the caption channel alone."""
+    data = run.data
+    ceilings = {
+        data.get("captions_modality"): data.get("text_only_ceiling"),
+        data.get("class_modality"): data.get("image_only_ceiling"),
+    }
     return [
         {
             "strategy": f"ceiling: {modality} only",
@@ -275,9 +280,8 @@ def _ceiling_rows(run: Run) -> list[dict[str, Any]]:
             "baseline_kind": "",
             "failures": "",
         }
-        for modality in ("text", "image")
-        if (ceiling := run.data.get(f"{modality}_only_ceiling")) is not None
-        and modality in run.data.get("modalities", ())
+        for modality, ceiling in ceilings.items()
+        if modality in data.get("modalities", ())
     ]
 
 
@@ -296,7 +300,7 @@ def _facts(runs: Sequence[Run], shared: Mapping[str, Any], varied: Iterable[str]
         "epochs": shared.get("training.epochs"),
         "tune": shared.get("tune", 0),
         "device": _union(run.environment.get("device", "") for run in runs),
-        "version": _union(run.identity.get("version", "") for run in runs),
+        "version": _union(run.environment.get("version", "") for run in runs),
         "commit": _union(run.environment.get("commit", "") for run in runs),
         "differs": ", ".join(f"{name.rpartition('.')[2]} {str(shared[name])[:24]}" for name in told),
     }

@@ -8,8 +8,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from fusion_bench.benchmark.throughput import Pass
 from fusion_bench.training.program import compiler_options
+from fusion_bench.training.timing import TimedLoop
 
 MATMUL_SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 LONG = 0.05
@@ -30,7 +30,7 @@ def additions(x: Float[Array, " value"], count: Int[Array, ""]) -> Float[Array, 
     return lax.fori_loop(0, count, lambda _, y: y + 1, x)
 
 
-def fastest_matmul(dtype: jnp.dtype) -> tuple[Pass, int]:
+def fastest_matmul(dtype: jnp.dtype) -> tuple[TimedLoop, int]:
     """Returns products of n × n matrices, their work in floating-point operations, and the n that is fastest."""
     best, best_rate, best_size = None, 0.0, 0
     for size in MATMUL_SIZES:
@@ -44,7 +44,7 @@ def fastest_matmul(dtype: jnp.dtype) -> tuple[Pass, int]:
     return best, best_size
 
 
-def _matmul_pass(size: int, dtype: jnp.dtype) -> Pass:
+def _matmul_pass(size: int, dtype: jnp.dtype) -> TimedLoop:
     x = jax.random.normal(jax.random.key(0), (size, size), dtype)
     weights = x / size**0.5  # keeps the products' scale
     compiled = _compile(jax.jit(matmuls), x, weights)
@@ -52,10 +52,10 @@ def _matmul_pass(size: int, dtype: jnp.dtype) -> Pass:
     def steps(count: int) -> None:
         jax.block_until_ready(compiled(x, weights, np.int32(count)))
 
-    return Pass(steps, 2.0 * size**3)
+    return TimedLoop(steps, 2.0 * size**3)
 
 
-def array_pass() -> Pass:
+def array_pass() -> TimedLoop:
     """Returns additions to an array of float32 in place, their work in bytes read and written."""
     x = jnp.zeros(ARRAY_BYTES // 4, jnp.float32)
     compiled = _compile(jax.jit(additions, donate_argnums=0), x)
@@ -64,7 +64,7 @@ def array_pass() -> Pass:
         nonlocal x
         x = jax.block_until_ready(compiled(x, np.int32(count)))
 
-    return Pass(steps, 2.0 * ARRAY_BYTES)
+    return TimedLoop(steps, 2.0 * ARRAY_BYTES)
 
 
 def _compile(function, *arrays: Array) -> Callable[..., Array]:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from fusion_bench.benchmark.throughput import Pass, inference_pass, single_pass, train_pass
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
@@ -25,6 +24,7 @@ from fusion_bench.training.program import (
     train_bytes,
 )
 from fusion_bench.training.step import make_functions, run_key, split_module
+from fusion_bench.training.timing import TimedLoop, inference_loop, single_loop, train_loop
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Ready:
       point: all that the compiler tells; the rate is still to be measured.
     """
 
-    timed: Pass
+    timed: TimedLoop
     point: Callable[[Spread], Point]
 
 
@@ -57,7 +57,7 @@ class Compiled:
     ready: dict[Subject, Ready] = dataclasses.field(default_factory=dict)
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     params: dict[str, int] = dataclasses.field(default_factory=dict)
-    one: dict[str, Pass] = dataclasses.field(default_factory=dict)
+    one: dict[str, TimedLoop] = dataclasses.field(default_factory=dict)
     left_out: list[str] = dataclasses.field(default_factory=list)
 
     def of(self, strategy: str, kind: Kind) -> list[Subject]:
@@ -108,10 +108,10 @@ def _compile_trained(
         spec, dataset.task, config.model, training, data, len(splits["train"]), predict_batch=size
     )
     variables = program.init(np.int32(0)).variables
-    train = train_pass(program, data, splits["train"])
-    inference = inference_pass(program.predict, variables, data, splits["test"], size)
+    train = train_loop(program, data, splits["train"])
+    inference = inference_loop(program.predict, variables, data, splits["test"], size)
     if size == 1:
-        compiled.one[label] = single_pass(program.graph, variables, data, splits["test"])
+        compiled.one[label] = single_loop(program.graph, variables, data, splits["test"])
     compiled.params[label] = program.params
     compiled.seconds[label].append(program.compile_seconds)
     functions = make_functions(spec, dataset.task, config.model, training, len(splits["train"]))
@@ -135,9 +135,9 @@ def _compile_posthoc(
     """Compiles the inference of what is joined after the fact: of its members and its join, as they are at first."""
     module = spec.build(Blueprint(dataset.task, config.model, run_key(0, "init")))
     predictor = compile_predictor(module, data, size)
-    timed = inference_pass(predictor.predict, predictor.variables, data, dataset.splits["test"], size)
+    timed = inference_loop(predictor.predict, predictor.variables, data, dataset.splits["test"], size)
     if size == 1:
-        compiled.one[spec.label] = single_pass(*split_module(module), data, dataset.splits["test"])
+        compiled.one[spec.label] = single_loop(*split_module(module), data, dataset.splits["test"])
     compiled.params[spec.label] = predictor.params
     compiled.seconds[spec.label].append(predictor.compile_seconds)
     moved = predict_bytes(*split_module(module), data, size)
@@ -145,7 +145,7 @@ def _compile_posthoc(
     compiled.ready[subject] = _ready(timed, size, predictor.predict, predictor.inference_flops, moved)
 
 
-def _ready(timed: Pass, size: int, program: Any, flops: float, moved: float | None) -> Ready:
+def _ready(timed: TimedLoop, size: int, program: Any, flops: float, moved: float | None) -> Ready:
     """Adds what the compiler tells of a program: XLA counts a loop's body once, which is one step."""
     memory = program.memory_analysis()
     peak = temporary = None

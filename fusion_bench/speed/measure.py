@@ -8,10 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fusion_bench.benchmark import throughput
-from fusion_bench.benchmark.environment import describe_environment
-from fusion_bench.benchmark.throughput import Pass
-from fusion_bench.config import TrainingConfig
+from fusion_bench.config import MeasurementConfig, TrainingConfig
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.errors import UserError
@@ -32,7 +29,9 @@ from fusion_bench.speed.record import (
     StrategySpeed,
 )
 from fusion_bench.speed.turns import Report, take_turns
+from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.compile_cache import without_cache
+from fusion_bench.training.timing import TimedLoop
 
 ENERGY_SECONDS = 1.0
 """Length of a pass whose energy is read: counters move some ten times a second."""
@@ -83,7 +82,7 @@ def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
     )
 
 
-def _rate(timed: Pass) -> Callable[[], Sequence[float]]:
+def _rate(timed: TimedLoop) -> Callable[[], Sequence[float]]:
     def measure() -> list[float]:
         timed.steps(1)  # brings its data back into the caches, which others have used
         return [timed.rate()]
@@ -91,7 +90,7 @@ def _rate(timed: Pass) -> Callable[[], Sequence[float]]:
     return measure
 
 
-def _latencies(timed: Pass) -> Callable[[], Sequence[float]]:
+def _latencies(timed: TimedLoop) -> Callable[[], Sequence[float]]:
     def measure() -> list[float]:
         timed.steps(1)
         return timed.latencies()
@@ -108,7 +107,7 @@ def _measure_energy(
 ) -> dict[Hashable, list[float]]:
     """Returns the joules per example of each strategy's fastest training and inference."""
 
-    def joules(timed: Pass, rate: float) -> Callable[[], Sequence[float]]:
+    def joules(timed: TimedLoop, rate: float) -> Callable[[], Sequence[float]]:
         count = max(1, round(ENERGY_SECONDS * rate / timed.work))
 
         def measure() -> list[float]:
@@ -169,6 +168,6 @@ def _describe(config: SpeedConfig, dataset: Dataset, dtype: str, sizes: Sequence
         "dtype": dtype,
         "batch_sizes": list(sizes),
         "repetitions": config.repetitions,
-        "pass_seconds": throughput.SECONDS,
+        "pass_seconds": MeasurementConfig().seconds,
         "training": dataclasses.asdict(TrainingConfig()) | {"batch_size": None},
     }

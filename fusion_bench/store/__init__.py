@@ -8,6 +8,5 @@ Beside them, hidden: locks of the runs that are being made, and the state of tra
 from fusion_bench.store.merge import Merged, merge
 from fusion_bench.store.record import Damaged, Run, run_id, setting
 from fusion_bench.store.store import Store
-from fusion_bench.store.unfinished import Unfinished
 
-__all__ = ["Damaged", "Merged", "Run", "Store", "Unfinished", "merge", "run_id", "setting"]
+__all__ = ["Damaged", "Merged", "Run", "Store", "merge", "run_id", "setting"]

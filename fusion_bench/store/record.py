@@ -12,7 +12,7 @@ from fusion_bench import files as contents
 
 FILE = "run.json"
 _CHANGED = "was changed after it was written"
-_NOT_SETTING = ("strategy", "options", "operator", "seed", "target", "tuned")
+_NOT_SETTING = ("strategy", "name", "options", "version", "seed", "target", "members")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,17 +25,19 @@ class Run:
       strategy: its label, for example "tensor:width=8".
       family: "unimodal", "early", "intermediate", "tensor", "late" or "reference".
       seed: decides initialisation, batch order and augmentation.
-      identity: all that can change the result: strategy, options, seed, data, model, training, fingerprint,
-        version, platform, target ("label", "class" for a model that only serves the Bayes reference, or "tuning" for
-        one that only tries a setting), match (quantity, to, target) where widths were chosen for it, and where settings
-        were tried, tune, their number, and tuned, the best.
+      identity: everything that can change the result: strategy (its label), name, options and version; engine, the
+        version of all other code; seed, data, model, training (what the model was really trained with), fingerprint,
+        platform, packages, devices; target: "label", "class" for a model that only serves the Bayes reference, "tuning"
+        for one that only tries a setting, "cost" for measurements; members, the runs that it is made of; match
+        (quantity, to, target) where widths were chosen; tune, the number of settings that were tried.
       data: name, description, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
-        modality kind, shape, vocabulary_size, mean and deviation by channel; from a caption channel also bits,
-        interaction_bits, text_only_ceiling, image_only_ceiling.
-      metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats), epoch, and the
-        learning_rate and weight_decay that it was trained with.
-      cost: params, compile_s, train_examples_per_s, inference_examples_per_s and others; without what was not
-        measured.
+        modality kind, shape, vocabulary_size, augment, mean and std by channel; from a caption channel also
+        captions_modality, class_modality (the one that shows the class; None if several could), bits, interaction_bits,
+        text_only_ceiling and image_only_ceiling, which are those of these modalities.
+      metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats) and epoch; none of a run
+        with the target "cost".
+      cost: of a training, params, train_seconds, train_flops and inference_flops; of the run with the target "cost",
+        compile_s, train_examples_per_s, inference_examples_per_s, latency_s and others; without what was not measured.
       environment: version, commit, command, device and others.
       baseline: the unimodal strategies that it is fairly compared with, by the ending of their names: "only"
         or "token-only".
@@ -63,7 +65,7 @@ class Damaged(Exception):
 
 
 def run_id(identity: Mapping[str, Any]) -> str:
-    """Returns "STRATEGY-sSEED-DIGEST": the same for equal identities whatever their order, else another.
+    """Returns "STRATEGY-sSEED-DIGEST", "STRATEGY-cost-DIGEST" for costs: the same for equal identities, else another.
 
     The digest is the first ten hexadecimal digits of the SHA-256 of the identity's JSON; the strategy is
     written without what a file name should not have.
@@ -78,12 +80,17 @@ def run_id(identity: Mapping[str, Any]) -> str:
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = contents.digest_text(text)[:10]
     name = re.sub(r"[^A-Za-z0-9._]+", "-", identity["strategy"])[:80].lstrip(".")
-    return f"{name}-s{identity['seed']}-{digest}"
+    middle = "cost" if identity.get("target") == "cost" else f"s{identity['seed']}"
+    return f"{name}-{middle}-{digest}"
 
 
 def setting(run: Run) -> dict[str, Any]:
     """Returns what the runs of one table share: the identity without what differs between its rows and seeds."""
-    return {key: value for key, value in run.identity.items() if key not in _NOT_SETTING}
+    shared = {key: value for key, value in run.identity.items() if key not in _NOT_SETTING}
+    if "training" in shared:
+        own = {"remedy", *(("learning_rate", "weight_decay") if "tune" in shared else ())}
+        shared["training"] = {key: value for key, value in shared["training"].items() if key not in own}
+    return shared
 
 
 def write_record(folder: Path, run: Run, files: Sequence[str]) -> None:
@@ -115,9 +122,9 @@ def read_record(folder: Path) -> Run:
         run = Run(**{name: value for name, value in record.items() if name in names})
         if not run.id == run_id(run.identity) == folder.name:
             raise Damaged(f"{FILE} is of another run")
-        if run.status == "complete":
-            tuned = run.identity.get("target") == "tuning"
-            float(run.metrics["validation_accuracy" if tuned else "test_accuracy"])
+        target = run.identity.get("target")
+        if run.status == "complete" and target != "cost":
+            float(run.metrics["validation_accuracy" if target == "tuning" else "test_accuracy"])
         digests = dict(record["files"])
         is_changed = record.pop("digest") != _digest(record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

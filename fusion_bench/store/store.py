@@ -17,7 +17,6 @@ from fusion_bench.errors import DiskFull, UserError
 from fusion_bench.store import checkpoint as checkpoints
 from fusion_bench.store import record
 from fusion_bench.store.record import Run, run_id
-from fusion_bench.store.unfinished import Unfinished
 
 if TYPE_CHECKING:
     import pandas
@@ -38,7 +37,6 @@ class Store:
       directory: as given; runs are in its folder `runs`.
       damaged: folders that were met and could not be read, by name, with what is wrong. A run whose folder is
         damaged counts as absent, and writing it replaces the folder.
-      failed: the runs that were written as failed since the directory was opened.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False):
@@ -53,7 +51,6 @@ class Store:
         """
         self.directory = directory
         self.damaged: dict[str, str] = {}
-        self.failed: list[Run] = []
         self._runs = directory / "runs"
         if not read_only:
             _check_writable(self._runs)
@@ -160,10 +157,8 @@ class Store:
         except OSError as error:
             raise _unwritable(f"run {run.id} cannot be written to {self._runs}", error) from error
         self.damaged.pop(run.id, None)
-        if run.status == "failed":
-            self.failed.append(run)
-        else:
-            self.unfinished(run.id).clear()
+        if run.status == "complete":
+            shutil.rmtree(self.unfinished(run.id), ignore_errors=True)
         return final
 
     def copy(self, run: Run, source: "Store") -> None:
@@ -198,9 +193,9 @@ class Store:
         except OSError as error:
             raise _unwritable(f"{self.directory / name} cannot be written", error) from error
 
-    def unfinished(self, identifier: str) -> Unfinished:
-        """Returns where the training of a run is saved until the run is complete."""
-        return Unfinished(self._runs / f"{_UNFINISHED}{identifier}")
+    def unfinished(self, identifier: str) -> Path:
+        """Returns the folder that holds the training of a run until the run is complete."""
+        return self._runs / f"{_UNFINISHED}{identifier}"
 
     def predictions(self, identifier: str) -> dict[str, np.ndarray]:
         """Returns a run's predictions: {test, validation}_logits [example, class] and _labels [example].

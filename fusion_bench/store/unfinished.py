@@ -1,76 +1,93 @@
-"""The training of a run that is not complete, so that it can go on after an interruption."""
+"""The training of a run that is not complete, saved so that it goes on after an interruption."""
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from fusion_bench import files
 from fusion_bench.store import checkpoint
 from fusion_bench.store.record import Damaged, cause
+from fusion_bench.training.loop import EpochMetrics, Snapshot
 
 _ARRAYS, _FACTS = "arrays", "facts.json"
 
 
-class Unfinished:
-    """A folder that holds the last save of one training, whole at any moment.
+class TrainingCheckpoint:
+    """A folder that holds the last snapshot of one training, whole at any moment.
 
-    Each save is a folder of its own, named by its number, and replaces the one before it once it is on the disk.
-    Only the process that has claimed the run may use it.
+    Each snapshot is a folder named by its epoch, and replaces the one before it once it is on the disk. Only the
+    process that holds the run's lock may use it.
     """
 
-    def __init__(self, folder: Path):
-        """Names the folder; it need not exist."""
+    def __init__(self, folder: Path, note: Callable[[str], None] = lambda line: None):
+        """Names the folder; it need not exist.
+
+        Args:
+          folder: of this training.
+          note: is called with a line when a training goes on, and when it cannot be read or saved.
+        """
         self._folder = folder
+        self._note = note
 
-    def save(self, number: int, tree: Any, facts: Mapping[str, Any]) -> None:
-        """Saves a training, and forgets what was saved before.
-
-        Args:
-          number: higher than those before it.
-          tree: of arrays.
-          facts: anything that JSON can hold.
-
-        Raises:
-          OSError: the disk is full, or the directory cannot be written to.
-        """
-        files.remove_partial(self._folder)
-        with files.new_folder(self._folder / f"{number:06}") as folder:
-            checkpoint.save(folder / _ARRAYS, checkpoint.flatten(tree))
-            stored = {"facts": dict(facts), "digest": files.digest(folder / _ARRAYS)}
-            (folder / _FACTS).write_text(json.dumps(stored, allow_nan=False) + "\n", encoding="utf-8")
-        for older in self._saves()[:-1]:
-            shutil.rmtree(older)
-
-    def load(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """Returns the tree of arrays and the facts that were saved last; None if nothing was.
-
-        Args:
-          like: a tree of the same structure, whose leaves have the same shapes and types.
-
-        Raises:
-          Damaged: they are not as they were saved, or not like `like`.
-        """
-        import jax
-
-        saves = self._saves()
-        if not saves:
+    def load(self, like: Snapshot) -> Snapshot | None:
+        """Returns the last snapshot; None if there is none, or none that is whole and like `like`."""
+        saved = self._saved()
+        if not saved:
             return None
         try:
-            stored = json.loads((saves[-1] / _FACTS).read_text(encoding="utf-8"))
-            if files.digest(saves[-1] / _ARRAYS) != stored["digest"]:
-                raise Damaged("its arrays have changed since they were saved")
-            arrays = checkpoint.restore(saves[-1] / _ARRAYS, checkpoint.flatten(like))
-            ordered = [arrays[name] for name in checkpoint.flatten(like)]
-            return jax.tree.unflatten(jax.tree.structure(like), ordered), dict(stored["facts"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Damaged(cause(error)) from error
+            snapshot = _read(saved[-1], like)
+        except Damaged as error:
+            self._note(f"starts anew, as its unfinished training cannot be read: {error}")
+            return None
+        self._note(f"goes on after epoch {len(snapshot.curve)}")
+        return snapshot
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Saves a snapshot and removes the one before; where that is not possible the training goes on all the same."""
+        try:
+            self._write(snapshot)
+        except OSError as error:
+            self._note(f"its unfinished training cannot be saved: {error.strerror or error}")
 
     def clear(self) -> None:
-        """Forgets the training."""
+        """Removes what was saved."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _saves(self) -> list[Path]:
-        """The saves that are whole, the last one last."""
+    def _write(self, snapshot: Snapshot) -> None:
+        files.remove_partial(self._folder)
+        with files.new_folder(self._folder / f"{len(snapshot.curve):06}") as folder:
+            checkpoint.save(folder / _ARRAYS, checkpoint.flatten((snapshot.state, snapshot.best)))
+            facts = {
+                "curve": [dataclasses.asdict(entry) for entry in snapshot.curve],
+                "selected": snapshot.selected,
+                "train_seconds": snapshot.train_seconds,
+                "digest": files.digest(folder / _ARRAYS),
+            }
+            (folder / _FACTS).write_text(json.dumps(facts, allow_nan=False) + "\n", encoding="utf-8")
+        for older in self._saved()[:-1]:
+            shutil.rmtree(older)
+
+    def _saved(self) -> list[Path]:
+        """Returns the snapshots that are whole, the last one last."""
         return sorted(path for path in self._folder.glob("*") if path.name.isdecimal())
+
+
+def _read(folder: Path, like: Snapshot) -> Snapshot:
+    wanted = like.state, like.best
+    try:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        if files.digest(folder / _ARRAYS) != facts["digest"]:
+            raise Damaged("its arrays have changed since they were saved")
+        stored = checkpoint.restore(folder / _ARRAYS, checkpoint.flatten(wanted))
+        # Copies, of which the device is the only owner: the state will be donated.
+        leaves = [jnp.array(stored[name], copy=True) for name in checkpoint.flatten(wanted)]
+        state, best = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
+        curve = tuple(EpochMetrics(**entry) for entry in facts["curve"])
+        return Snapshot(state, best, curve, facts["selected"], facts["train_seconds"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(cause(error)) from error

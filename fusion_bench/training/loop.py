@@ -8,16 +8,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from fusion_bench.config import TrainingConfig
+from fusion_bench.config import CheckpointConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Split
 from fusion_bench.metrics import classification
 from fusion_bench.training.program import Program
 from fusion_bench.training.step import TrainState, Variables, epoch_order
-
-CHUNKS_PER_EPOCH = 4
-SAVE_SECONDS = 60.0
-"""The state of a training is saved after an epoch if the last save was longer ago."""
 
 
 class TrainingDiverged(Exception):
@@ -56,7 +52,7 @@ class Snapshot(NamedTuple):
       best: the variables of the selected epoch.
       curve: one entry an epoch.
       selected: the epoch, counted from 1; 0 before the first.
-      train_seconds: so far; of them `device_seconds` were not spent on the host.
+      train_seconds: so far.
     """
 
     state: TrainState
@@ -64,15 +60,14 @@ class Snapshot(NamedTuple):
     curve: tuple[EpochMetrics, ...] = ()
     selected: int = 0
     train_seconds: float = 0.0
-    device_seconds: float = 0.0
 
 
 @runtime_checkable
-class Keeper(Protocol):
-    """Keeps a training where an interruption does not reach it."""
+class Checkpoint(Protocol):
+    """Keeps snapshots of a training where an interruption does not reach them."""
 
     def load(self, like: Snapshot) -> Snapshot | None:
-        """Returns the last snapshot of this training, a tree of arrays like `like`; None if there is none."""
+        """Returns the last snapshot, a tree of arrays like `like`; None if there is none."""
 
     def save(self, snapshot: Snapshot) -> None:
         """Keeps a snapshot; the arrays are read before it returns."""
@@ -87,14 +82,12 @@ class Trained:
       epoch: the selected one, counted from 1.
       curve: one entry an epoch.
       train_seconds: from the first step to the end of the last, validation left out.
-      host_seconds: the part of it between chunks, in which the device waited for the host.
     """
 
     variables: Variables
     epoch: int
     curve: tuple[EpochMetrics, ...]
     train_seconds: float
-    host_seconds: float
 
 
 def train(
@@ -103,8 +96,10 @@ def train(
     splits: Mapping[Split, np.ndarray],
     seed: int,
     config: TrainingConfig,
+    *,
     report: Callable[[Progress], None] = lambda progress: None,
-    keeper: Keeper | None = None,
+    checkpoint: Checkpoint | None = None,
+    pacing: CheckpointConfig = CheckpointConfig(),
 ) -> Trained:
     """Trains from initialisation, or from the last snapshot, to the last epoch.
 
@@ -115,7 +110,8 @@ def train(
       seed: decides initialisation, batch order and augmentation.
       config: budget and selection.
       report: called after each chunk.
-      keeper: has the snapshot to go on from, and is given new ones.
+      checkpoint: has the snapshot to go on from, and is given new ones.
+      pacing: how often the host is given progress and snapshots.
 
     Raises:
       TrainingDiverged: the loss became infinite or NaN.
@@ -123,11 +119,11 @@ def train(
     validation = splits["validation"]
     labels = np.asarray(data.labels)[validation]
     state = program.init(np.int32(seed))
-    chunk = -(-program.steps_per_epoch // CHUNKS_PER_EPOCH)
+    chunk = -(-program.steps_per_epoch // pacing.chunks_per_epoch)
     snapshot = Snapshot(state, state.variables)
-    if keeper is not None:
-        snapshot = keeper.load(snapshot) or snapshot
-    state, best, curve, selected, train_seconds, device_seconds = snapshot
+    if checkpoint is not None:
+        snapshot = checkpoint.load(snapshot) or snapshot
+    state, best, curve, selected, train_seconds = snapshot
     accuracy = curve[-1].validation_accuracy if curve else None
     saved = time.perf_counter()
     for epoch in range(len(curve) + 1, config.epochs + 1):
@@ -141,7 +137,6 @@ def train(
             losses.append(float(loss))
             lengths.append(steps)
             elapsed = time.perf_counter() - dispatched
-            device_seconds += elapsed
             if not np.isfinite(losses[-1]):
                 raise TrainingDiverged(f"the loss is {losses[-1]} in epoch {epoch}, with seed {seed}")
             done = epoch - 1 + (first + steps) / program.steps_per_epoch
@@ -160,7 +155,8 @@ def train(
         curve += (EpochMetrics(epoch, train_loss, validation_loss, accuracy),)
         if is_best or config.select == "last":
             best, selected = jax.tree.map(lambda leaf: leaf.copy(), state.variables), epoch
-        if keeper is not None and epoch < config.epochs and time.perf_counter() - saved >= SAVE_SECONDS:
-            keeper.save(Snapshot(state, best, curve, selected, train_seconds, device_seconds))
+        due = time.perf_counter() - saved >= pacing.save_seconds
+        if checkpoint is not None and epoch < config.epochs and due:
+            checkpoint.save(Snapshot(state, best, curve, selected, train_seconds))
             saved = time.perf_counter()
-    return Trained(best, selected, curve, train_seconds, train_seconds - device_seconds)
+    return Trained(best, selected, curve, train_seconds)

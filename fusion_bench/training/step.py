@@ -99,7 +99,9 @@ def make_functions(
             epoch = state.step // steps_per_epoch
             alternates = training.flip == "alternating"
             flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
-            inputs = augment(inputs, jax.random.fold_in(run_key(seed, "augment"), state.step), flip)
+            inputs = augment(
+                inputs, task.augmented, jax.random.fold_in(run_key(seed, "augment"), state.step), flip
+            )
         key_dropout = jax.random.fold_in(run_key(seed, "dropout"), state.step)
         (params, rest), optimizer_state, step = state
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fusion_bench.benchmark import study
 from fusion_bench.cli import main
+from fusion_bench.study import resources
 from tests.studies import make_quick, run_arguments, write_source
 
 
@@ -53,7 +53,7 @@ def broken(source, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
 
-        def compile_program(spec, *arguments, original=study.compile_program):
+        def compile_program(spec, *arguments, original=resources.compile_program):
             program = original(spec, *arguments)
             if spec.label != "image-only":
                 return program
@@ -64,7 +64,7 @@ def broken(source, tmp_path_factory):
 
             return dataclasses.replace(program, train=train)
 
-        patch.setattr(study, "compile_program", compile_program)
+        patch.setattr(resources, "compile_program", compile_program)
         with pytest.raises(SystemExit) as exit_:
             main(run_arguments(source, out))
     return out, exit_.value.code

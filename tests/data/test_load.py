@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fusion_bench.config import DataConfig
+from fusion_bench.data.captions.tokenizer import UNKNOWN, encode
 from fusion_bench.data.dataset import PAD
 from fusion_bench.data.load import load_dataset
-from fusion_bench.data.tokenizer import UNKNOWN, encode
 from fusion_bench.errors import UserError
 
 COUNT, CLASSES = 120, 4

@@ -80,6 +80,8 @@ def write_study(store: Store, *, captions: str = "default", seeds: int = 3, comm
                     "n_train": 900,
                     "n_validation": 100,
                     "n_test": N_TEST,
+                    "captions_modality": "text",
+                    "class_modality": "image",
                     "text_only_ceiling": 0.45,
                     "image_only_ceiling": 1.0,
                 },

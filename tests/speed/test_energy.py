@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from fusion_bench.benchmark.throughput import Pass
 from fusion_bench.speed.compiled import Compiled, Ready, Subject
 from fusion_bench.speed.energy import open_meter
 from fusion_bench.speed.measure import _measure_energy
+from fusion_bench.training.timing import Pass
 from tests.speed.devices import point
 
 MODELS = {0: "Card A", 1: "Card B", "GPU-b": "Card B", "MIG-x": "Card B MIG"}

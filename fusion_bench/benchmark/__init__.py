@@ -1,1 +1,0 @@
-"""Runs a study: every strategy with every seed, measured and stored."""

@@ -1,0 +1,1 @@
+"""Captions: channels of known information, their words and sentences, tokens, and files."""

@@ -1,0 +1,1 @@
+"""Diagnostics: what a trained model relies on, and what it bears. A file each."""

@@ -1,0 +1,80 @@
+"""Accuracy where modalities are missing at test."""
+
+import itertools
+
+import numpy as np
+from jaxtyping import Int
+
+from fusion_bench.data.dataset import Task
+from fusion_bench.diagnostics.base import Diagnostic, Model, register_diagnostic
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.metrics.classification import accuracy
+
+BASELINES = ("marginal", "zero")
+
+
+@register_diagnostic(
+    "missing-modality",
+    reference="marginal baseline: perceptual score, Gat, Schwartz and Schwing 2021, arXiv:2110.14375",
+)
+class MissingModality(Diagnostic):
+    """Test accuracy for every set of missing modalities, which a named baseline replaces.
+
+    `accuracy_without_text` is V(S) for S = all modalities but the text, over all test examples. With the baseline
+    `marginal`, a missing modality comes from another test example, by a permutation without fixed points; the mean over
+    the permutations is returned, and their standard deviation as `accuracy_without_text_std`. With `zero` it is zero after
+    standardisation: a grid's or vector's mean, a text without words, which no training has shown the model. Values of
+    different baselines cannot be compared.
+
+    Where each modality is missing independently with a fixed probability, expected accuracy is the mixture
+    Σ_S P(S) V(S), so no rates in between need to be measured.
+    """
+
+    def __init__(self, *, baseline: str = "marginal", permutations: int = 5):
+        if baseline not in BASELINES:
+            raise UserError(
+                f"the baseline of missing-modality is {baseline!r}; choose from {', '.join(BASELINES)}"
+            )
+        self.baseline = baseline
+        self.permutations = permutations
+
+    def skip(self, spec: StrategySpec, task: Task) -> str | None:
+        modality = spec.registration.modality
+        return None if modality is None else f"{spec.name} reads {modality} alone"
+
+    def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
+        labels, found = model.labels(indices), {}
+        for missing in _missing_sets(model.modalities):
+            name = f"accuracy_without_{'_and_'.join(missing)}"
+            if self.baseline == "zero":
+                found[name] = accuracy(model.logits(indices, zeroed=missing), labels)
+                continue
+            accuracies = []
+            for number in range(self.permutations):
+                swapped = {m: indices[derangement(len(indices), number, m)] for m in missing}
+                accuracies.append(accuracy(model.logits(indices, swapped=swapped), labels))
+            found[name] = float(np.mean(accuracies))
+            if self.permutations > 1:
+                found[f"{name}_std"] = float(np.std(accuracies, ddof=1))
+        return found
+
+
+def _missing_sets(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Returns every set of modalities that leaves at least one, in alphabetical order, small sets first."""
+    names = sorted(modalities)
+    return [part for size in range(1, len(names)) for part in itertools.combinations(names, size)]
+
+
+def derangement(count: int, number: int, modality: str) -> Int[np.ndarray, " example"]:
+    """Returns a random cyclic permutation of 0 to count - 1, which leaves no example in its place if count > 1.
+
+    Args:
+      count: number of examples.
+      number: of the permutation; with the modality it decides the draw, so all strategies see the same pairs.
+      modality: missing modalities are permuted independently.
+    """
+    order = np.random.default_rng([number, *modality.encode()]).permutation(count)
+    permutation = np.empty(count, np.int64)
+    permutation[order] = np.roll(order, 1)
+    return permutation

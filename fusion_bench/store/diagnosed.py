@@ -1,0 +1,71 @@
+"""Values of diagnostics, stored beside the runs: DIR/diagnostics/RUN_ID/NAME.json."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fusion_bench import files
+from fusion_bench.config import Choice
+from fusion_bench.errors import UserError
+from fusion_bench.store.record import cause
+
+FOLDER = "diagnostics"
+
+
+def write_values(
+    directory: Path,
+    identifier: str,
+    choice: Choice,
+    version: int,
+    values: Mapping[str, float],
+    environment: Mapping[str, Any],
+) -> None:
+    """Stores the values of a diagnostic of a run; those of another version or of other options are replaced.
+
+    Args:
+      directory: of the study.
+      identifier: of the run.
+      choice: the diagnostic, with all its options.
+      version: of the diagnostic.
+      values: by name.
+      environment: where they were computed.
+
+    Raises:
+      UserError: the directory cannot be written to.
+    """
+    record = {
+        "diagnostic": choice.name,
+        "options": dict(choice.options),
+        "version": version,
+        "run": identifier,
+        "values": dict(values),
+        "environment": dict(environment),
+    }
+    path = directory / FOLDER / identifier / f"{choice.name}.json"
+    try:
+        files.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {cause(error)}") from error
+
+
+def has_values(directory: Path, identifier: str, choice: Choice, version: int) -> bool:
+    """Returns whether the values of a diagnostic of a run are stored, by this version and with these options."""
+    record = _read(directory / FOLDER / identifier / f"{choice.name}.json")
+    return (record.get("version"), record.get("options")) == (version, dict(choice.options))
+
+
+def read_values(directory: Path, identifier: str) -> dict[str, float]:
+    """Returns all stored values of a run, by name; files that cannot be read are left out."""
+    values: dict[str, float] = {}
+    for path in sorted((directory / FOLDER / identifier).glob("*.json")):
+        values |= _read(path).get("values", {})
+    return values
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

@@ -1,0 +1,1 @@
+"""Studies: a plan of jobs, their execution, and what they share."""

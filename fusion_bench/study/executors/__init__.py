@@ -1,0 +1,1 @@
+"""Executors: ways to hand out the jobs of a plan."""

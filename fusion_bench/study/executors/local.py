@@ -1,0 +1,108 @@
+"""Jobs one after another in this process; several processes may work on one directory."""
+
+import contextlib
+import dataclasses
+
+from fusion_bench.errors import DiskFull
+from fusion_bench.store import Run, Store
+from fusion_bench.study.execute import Result, execute
+from fusion_bench.study.job import Job
+from fusion_bench.study.plan import Stage
+from fusion_bench.study.progress import Display
+from fusion_bench.study.resources import Resources
+from fusion_bench.study.tensorboard import EventFiles
+
+
+class LocalExecutor:
+    """Does what is missing of a stage, in order, and stores every result.
+
+    Each run is made by one of the processes that work on the directory: it holds the run's lock meanwhile, and the
+    others wait for it at the end of the stage.
+
+    Attributes:
+      failed: the runs that have failed so far.
+    """
+
+    def __init__(self, resources: Resources, display: Display, events: EventFiles | None = None):
+        self.failed: list[Run] = []
+        self._resources = resources
+        self._store: Store = resources.store
+        self._display = display
+        self._events = events
+        resources.report = self._report
+        resources.note = display.note
+
+    def run(self, stage: Stage) -> None:
+        """Does the jobs of a stage that have no complete run, and returns when all are there or have failed."""
+        missing = self._missing(stage)
+        if stage.kind in ("tune", "train"):
+            trained = sum(job.kind != "measure" for job in missing)
+            kept = sum(job.kind != "measure" for job in stage.jobs) - trained
+            if kept and stage.kind == "train":
+                self._display.kept(kept)
+            self._display.begin(trained, self._resources.config.training.epochs)
+        held = [(job, before) for job, before in missing.items() if not self._do(job, before)]
+        for job, before in held:
+            if not self._do(job, before):
+                self._display.note(f"waiting for another process: {job.description}")
+                self._do(job, before, wait=True)
+
+    def _missing(self, stage: Stage) -> dict[Job, Run | None]:
+        """Returns the jobs without a complete run, each with the failed run that there is instead, if any."""
+        missing = {}
+        for job in stage.jobs:
+            identifier = self._resources.identifier(job)
+            run = self._store.get(identifier)
+            if identifier in self._store.damaged:
+                fault = self._store.damaged[identifier]
+                self._display.note(f"{job.description}: made anew, {identifier} is damaged: {fault}")
+            if run is None or run.status != "complete":
+                missing[job] = run
+        return missing
+
+    def _do(self, job: Job, before: Run | None, *, wait: bool = False) -> bool:
+        """Does a job unless another process is at it, or has done it; returns whether its run is there now."""
+        identifier = self._resources.identifier(job)
+        with self._store.claim(identifier, wait=wait) as is_ours:
+            if not is_ours:
+                return False
+            run = self._store.get(identifier)
+            if run is None or run == before:
+                self._display.compiling(job.label)
+                self._keep(execute(job, self._resources))
+            else:
+                if run.status == "failed":
+                    self.failed.append(run)
+                self._display.elsewhere(run)
+        return True
+
+    def _keep(self, result: Result) -> None:
+        """Stores a result; where there is no space for it, that it failed; where not even for that, nothing."""
+        try:
+            self._write(result)
+        except DiskFull as error:  # for this run; a smaller one may fit
+            run = dataclasses.replace(result.run, status="failed", metrics={}, cost={}, reason=str(error))
+            result = Result(run)
+            with contextlib.suppress(DiskFull):
+                self._write(result)
+        if result.run.status == "failed":
+            self.failed.append(result.run)
+        self._display.finished(result.run)
+        if self._events is not None:
+            self._events.finished(result.run)
+
+    def _write(self, result: Result) -> None:
+        captions = self._resources.dataset.captions
+        tokenizer = None if captions is None or result.predictions is None else captions.tokenizer.to_str()
+        self._store.write(
+            result.run,
+            curve=result.curve,
+            predictions=result.predictions,
+            checkpoint=result.checkpoint,
+            tokenizer_json=tokenizer,
+        )
+
+    def _report(self, job: Job, progress) -> None:
+        self._display.training(job.label, job.seed, progress)
+        if self._events is not None:
+            self._events.training(self._resources.identifier(job), progress.curve)

@@ -1,0 +1,132 @@
+"""One job of a study as plain values, and the identity of its result."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+
+from fusion_bench.config import DataConfig, Match, ModelConfig, TrainingConfig
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.store import run_id
+from fusion_bench.study.provenance import package_versions
+from fusion_bench.training import ENGINE_VERSION
+from fusion_bench.training.mesh import device_count
+
+REFERENCE = "bayes-reference"
+Kind = Literal["tune", "train", "measure", "join", "refer"]
+Target = Literal["label", "class"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Matched:
+    """The figure that all strategies of a study are matched to.
+
+    Attributes:
+      quantity: "params", the number of trained parameters, or "flops", floating-point operations per training example.
+      to: label of the strategy whose figure is the target.
+      target: that figure.
+    """
+
+    quantity: Match
+    to: str
+    target: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One unit of work: it can be listed, compared, pickled and sent to another process.
+
+    Attributes:
+      kind: "tune" trains to try a setting on validation; "train" trains; "measure" times a strategy; "join" joins
+        unimodal runs after training; "refer" computes the Bayes reference.
+      strategy: None for the Bayes reference.
+      seed: decides initialisation, batch order and augmentation.
+      data: the dataset.
+      model: sizes of the encoders.
+      training: the resolved budget and optimiser: those that a model is really trained with.
+      target: what is learned: the label, or the class, which differs where the caption channel shifts.
+      members: the jobs whose results this one is made of.
+      tune: number of settings that were tried for each strategy.
+      matched: what the strategy is matched to in cost, if it is.
+    """
+
+    kind: Kind
+    strategy: StrategySpec | None
+    seed: int
+    data: DataConfig
+    model: ModelConfig
+    training: TrainingConfig
+    target: Target = "label"
+    members: tuple["Job", ...] = ()
+    tune: int = 0
+    matched: Matched | None = None
+
+    @property
+    def label(self) -> str:
+        """The name of its row in a table."""
+        return REFERENCE if self.strategy is None else self.strategy.label
+
+    @property
+    def description(self) -> str:
+        """Strategy, seed and purpose, in a few words."""
+        if self.kind == "measure":
+            return f"{self.label}, costs"
+        if self.kind == "tune":
+            setting = self.training
+            return f"{self.label}, learning rate {setting.learning_rate:g}, weight decay {setting.weight_decay:g}"
+        return f"{self.label}, seed {self.seed}{', learning the class' if self.target == 'class' else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """Everything outside its configuration that a result depends on.
+
+    Attributes:
+      fingerprint: of the dataset.
+      platform: "cpu", "gpu" or "tpu".
+      packages: versions of the packages that compute.
+      devices: number of devices that a batch is divided among.
+    """
+
+    fingerprint: str
+    platform: str
+    packages: dict[str, str]
+    devices: int
+
+    @classmethod
+    def of(cls, fingerprint: str) -> "Surroundings":
+        """Returns those of this process."""
+        return cls(fingerprint, jax.default_backend(), package_versions(), device_count())
+
+
+def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
+    """Returns everything that can change the job's result, as JSON: see `store.Run.identity`."""
+    data = dataclasses.asdict(job.data)
+    del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them,
+    data |= {name: Path(data[name]).name for name in ("source", "captions")}  # and in any file.
+    training = dataclasses.asdict(job.training)
+    if job.tune and job.kind in ("join", "refer"):  # each member was trained with its own
+        training |= {"learning_rate": None, "weight_decay": None}
+    registration = None if job.strategy is None else job.strategy.registration
+    return {
+        "strategy": job.label,
+        "name": REFERENCE if registration is None else registration.name,
+        "options": {} if job.strategy is None else job.strategy.resolved_options,
+        "version": 1 if registration is None else registration.version,
+        "engine": ENGINE_VERSION,
+        "seed": job.seed,
+        "target": {"tune": "tuning", "measure": "cost"}.get(job.kind, job.target),
+        "data": data,
+        "model": dataclasses.asdict(job.model),
+        "training": training,
+        **dataclasses.asdict(surroundings),
+        **({} if job.matched is None else {"match": dataclasses.asdict(job.matched)}),
+        **({"tune": job.tune} if job.tune else {}),
+        **({"members": [identifier(member, surroundings) for member in job.members]} if job.members else {}),
+    }
+
+
+def identifier(job: Job, surroundings: Surroundings) -> str:
+    """Returns the id of the job's run."""
+    return run_id(identity(job, surroundings))

@@ -1,0 +1,136 @@
+"""Strategies made equal in parameters or in floating-point operations: the size of each joint part is chosen for it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator
+
+from fusion_bench.config import BenchmarkConfig
+from fusion_bench.data.batches import DeviceData
+from fusion_bench.data.dataset import Dataset
+from fusion_bench.errors import ConfigError, UserError
+from fusion_bench.fusion.registry import StrategySpec, resolve
+from fusion_bench.study.job import Matched
+from fusion_bench.study.progress import Display
+from fusion_bench.training.program import count_params, count_train_flops
+
+_CLOSE = 0.001  # of the target; nothing is gained by a closer search
+_LARGEST = 1 << 14
+_LARGEST_UNIT = 64
+
+
+def match_study(
+    config: BenchmarkConfig,
+    specs: tuple[StrategySpec, ...],
+    dataset: Dataset,
+    data: DeviceData,
+    display: Display,
+) -> tuple[tuple[StrategySpec, ...], Matched | None]:
+    """Returns the strategies with the widths that `config.match` asks for, and what they are matched to."""
+    if config.match == "none":
+        return specs, None
+    to = resolve([config.match_to], dataset.task)
+    if len(to) != 1:
+        raise ConfigError("match_to", config.match_to, "it must be one strategy")
+
+    def measure(spec: StrategySpec) -> float:
+        if config.match == "params":
+            return float(count_params(spec, dataset.task, config.model))
+        num_train = len(dataset.splits["train"])
+        return count_train_flops(spec, dataset.task, config.model, config.training, data, num_train)
+
+    matched = Matched(config.match, to[0].label, measure(to[0]))
+
+    def announced() -> Iterator[StrategySpec]:
+        for spec in specs:
+            display.matching(spec.registration.name, config.match, to[0].label)
+            yield spec
+
+    return match(announced(), matched, measure), matched
+
+
+def match(
+    specs: Iterable[StrategySpec], matched: Matched, measure: Callable[[StrategySpec], float]
+) -> tuple[StrategySpec, ...]:
+    """Returns the strategies with the size of each chosen so that its figure is nearest to the target.
+
+    A size is the width of the joint part, or what else a registration names. What has none stays as it is, and so does
+    the one that gives the target. A size that is asked for is where the search starts, no more.
+
+    Args:
+      specs: the strategies.
+      matched: what to match.
+      measure: the figure of a strategy, growing with its width; a UserError where the width does not suit it.
+    """
+    resized = (
+        (spec, _resized(spec, matched.target, measure))
+        if spec.label != matched.to and spec.registration.size in spec.registration.options
+        else (spec, spec)
+        for spec in specs
+    )
+    found: dict[str, StrategySpec] = {}
+    for asked, spec in resized:
+        if spec.label in found:
+            raise UserError(
+                f"matched, {asked.label} is the same as another strategy, {spec.label}; leave one out"
+            )
+        found[spec.label] = spec
+    return tuple(found.values())
+
+
+def _resized(spec: StrategySpec, target: float, measure: Callable[[StrategySpec], float]) -> StrategySpec:
+    def with_width(width: int) -> StrategySpec:
+        return dataclasses.replace(spec, options={**spec.options, size: width})
+
+    size = spec.registration.size
+
+    @functools.cache
+    def figure(width: int) -> float:
+        return measure(with_width(width))
+
+    start = spec.resolved_options[size]
+    try:
+        figure(start)
+        return with_width(nearest(figure, start, _unit(start, figure), target))
+    except UserError:  # it cannot join these data, or its width does not suit it; its run will say so
+        return spec
+
+
+def _unit(start: int, figure: Callable[[int], float]) -> int:
+    """Returns the smallest step by which a width can grow: heads and chunks must divide it."""
+    for unit in range(1, _LARGEST_UNIT):
+        try:
+            figure(start + unit)
+        except UserError:
+            continue
+        return unit
+    return _LARGEST_UNIT
+
+
+def nearest(figure: Callable[[int], float], start: int, unit: int, target: float) -> int:
+    """Returns the width of start, start ± unit, … whose figure is nearest to the target.
+
+    Args:
+      figure: a growing function of the width, costly: it is called a few times only.
+      start: where the search begins.
+      unit: the step between widths.
+      target: the figure that is looked for.
+    """
+    tried: dict[int, float] = {}
+
+    def error(width: int) -> float:
+        tried[width] = figure(width) / target - 1
+        return tried[width]
+
+    smallest = start % unit or unit
+    low = high = start
+    while error(high) < 0 and high < _LARGEST:
+        low, high = high, high + max(unit, high // unit * unit)
+    while error(low) > 0 and low > smallest:
+        low, high = max(smallest, low - max(unit, low // (2 * unit) * unit)), low
+    while high - low > unit and min(map(abs, tried.values())) > _CLOSE:
+        slope = (tried[high] - tried[low]) / (high - low)
+        guess = low - tried[low] / slope if slope else low
+        middle = start + round((guess - start) / unit) * unit
+        middle = min(max(middle, low + unit), high - unit)
+        low, high = (middle, high) if error(middle) < 0 else (low, middle)
+    return min(tried, key=lambda width: abs(tried[width]))

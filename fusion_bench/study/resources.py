@@ -1,0 +1,125 @@
+"""Resources that the jobs of one process share: data on the device, compiled programs, stored runs."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fusion_bench.config import BenchmarkConfig, ModelConfig, TrainingConfig
+from fusion_bench.data.batches import DeviceData, to_device
+from fusion_bench.data.cache import cache_directory
+from fusion_bench.data.dataset import Dataset
+from fusion_bench.data.load import load_dataset
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.store import Run, Store
+from fusion_bench.store.unfinished import TrainingCheckpoint
+from fusion_bench.study.job import Job, Surroundings, identifier, identity
+from fusion_bench.study.provenance import describe_data, describe_environment
+from fusion_bench.training.compile_cache import keep_compiled
+from fusion_bench.training.loop import Progress
+from fusion_bench.training.mesh import replicate, use_devices
+from fusion_bench.training.program import Program, compile_program
+
+
+@contextmanager
+def open_resources(config: BenchmarkConfig) -> "Iterator[Resources]":
+    """Gives the resources of a study; batches are divided among its devices inside the context.
+
+    Raises:
+      UserError: the data, the devices or the output directory are not as they should be.
+    """
+    keep_compiled(cache_directory(config.data.cache_dir))
+    with use_devices(config.devices):
+        if jax.process_count() > 1:
+            raise UserError("a study runs in one process; several can only share a training: see README")
+        store = Store(config.out)
+        yield Resources(config, load_dataset(config.data), store)
+
+
+class Resources:
+    """Everything that `execute` needs beside a job.
+
+    Attributes:
+      config: of the study.
+      dataset: in host memory.
+      store: has the runs that jobs are made of.
+      data: the dataset on the device.
+      report: is called with a job and its progress after each chunk of training.
+      note: is called with a line about something out of the ordinary.
+    """
+
+    def __init__(self, config: BenchmarkConfig, dataset: Dataset, store: Store):
+        self.config = config
+        self.dataset = dataset
+        self.store = store
+        self.data = replicate(to_device(dataset))
+        self.report: Callable[[Job, Progress], None] = lambda job, progress: None
+        self.note: Callable[[str], None] = lambda line: None
+        self._surroundings = Surroundings.of(dataset.fingerprint)
+        self._environment = describe_environment()
+        self._data_facts = describe_data(dataset, config.data)
+        self._compile = functools.lru_cache(maxsize=1)(self._compiled)
+
+    def identifier(self, job: Job) -> str:
+        """Returns the id of the job's run."""
+        return identifier(job, self._surroundings)
+
+    def find(self, job: Job) -> Run | None:
+        """Returns the job's complete run, if there is one."""
+        run = self.store.get(self.identifier(job))
+        return run if run is not None and run.status == "complete" else None
+
+    def target_data(self, job: Job) -> DeviceData:
+        """Returns the data on the device, labelled with what the job's model learns."""
+        if job.target == "label":
+            return self.data
+        return self.data._replace(labels=replicate(jnp.asarray(self.dataset.classes)))
+
+    def program(self, job: Job) -> Program:
+        """Returns the compiled training and prediction of a job; the last one is kept, for the seeds that follow.
+
+        Raises:
+          UserError: the strategy cannot join these data.
+        """
+        assert job.strategy is not None
+        return self._compile(job.strategy, job.model, job.training)
+
+    def _compiled(self, spec: StrategySpec, model: ModelConfig, training: TrainingConfig) -> Program:
+        num_train = len(self.dataset.splits["train"])
+        return compile_program(spec, self.dataset.task, model, training, self.data, num_train)
+
+    def checkpoint(self, job: Job) -> TrainingCheckpoint:
+        """Returns where the training of a job is saved until its run is complete."""
+        folder = self.store.unfinished(self.identifier(job))
+        return TrainingCheckpoint(folder, lambda line: self.note(f"{job.description}: {line}"))
+
+    def record(
+        self,
+        job: Job,
+        *,
+        metrics: Mapping[str, int | float] | None = None,
+        cost: Mapping[str, int | float] | None = None,
+        reason: str = "",
+    ) -> Run:
+        """Returns the record of the job's run; a failed one has a reason."""
+        stated: dict[str, Any] = identity(job, self._surroundings)
+        registration = None if job.strategy is None else job.strategy.registration
+        return Run(
+            id=self.identifier(job),
+            status="failed" if reason else "complete",
+            strategy=job.label,
+            family="reference" if registration is None else registration.family,
+            seed=job.seed,
+            identity=stated,
+            data=self._data_facts,
+            metrics=dict(metrics or {}),
+            cost=dict(cost or {}),
+            environment=dict(self._environment),
+            baseline="only" if registration is None else registration.baseline,
+            modality=None if registration is None else registration.modality,
+            reason=reason,
+        )

@@ -1,0 +1,136 @@
+"""A study: its plan is made, and executed stage by stage."""
+
+import dataclasses
+
+from fusion_bench.config import BenchmarkConfig, TrainingConfig
+from fusion_bench.data.dataset import Dataset
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import StrategySpec, left_out, resolve
+from fusion_bench.store import Run, Store
+from fusion_bench.study.executors.local import LocalExecutor
+from fusion_bench.study.job import Matched
+from fusion_bench.study.matching import match_study
+from fusion_bench.study.plan import Reference, Stage, plan, with_members
+from fusion_bench.study.progress import Display
+from fusion_bench.study.resources import Resources, open_resources
+from fusion_bench.study.tensorboard import EventFiles
+from fusion_bench.training.program import count_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study that has ended: its store, and the runs that failed."""
+
+    store: Store
+    failed: list[Run]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What a study is of: the strategies, resolved and matched, and what the Bayes reference uses."""
+
+    specs: tuple[StrategySpec, ...]
+    matched: Matched | None
+    reference: Reference | None
+
+
+def run_study(config: BenchmarkConfig, display: Display) -> Study:
+    """Does what is not complete in `config.out`; a failed run is recorded, not raised.
+
+    Raises:
+      UserError: the configuration, the data or the output directory are not as they should be.
+    """
+    with open_resources(config) as resources:
+        subject = prepare(resources, display)
+        events = EventFiles(resources.store, display.note) if config.tensorboard else None
+        executor = LocalExecutor(resources, display, events)
+        chosen: dict[str, TrainingConfig] = {}
+        for stage in stages(resources, subject):
+            if stage.kind == "tune":
+                executor.run(stage)
+                chosen = choose(stage, resources, display)
+        for stage in stages(resources, subject, chosen):
+            if stage.kind != "tune":
+                executor.run(stage)
+        if events is not None:
+            events.catch_up()
+        return Study(resources.store, executor.failed)
+
+
+def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, list[bool]]]:
+    """Returns the stages of a study, and of each job whether its run is complete; trains nothing.
+
+    What tuning chooses is known once its stage is complete; until then the study's own setting stands in its place.
+
+    Raises:
+      UserError: as `run_study`.
+    """
+    with open_resources(config) as resources:
+        subject = prepare(resources, display)
+        planned = stages(resources, subject)
+        if config.tune and all(resources.find(job) is not None for job in planned[0].jobs):
+            planned = stages(resources, subject, choose(planned[0], resources, display))
+        return [(stage, [resources.find(job) is not None for job in stage.jobs]) for stage in planned]
+
+
+def prepare(resources: Resources, display: Display) -> Subject:
+    """Resolves the strategies of a study for its data, and matches them if that is asked for.
+
+    Raises:
+      UserError: the data have one modality, or a strategy cannot be as it is asked for.
+    """
+    config, dataset = resources.config, resources.dataset
+    if len(dataset.modalities) < 2:
+        raise UserError(
+            f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
+        )
+    specs = with_members(resolve(config.strategies, dataset.task), dataset.task)
+    without = left_out(config.strategies, dataset.task)
+    if without:
+        display.note(f"left out, as they join two modalities alone: {', '.join(without)}")
+    for spec in specs:
+        if spec.options:  # asked for, so what they cannot be is said before anything is trained
+            count_params(spec, dataset.task, config.model)
+    specs, matched = match_study(config, specs, dataset, resources.data, display)
+    return Subject(specs, matched, reference_of(dataset))
+
+
+def reference_of(dataset: Dataset) -> Reference | None:
+    """Returns what the Bayes reference uses; None without a channel, or where several modalities show the class."""
+    captions = dataset.captions
+    if captions is None or captions.channel is None or captions.about is None:
+        return None
+    return Reference(f"{captions.about}-only", "class" if captions.channel.spec.shift > 0 else "label")
+
+
+def stages(
+    resources: Resources, subject: Subject, chosen: dict[str, TrainingConfig] | None = None
+) -> tuple[Stage, ...]:
+    """Returns the plan of a study, with the settings that tuning chose."""
+    return plan(
+        resources.config,
+        resources.dataset.task,
+        subject.specs,
+        reference=subject.reference,
+        matched=subject.matched,
+        chosen=chosen,
+    )
+
+
+def choose(stage: Stage, resources: Resources, display: Display) -> dict[str, TrainingConfig]:
+    """Returns the setting of each strategy with the highest validation accuracy, by label; the first wins a tie."""
+    accuracies: dict[str, dict[TrainingConfig, float]] = {job.label: {} for job in stage.jobs}
+    for job in stage.jobs:
+        if (run := resources.find(job)) is not None:
+            accuracies[job.label][job.training] = run.metrics["validation_accuracy"]
+    chosen, count = {}, resources.config.tune
+    for label, found in accuracies.items():
+        if len(found) < count:
+            display.note(f"tuning {label}: only {len(found)} of {count} settings are complete")
+        if found:
+            best = chosen[label] = max(found, key=lambda setting: found[setting])
+            display.note(
+                f"tuned {label}: learning rate {best.learning_rate:g}, weight decay {best.weight_decay:g}; "
+                f"validation {100 * found[best]:.1f} %"
+            )
+    return chosen

@@ -1,0 +1,40 @@
+"""Random search with one budget for every strategy: its learning rate and weight decay, chosen on validation."""
+
+import dataclasses
+
+import numpy as np
+
+from fusion_bench.config import TrainingConfig
+
+SEED = 1_000_000
+"""The seed that all settings are tried with: none of those that are reported."""
+LEARNING_RATES = (1 / 8, 4.0)
+"""The range of the drawn learning rates, as factors of the usual one; uniform on a logarithmic scale."""
+WEIGHT_DECAYS = (0.01, 0.5)
+"""The range of the drawn weight decays; uniform on a logarithmic scale."""
+
+
+def settings(count: int, base: TrainingConfig) -> tuple[TrainingConfig, ...]:
+    """Returns the settings to try, the same for every strategy: the usual one, then random ones.
+
+    A longer list begins with the shorter one, so a larger budget goes on from a smaller one.
+
+    Args:
+      count: their number, 1 or more.
+      base: the usual one.
+    """
+    uniform = np.random.default_rng(0).random((count - 1, 2))
+    learning_rates = base.learning_rate * _log_uniform(uniform[:, 0], *LEARNING_RATES)
+    weight_decays = _log_uniform(uniform[:, 1], *WEIGHT_DECAYS)
+    drawn = zip(learning_rates, weight_decays, strict=True)
+    return (
+        base,
+        *(
+            dataclasses.replace(base, learning_rate=float(f"{r:.3g}"), weight_decay=float(f"{w:.3g}"))
+            for r, w in drawn
+        ),
+    )
+
+
+def _log_uniform(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
+    return low * (high / low) ** uniform

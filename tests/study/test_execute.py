@@ -1,0 +1,89 @@
+"""The metrics of a result, and failures that are results."""
+
+import jax
+import numpy as np
+import pytest
+
+from fusion_bench.config import BenchmarkConfig
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.store import Store
+from fusion_bench.study import execute as execution
+from fusion_bench.study.execute import execute, metrics_of
+from fusion_bench.study.job import Job
+from fusion_bench.study.resources import Resources
+from fusion_bench.training.loop import TrainingDiverged
+from tests.tasks import make_dataset
+
+
+def test_metrics():
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
+    held_out = {"validation_logits": logits, "validation_labels": np.array([0, 0])}
+    test = {"test_logits": logits, "test_labels": np.array([0, 1])}
+    found = metrics_of({**held_out, **test})
+    assert found == pytest.approx(
+        {
+            "validation_accuracy": 0.5,
+            "validation_loss": -(np.log(0.5) + np.log(0.1)) / 2,
+            "test_accuracy": 1.0,
+            "test_loss": -(np.log(0.5) + np.log(0.8)) / 2,
+        }
+    )
+
+
+CONFIG = BenchmarkConfig()
+JOB = Job("train", StrategySpec("concat"), 0, CONFIG.data, CONFIG.model, CONFIG.training)
+OUT_OF_MEMORY = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 3 TB")
+
+
+@pytest.fixture
+def resources(tmp_path):
+    return Resources(CONFIG, make_dataset(), Store(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TrainingDiverged("the loss is nan"), "the loss is nan"),
+        (OUT_OF_MEMORY, "the device has too little memory for it"),
+    ],
+    ids=str,
+)
+def test_a_training_that_fails_is_a_result(resources, monkeypatch, error, reason):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(execution, "_program", lambda job, resources: None)
+    monkeypatch.setattr(execution, "train", fail)
+    run = execute(JOB, resources).run
+    assert (run.status, run.reason, run.metrics) == ("failed", reason, {})
+
+
+def test_other_errors_of_the_runtime_end_the_study(resources, monkeypatch):
+    def fail(job):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a fault")
+
+    monkeypatch.setattr(resources, "program", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a fault"):
+        execute(JOB, resources)
+
+
+def test_a_join_whose_member_has_failed_has_failed(resources):
+    join = Job(
+        "join", StrategySpec("late-posthoc"), 0, CONFIG.data, CONFIG.model, CONFIG.training, members=(JOB,)
+    )
+    run = execute(join, resources).run
+    assert (run.status, run.reason) == ("failed", "a run that it is made of has failed: concat, seed 0")
+
+
+def test_a_record_states_its_job(resources):
+    run = resources.record(JOB, metrics={"test_accuracy": 0.5}, cost={"params": 3})
+    assert (run.status, run.strategy, run.family, run.seed) == ("complete", "concat", "intermediate", 0)
+    assert run.data["n_train"] == 130
+    assert "bits" not in run.data
+    assert (run.modality, run.baseline) == (None, "only")
+    reference = resources.record(Job("refer", None, 2, CONFIG.data, CONFIG.model, CONFIG.training))
+    assert (reference.strategy, reference.family, reference.seed) == ("bayes-reference", "reference", 2)
+    token = resources.record(
+        Job("train", StrategySpec("early-token"), 0, CONFIG.data, CONFIG.model, CONFIG.training)
+    )
+    assert (token.modality, token.baseline) == (None, "token-only")

@@ -1,0 +1,104 @@
+"""Plans as tables: nothing is read or computed."""
+
+import dataclasses
+
+import pytest
+
+from fusion_bench.config import BenchmarkConfig
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.study.plan import Reference, plan, with_members
+from tests.tasks import make_task
+
+TASK = make_task("image", "text")
+SPECS = tuple(map(StrategySpec, ("image-only", "text-only", "concat", "late-posthoc")))
+CONFIG = BenchmarkConfig(seeds=2)
+
+
+def rows(stages):
+    """Returns stage, kind, strategy, seed and target of every job."""
+    return [(s.kind, j.kind, j.label, j.seed, j.target) for s in stages for j in s.jobs]
+
+
+def trainings(strategy, *targets):
+    return [
+        ("train", "measure", strategy, 0, "label"),
+        *(("train", "train", strategy, seed, target) for target in ("label", *targets) for seed in (0, 1)),
+    ]
+
+
+JOINED = [
+    ("join", "measure", "late-posthoc", 0, "label"),
+    *(("join", "join", "late-posthoc", s, "label") for s in (0, 1)),
+]
+REFERRED = [("refer", "refer", "bayes-reference", seed, "label") for seed in (0, 1)]
+
+CASES = {
+    "trained alone": (("concat",), None, trainings("concat")),
+    "a join comes after its members": (
+        ("image-only", "text-only", "late-posthoc"),
+        None,
+        [*trainings("image-only"), *trainings("text-only"), *JOINED],
+    ),
+    "the reference uses the image model": (
+        ("image-only", "concat"),
+        Reference("image-only", "label"),
+        [*trainings("image-only"), *trainings("concat"), *REFERRED],
+    ),
+    "shifted labels need models of the class": (
+        ("image-only", "concat"),
+        Reference("image-only", "class"),
+        [*trainings("image-only", "class"), *trainings("concat"), *REFERRED],
+    ),
+    "no image model, no reference": (("concat",), Reference("image-only", "label"), trainings("concat")),
+}
+
+
+@pytest.mark.parametrize(("names", "reference", "expected"), CASES.values(), ids=CASES)
+def test_the_jobs_of_a_study_in_order(names, reference, expected):
+    stages = plan(CONFIG, TASK, tuple(map(StrategySpec, names)), reference=reference)
+    assert rows(stages) == expected
+
+
+def test_a_join_is_made_of_the_members_of_its_seed():
+    *_, join = plan(CONFIG, TASK, SPECS)
+    measured, *joins = join.jobs
+    assert [(m.kind, m.label) for m in measured.members] == [
+        ("measure", "image-only"),
+        ("measure", "text-only"),
+    ]
+    for job in joins:
+        assert [(m.kind, m.label, m.seed) for m in job.members] == [
+            ("train", "image-only", job.seed),
+            ("train", "text-only", job.seed),
+        ]
+
+
+def test_tuning_tries_the_same_settings_with_every_trained_strategy():
+    tune, train, _ = plan(dataclasses.replace(CONFIG, tune=3), TASK, SPECS)
+    by_strategy = {
+        label: [j.training for j in tune.jobs if j.label == label] for label in ("concat", "text-only")
+    }
+    assert by_strategy["concat"] == by_strategy["text-only"]
+    assert len(set(by_strategy["concat"])) == 3
+    assert {job.label for job in tune.jobs} == {"image-only", "text-only", "concat"}
+    assert all(job.training == CONFIG.training for job in train.jobs)  # nothing is chosen yet
+
+
+def test_the_chosen_setting_stands_in_every_job_of_its_strategy_and_in_no_other():
+    config = dataclasses.replace(CONFIG, tune=2)
+    setting = dataclasses.replace(CONFIG.training, learning_rate=0.5)
+    reference = Reference("image-only", "class")
+    _, train, join, refer = plan(config, TASK, SPECS, reference=reference, chosen={"image-only": setting})
+    for job in train.jobs:
+        own = job.label == "image-only" and job.target == "label"  # tuning was for the label
+        assert job.training == (setting if own else config.training)
+    assert all(job.members[0].training == setting for job in join.jobs)
+    assert all(job.members[0].training == config.training for job in refer.jobs)
+    assert all(job.tune == 2 for job in (*join.jobs, *refer.jobs))
+
+
+def test_members_come_first_and_are_not_repeated():
+    asked = tuple(map(StrategySpec, ("late-posthoc", "concat", "text-only")))
+    labels = [spec.label for spec in with_members(asked, TASK)]
+    assert labels == ["image-only", "concat", "text-only", "late-posthoc"]
+    assert [spec.label for spec in with_members(asked[1:2], TASK)] == ["concat"]
