@@ -24,8 +24,6 @@ from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.training.step import make_functions, predict, run_key, split_module
 from tests.tasks import CONFIG, QUICK
 
-pytestmark = pytest.mark.usefixtures("tiny_widths")
-
 FILE = Path(__file__).with_name("golden.npz")
 CHANNELS = ("default", "synergy")
 TWO, THREE = ("image", "text"), ("audio", "image", "text")
@@ -116,10 +114,6 @@ def test_nothing_is_stored_that_is_not_compared(golden):
 
 
 if __name__ == "__main__":
-    from fusion_bench.models.encoders import WIDTHS
-    from tests.tasks import TINY
-
-    WIDTHS["tiny"] = TINY  # pyright: ignore[reportIndexIssue]
     found = {case_id(case): train_and_predict(*case) for case in CASES}
     if sys.argv[1:] == ["--compare"]:
         with np.load(FILE) as stored:

@@ -55,7 +55,9 @@ def plan(
     """
     chosen = chosen or {}
     usual = {
-        spec.label: dataclasses.replace(config.training, remedy=(treated or {}).get(spec.label, Choice("none")))
+        spec.label: dataclasses.replace(
+            config.training, remedy=(treated or {}).get(spec.label, Choice("none"))
+        )
         for spec in specs
     }
     make = functools.partial(Job, data=config.data, model=config.model, matched=matched)

@@ -66,7 +66,7 @@ def test_other_data_are_refused(stored, plain):
     store, _ = stored
     path = next(store.directory.glob("runs/concat-s0-*/run.json"))
     assert path.exists()
-    with pytest.raises(UserError, match="no file tiny.npz"):
+    with pytest.raises(UserError, match=r"no file tiny\.npz"):
         diagnose(store, [Choice("missing-modality")])
 
 

@@ -64,7 +64,7 @@ import jax
 
 from fusion_bench.benchmark.environment import _operator_files, operator_digest
 from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import parse_strategies, strategies
+from fusion_bench.fusion.registry import StrategySpec, strategies
 from tests.tasks import CONFIG, call, make_inputs, make_task
 
 with warnings.catch_warnings(record=True) as caught:
@@ -72,7 +72,7 @@ with warnings.catch_warnings(record=True) as caught:
     names = list(strategies())
 
 task = make_task("image", "text")
-(spec,) = parse_strategies("third-party:factor=3", task)
+spec = StrategySpec("third-party", {"factor": 3})
 module = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
 module.eval()
 

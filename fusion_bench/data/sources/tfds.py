@@ -45,8 +45,6 @@ def load(config: DataConfig) -> RawDataset:
       UserError: it is not prepared as array_record, is damaged, has not one image and one label an example, lacks a
         split, or its images differ in size and `config.image_size` does not say which they should have.
     """
-    if config.image_size is not None and config.image_size < 1:
-        raise UserError(f"--image-size is {config.image_size}; it must be at least 1")
     name = config.source.removeprefix("tfds:")
     directory = _find(name, data_root(config.data_dir, name))
     return load_prepared(
@@ -116,7 +114,7 @@ def _find(name: str, root: Path) -> Path:
     if not found:
         raise UserError(
             f"{root} has no prepared {name}; make it with `tfds build {path} --file_format={FILE_FORMAT}`, which needs "
-            "TensorFlow, or name another --data-dir"
+            "TensorFlow, or name another data directory"
         )
     configs = sorted({folder.parent.name for folder in found})
     if len(configs) > 1:
@@ -146,7 +144,7 @@ def _read(
     if info.file_format is None or info.file_format.value != FILE_FORMAT:
         form = "an unknown format" if info.file_format is None else info.file_format.value
         raise UserError(
-            f"{directory} is in {form}, which needs TensorFlow; prepare it as {FILE_FORMAT} in another --data-dir"
+            f"{directory} is in {form}, which needs TensorFlow; prepare it as {FILE_FORMAT} in another directory"
         )
     with _damage_of(directory):
         arrays = _read_examples(directory, builder, image, label, image_size)
@@ -200,7 +198,7 @@ def _read_examples(
             images = np.empty((sum(counts), *picture.shape), np.uint8)
         if picture.shape != images.shape[1:]:
             sizes = " and ".join("x".join(map(str, shape[:2])) for shape in (images.shape[1:], picture.shape))
-            raise UserError(f"{directory} has images of {sizes} pixels; choose one size with --image-size N")
+            raise UserError(f"{directory} has images of {sizes} pixels; choose one image size")
         images[row], labels[row] = picture, example[label]
         ids.append(example["id"] if has_id else row)
     order = np.lexsort(

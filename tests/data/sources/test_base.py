@@ -101,7 +101,7 @@ def beeps(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("beeps")
-def test_a_new_source_is_one_file(capsys, tmp_path, tiny_widths):
+def test_a_new_source_is_one_file(capsys, tmp_path):
     """It is listed, named in errors, has captions, and is trained on; its one modality shows the class."""
 
     def call(*arguments):
@@ -115,7 +115,7 @@ def test_a_new_source_is_one_file(capsys, tmp_path, tiny_widths):
     assert "choose from shapes, beeps, cifar10, FILE.npz, tfds:NAME" in call("run", "--data", "??").err
     assert "low0" in call("captions", "clean", "--data", "beeps", "-n", "50").out
 
-    config = make_config(tmp_path, tmp_path / "out", strategies="audio-only")
+    config = make_config(tmp_path, tmp_path / "out", strategies=("audio-only",))
     training = dataclasses.replace(config.training, epochs=10)
     data = DataConfig("beeps", captions="half")
     frame = run_recorded(dataclasses.replace(config, data=data, training=training)).frame
