@@ -1,6 +1,6 @@
 """Logits of every strategy after a few steps of training, compared with stored values.
 
-A change of results is a decision: say so in the changelog, then write the file again,
+A change of results is a decision: bump `ENGINE_VERSION` or the strategy's `version`, then write the file again,
 `python -m tests.test_golden`. Values were computed on x86; another CPU rounds otherwise, so the tolerance is 1e-5.
 """
 
