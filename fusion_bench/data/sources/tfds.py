@@ -150,8 +150,8 @@ def _read(
         )
     with _damage_of(directory):
         arrays = _read_examples(directory, builder, image, label, image_size)
-    if arrays["label"].min() < 0:
-        split = arrays["split"][arrays["label"] < 0][0]
+    if (unlabelled := arrays["label"] < 0).any():
+        split = arrays["split"][unlabelled][0]
         raise UserError(f"{directory} has examples without a label in its split {split}")
     resized = f", {image_size}x{image_size}" if image_size else ""
     names = np.array(info.features[label].names)
@@ -203,9 +203,8 @@ def _read_examples(
             raise UserError(f"{directory} has images of {sizes} pixels; choose one size with --image-size N")
         images[row], labels[row] = picture, example[label]
         ids.append(example["id"] if has_id else row)
-    order = np.lexsort(
-        (np.array(ids), np.repeat(np.arange(len(splits)), counts))
-    )  # shards hold them shuffled
+    # shards hold the examples of a split shuffled
+    order = np.lexsort((np.array(ids), np.repeat(np.arange(len(splits)), counts)))
     return {"image": images[order], "label": labels[order], "split": np.repeat(splits, counts)}
 
 
