@@ -39,8 +39,8 @@ from fusion_bench.metrics.intervals import Interval, paired_interval, t_interval
 from fusion_bench.models.encoders import compute_dtype
 from fusion_bench.speed.ceilings import fastest_matmul
 from fusion_bench.study.provenance import describe_environment
+from fusion_bench.training.compile import compile_program
 from fusion_bench.training.loop import train
-from fusion_bench.training.program import compile_program
 from fusion_bench.training.step import TrainState
 from fusion_bench.training.timing import train_loop
 

@@ -35,7 +35,7 @@ from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.study.provenance import describe_environment
-from fusion_bench.training.program import Program, compile_program
+from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.step import epoch_order
 from fusion_bench.training.timing import train_loop
 

@@ -69,7 +69,7 @@ def device_process(connection: Connection, config: Config, counts: tuple[int, ..
     from fusion_bench.data.load import load_dataset
     from fusion_bench.fusion.registry import parse_strategies
     from fusion_bench.training import mesh
-    from fusion_bench.training.program import compile_program
+    from fusion_bench.training.compile import compile_program
     from fusion_bench.training.timing import TimedLoop, train_loop
 
     dataset = load_dataset(DataConfig(train_size=2000 if config.quick else None))

@@ -32,7 +32,7 @@ from fusion_bench.data.batches import to_device
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.study.provenance import describe_environment
-from fusion_bench.training.program import compiler_options
+from fusion_bench.training.lowering import compiler_options
 from fusion_bench.training.step import epoch_order, make_functions
 
 WAYS = ("one by one", "lax.map", "vmap")

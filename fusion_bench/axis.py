@@ -45,6 +45,11 @@ class Registered(Generic[T]):
         parameters = inspect.signature(self.make).parameters.values()
         return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
 
+    def label(self, options: Mapping[str, Any]) -> str:
+        """Returns the name with the options that differ from the defaults: "ogm-ge:alpha=0.5"."""
+        changed = [f"{k}={v}" for k, v in sorted(options.items()) if v != self.options[k].default]
+        return ":".join([self.name, *changed])
+
     def resolve(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all options, with their defaults; raises UserError for one that is not right."""
         defaults = {name: option.default for name, option in self.options.items()}

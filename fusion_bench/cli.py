@@ -88,7 +88,7 @@ class CaptionsCommand:
 
 @dataclasses.dataclass(frozen=True)
 class ListCommand:
-    """List strategies, datasets, caption channels and encoders."""
+    """List strategies, remedies, datasets, caption channels and encoders."""
 
     json: Annotated[bool, Option(help_behavior_hint="")] = False
     """Print JSON, for scripts."""
@@ -277,20 +277,12 @@ def _list(command: ListCommand, console: Console) -> int:
             listing.add_column(_LISTED[field], no_wrap=field != "summary")
         for entry in entries:
             cells = [entry[field] for field in fields]
-            if title == "strategies":
-                cells[-1] += _options(entry["name"])
+            if entry.get("options"):
+                cells[-1] += "\n" + " ".join(f":{name}={value}" for name, value in entry["options"].items())
             listing.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else cell) for cell in cells))
         console.print(listing)
         console.print()
     return 0
-
-
-def _options(strategy: str) -> str:
-    """Returns the options of a strategy with their defaults, as the listing shows them."""
-    from fusion_bench.fusion.registry import strategies
-
-    options = strategies()[strategy].options.values()
-    return "\n" * bool(options) + " ".join(f":{option.name}={option.default}" for option in options)
 
 
 _LISTED = {
@@ -312,19 +304,16 @@ def list_catalogue() -> dict[str, list[dict[str, Any]]]:
     from fusion_bench.data.sources.base import class_names, sources
     from fusion_bench.fusion.registry import strategies
     from fusion_bench.models.encoders import SUMMARIES
+    from fusion_bench.training.remedies.base import remedies
+
+    def described(r: Any) -> dict[str, Any]:
+        options = {name: option.default for name, option in r.options.items()}
+        return {"summary": r.summary, "reference": r.reference, "options": options}
 
     channels = {name: make_channel(name, class_names(DataConfig())) for name in PRESETS}
     return {
-        "strategies": [
-            {
-                "name": r.name,
-                "family": r.family,
-                "summary": r.summary,
-                "reference": r.reference,
-                "options": {name: option.default for name, option in r.options.items()},
-            }
-            for r in strategies().values()
-        ],
+        "strategies": [{"name": r.name, "family": r.family, **described(r)} for r in strategies().values()],
+        "remedies": [{"name": r.name, **described(r)} for r in remedies.registered().values()],
         "datasets": [{"name": name, "summary": source.summary} for name, source in sources().items()],
         "captions": [
             {

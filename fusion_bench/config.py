@@ -105,6 +105,8 @@ class TrainingConfig:
     """random draws each time; alternating shows an image the other way round in every other epoch."""
     select: Literal["best", "last"] = "best"
     """Test the epoch with the best validation accuracy, or the last one."""
+    remedy: tyro.conf.Suppress[Choice] = Choice("none")
+    """Treatment of imbalance between modalities; see `fusion-bench list`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fusion_bench.config import ModelConfig
-from fusion_bench.data.batches import ModalityBatch
+from fusion_bench.config import ModelConfig, TrainingConfig
+from fusion_bench.data.batches import ModalityBatch, to_device
 from fusion_bench.data.dataset import PAD, Dataset, Modality, ModalitySpec, Task
 from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec, parse_strategies
 from fusion_bench.fusion.tensor.compact_bilinear import Drawn
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS, Widths
-from fusion_bench.training.program import compiler_options
+from fusion_bench.training.compile import Program, compile_program
+from fusion_bench.training.lowering import compiler_options
 
 TWO, THREE = ("image", "text"), ("audio", "image", "text")
 """Modalities, in the alphabetical order in which they are joined."""
@@ -76,6 +77,11 @@ def make_strategy(label: str, names: Sequence[str] = TWO) -> Any:
     task = make_task(*names)
     (spec,) = parse_strategies(label, task)
     return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0))))
+
+
+def compile_strategy(spec: StrategySpec, dataset: Dataset, training: TrainingConfig) -> Program:
+    num_train = len(dataset.splits["train"])
+    return compile_program(spec, dataset.task, CONFIG, training, to_device(dataset), num_train)
 
 
 def count_params(module, *, without: Collection[str] = ()):

@@ -367,11 +367,12 @@ def test_list_json(call):
     status, printed, error = call("list", "--json")
     assert (status, error) == (0, "")
     catalogue = json.loads(printed)
-    assert list(catalogue) == ["strategies", "datasets", "captions", "encoders"]
+    assert list(catalogue) == ["strategies", "remedies", "datasets", "captions", "encoders"]
     fields = ["name", "family", "summary", "reference", "options"]
     assert all(list(entry) == fields for entry in catalogue["strategies"])
     assert {entry["family"] for entry in catalogue["strategies"]} <= set(FAMILIES)
     assert all(entry[field] for entry in catalogue["strategies"] for field in fields[:-1])
+    assert all(list(entry) == ["name", *fields[2:]] for entry in catalogue["remedies"])
     names = {part: [entry["name"] for entry in entries] for part, entries in catalogue.items()}
     canonical = {"image-only", "text-only", "early-channel", "early-token", "concat", "tensor", "late-mean"}
     assert canonical | {"late-posthoc"} <= set(names["strategies"])
@@ -404,6 +405,7 @@ def test_list_is_readable_in_80_columns(call):
         )
     assert "[h_1; …; h_M]" in words
     assert ":rank=4" in words
+    assert ":alpha=0.3" in words
     assert all(name in words for name in PRESETS)
 
 

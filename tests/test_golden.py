@@ -79,7 +79,7 @@ def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
 
     Of a post-hoc strategy, those of its untrained members, joined.
     """
-    spec = StrategySpec(strategies(names)[name])
+    spec = StrategySpec(name)
     task = make_dataset(CHANNELS[0], names).task
 
     def untrained(seed, data, order, test):

@@ -149,6 +149,21 @@ class Strategy(nnx.Module):
           rngs: random streams for dropout and the like, while training; None in evaluation.
         """
 
+    def modality_of(self, path: tuple[str | int, ...]) -> str | None:
+        """Returns the modality to which the parameter at this state path belongs, or None for a joint part.
+
+        A modality owns its encoder, its embedding, and in late fusion its head too.
+        """
+        return str(path[1]) if path[0] in ("encoders", "embeddings", "members") else None
+
+    def unimodal_logits(self, inputs: Inputs) -> Mapping[str, Float[Array, "batch class"]]:
+        """Returns class scores from each modality alone; empty where they are not defined.
+
+        They are defined where each modality has an encoder of its own that reads no other one. In training mode
+        the encoders run once more, so take updated batch statistics from the module before this call.
+        """
+        return {}
+
     def loss(
         self, outputs: Outputs, labels: Int[Array, " batch"], *, label_smoothing: float
     ) -> Float[Array, ""]:
@@ -176,9 +191,24 @@ class FeatureFusion(Strategy):
     def join(self, features: Mapping[str, Inexact[Array, "batch _"]]) -> Inexact[Array, "batch joint"]:
         """Returns the joint feature of the pooled features h_m of all modalities."""
 
+    def encode(self, inputs: Inputs) -> dict[str, Inexact[Array, "batch _"]]:
+        """Returns the pooled feature h_m of each modality."""
+        return {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
+
+    def classify(self, features: Mapping[str, Inexact[Array, "batch _"]]) -> Float[Array, "batch class"]:
+        """Returns the class scores of pooled features."""
+        return self.head(self.join(features))
+
+    def unimodal_logits(self, inputs: Inputs) -> Mapping[str, Float[Array, "batch class"]]:
+        """Returns the joint head's scores with the features of all other modalities at zero.
+
+        Zero is the mean of a normalised feature before its learned shift.
+        """
+        features = self.encode(inputs)
+        return {name: self.classify(_only(name, features)) for name in features}
+
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        features = {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
-        return Outputs(self.head(self.join(features)))
+        return Outputs(self.classify(self.encode(inputs)))
 
 
 class TokenFusion(Strategy):
@@ -205,12 +235,23 @@ class TokenFusion(Strategy):
     ) -> Inexact[Array, "batch joint"]:
         """Returns the joint feature of the tokens H_m of all modalities; a mask is True where there is a token."""
 
-    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+    def encode(
+        self, inputs: Inputs
+    ) -> tuple[dict[str, Inexact[Array, "batch _ _"]], dict[str, Bool[Array, "batch _"]]]:
+        """Returns the tokens H_m of each modality and their masks."""
         tokens, masks = {}, {}
         for name, encoder in self.encoders.items():
             tokens[name], mask = encoder(inputs[name])
             masks[name] = jnp.ones(tokens[name].shape[:2], bool) if mask is None else mask
-        return Outputs(self.head(self.join(tokens, masks)))
+        return tokens, masks
+
+    def unimodal_logits(self, inputs: Inputs) -> Mapping[str, Float[Array, "batch class"]]:
+        """Returns the joint head's scores with the tokens of all other modalities at zero; masks are kept."""
+        tokens, masks = self.encode(inputs)
+        return {name: self.head(self.join(_only(name, tokens), masks)) for name in tokens}
+
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        return Outputs(self.head(self.join(*self.encode(inputs))))
 
 
 class PosthocFusion(Strategy):
@@ -241,9 +282,18 @@ class PosthocFusion(Strategy):
     def join(self, logits: Mapping[str, Float[Array, "batch class"]]) -> Float[Array, "batch class"]:
         """Returns the joint scores of the members' scores."""
 
+    def unimodal_logits(self, inputs: Inputs) -> Mapping[str, Float[Array, "batch class"]]:
+        """Returns each member's scores."""
+        return {name: member(inputs).logits for name, member in self.members.items()}
+
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        logits = {name: member(inputs).logits for name, member in self.members.items()}
+        logits = self.unimodal_logits(inputs)
         return Outputs(self.join(logits), logits)
+
+
+def _only(kept: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns the arrays with all but one at zero."""
+    return {name: array if name == kept else jnp.zeros_like(array) for name, array in arrays.items()}
 
 
 def smoothed_cross_entropy(

@@ -23,7 +23,7 @@ from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.model import restore
 from fusion_bench.training import ENGINE_VERSION
-from fusion_bench.training.program import default_predict_batch
+from fusion_bench.training.compile import default_predict_batch
 from fusion_bench.training.step import run_key
 
 if TYPE_CHECKING:

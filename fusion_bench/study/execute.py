@@ -17,8 +17,8 @@ from fusion_bench.study.posthoc import build_posthoc, join_members, joint_cost, 
 from fusion_bench.study.reference import bayes_logits
 from fusion_bench.study.resources import Resources
 from fusion_bench.training import timing
+from fusion_bench.training.compile import Program, compile_predictor
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
-from fusion_bench.training.program import Program, compile_predictor
 from fusion_bench.training.step import split_module
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from fusion_bench.store import run_id
 from fusion_bench.study.provenance import package_versions
 from fusion_bench.training import ENGINE_VERSION
 from fusion_bench.training.mesh import device_count
+from fusion_bench.training.remedies.base import remedies
 
 REFERENCE = "bayes-reference"
 Kind = Literal["tune", "train", "measure", "join", "refer"]
@@ -65,8 +66,13 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The name of its row in a table."""
-        return REFERENCE if self.strategy is None else self.strategy.label
+        """The name of its row in a table: "tensor:width=8", or "tensor:width=8+ogm-ge" with a remedy."""
+        if self.strategy is None:
+            return REFERENCE
+        remedy = self.training.remedy
+        if remedy.name == "none" or self.strategy.registration.is_posthoc:
+            return self.strategy.label
+        return f"{self.strategy.label}+{remedies.find(remedy.name).label(remedy.options)}"
 
     @property
     def description(self) -> str:

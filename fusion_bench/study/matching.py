@@ -11,7 +11,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec, parse_strategies
 from fusion_bench.study.job import Matched
 from fusion_bench.study.progress import Display
-from fusion_bench.training.program import count_params, count_train_flops
+from fusion_bench.training.cost import count_params, count_train_flops
 
 _CLOSE = 0.001  # of the target; nothing is gained by a closer search
 _LARGEST = 1 << 14

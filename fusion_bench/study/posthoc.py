@@ -11,7 +11,7 @@ from fusion_bench.fusion.interface import Blueprint, PosthocFusion
 from fusion_bench.store import Run, Store
 from fusion_bench.store.model import restore
 from fusion_bench.study.job import Job
-from fusion_bench.training.program import Predictor
+from fusion_bench.training.compile import Predictor
 from fusion_bench.training.step import run_key
 
 

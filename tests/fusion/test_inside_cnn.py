@@ -15,7 +15,7 @@ from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS
-from fusion_bench.training.program import count_params as count_of_spec
+from fusion_bench.training.cost import count_params as count_of_spec
 from tests import oracles
 from tests.oracles import array, linear
 from tests.tasks import (

@@ -11,7 +11,8 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.study.job import Matched
 from fusion_bench.study.matching import match, match_study, nearest
-from fusion_bench.training.program import compile_program, count_params, count_train_flops
+from fusion_bench.training.compile import compile_program
+from fusion_bench.training.cost import count_params, count_train_flops
 from tests.studies import Recorder
 from tests.tasks import CONFIG, make_dataset
 

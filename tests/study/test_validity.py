@@ -9,8 +9,8 @@ from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.training.compile import compile_program
 from fusion_bench.training.loop import train
-from fusion_bench.training.program import compile_program
 
 TRAIN, TEST = 4000, 2000
 MODEL = ModelConfig(encoder="tiny", dtype="float32")

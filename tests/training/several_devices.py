@@ -13,8 +13,8 @@ from fusion_bench.data.batches import to_device
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.training import mesh
+from fusion_bench.training.compile import compile_program
 from fusion_bench.training.loop import train
-from fusion_bench.training.program import compile_program
 from fusion_bench.training.step import epoch_order
 from tests.tasks import CONFIG, TINY, make_dataset
 

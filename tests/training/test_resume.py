@@ -9,8 +9,8 @@ import pytest
 from fusion_bench.config import CheckpointConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.training.compile import compile_program
 from fusion_bench.training.loop import Snapshot, train
-from fusion_bench.training.program import compile_program
 from tests.tasks import CONFIG, make_dataset
 
 EPOCHS = 5

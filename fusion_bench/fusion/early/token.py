@@ -70,3 +70,8 @@ class TokenUnimodal(JointTransformer):
 
     def __init__(self, blueprint: Blueprint, *, modality: str):
         super().__init__(blueprint, [modality])
+        self.modality = modality
+
+    def modality_of(self, path: tuple[str | int, ...]) -> str | None:
+        """Returns the only modality: all parts are its own."""
+        return self.modality

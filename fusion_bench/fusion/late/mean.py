@@ -23,8 +23,12 @@ class LateFusion(Strategy):
     def combine(self, logits: Mapping[str, Float[Array, "batch class"]]) -> Float[Array, "batch class"]:
         """Returns the joint scores of the modalities' scores."""
 
+    def unimodal_logits(self, inputs: Inputs) -> Mapping[str, Float[Array, "batch class"]]:
+        """Returns each modality's own scores."""
+        return {name: member(inputs).logits for name, member in self.members.items()}
+
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        logits = {name: member(inputs).logits for name, member in self.members.items()}
+        logits = self.unimodal_logits(inputs)
         return Outputs(self.combine(logits), logits)
 
 

@@ -1,12 +1,12 @@
 """Tensor fusion network: the outer product of all modalities' features."""
 
 import functools
+from collections.abc import Mapping
 
 import jax.numpy as jnp
-from flax import nnx
+from jaxtyping import Array, Float, Inexact
 
-from fusion_bench.data.batches import Inputs
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion, Outputs
+from fusion_bench.fusion.interface import Blueprint, FeatureFusion
 from fusion_bench.fusion.registry import register
 
 
@@ -27,17 +27,18 @@ class Tensor(FeatureFusion):
         self.head = blueprint.head((width + 1) ** len(self.encoders))
         self.makes_product = width + 1 <= blueprint.widths.hidden
 
-    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+    def classify(self, features: Mapping[str, Inexact[Array, "batch _"]]) -> Float[Array, "batch class"]:
+        """Returns the class scores, without the product where making it costs more than it saves."""
         if self.makes_product:
-            return super().__call__(inputs, rngs=rngs)
-        factors = self.factors({name: encoder(inputs[name]) for name, encoder in self.encoders.items()})
+            return super().classify(features)
+        factors = self.factors(features)
         layer, first = self.head.hidden, factors[0]
         assert layer.bias is not None
         kernel = layer.kernel[...].astype(first.dtype).reshape(*(z.shape[1] for z in factors), -1)
         hidden = jnp.tensordot(first, kernel, axes=1)
         for z in factors[1:]:
             hidden = jnp.einsum("bi,bi...->b...", z, hidden)
-        return Outputs(self.head.from_hidden(hidden + layer.bias[...].astype(first.dtype)))
+        return self.head.from_hidden(hidden + layer.bias[...].astype(first.dtype))
 
     def join(self, features):
         return functools.reduce(_outer, self.factors(features))

@@ -18,6 +18,10 @@ class Unimodal(Strategy):
         self.encoder = blueprint.encoder(modality)
         self.head = blueprint.head(self.encoder.features, modality)
 
+    def modality_of(self, path: tuple[str | int, ...]) -> str | None:
+        """Returns the only modality: all parts are its own."""
+        return self.modality
+
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
         return Outputs(self.head(self.encoder(inputs[self.modality])))
 

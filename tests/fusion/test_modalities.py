@@ -1,0 +1,121 @@
+"""The parameters and the class scores that belong to one modality."""
+
+import collections
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fusion_bench.fusion.registry import strategies
+from tests import oracles
+from tests.tasks import (
+    BATCH,
+    CLASSES,
+    THREE,
+    TWO,
+    WORDS,
+    call,
+    count_params,
+    make_inputs,
+    make_strategy,
+    make_task,
+)
+
+pytestmark = pytest.mark.usefixtures("tiny_widths")
+
+UNDEFINED = ("early-channel", "mid-channel", "early-token", "film")
+"""Fusion strategies in which no modality has an encoder that reads nothing else."""
+
+
+def owned(module):
+    """Returns the number of parameters of each modality, and of the joint parts by the name None."""
+    counts = collections.Counter()
+    for path, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+        counts[module.modality_of(path)] += variable[...].size
+    return counts
+
+
+def expected_of(name, modality):
+    """Returns the number of parameters that belong to a modality, counted in modules that hold nothing else."""
+    alone = make_strategy(f"{modality}-only")
+    if name in ("early-channel", "mid-channel"):
+        return 16 * WORDS if modality == "text" else 0
+    if name == "early-token":
+        return count_params(make_strategy(f"{modality}-token-only").embeddings)
+    if name.startswith("late"):
+        return count_params(alone)
+    return count_params(
+        alone.encoder if name not in ("bottleneck", "cross-attention") else alone.encoder.encoder
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, r in strategies().items() if r.modality is None])
+def test_a_modality_owns_its_encoder_and_none_the_joint_parts(name):
+    module = make_strategy(name)
+    counts = owned(module)
+    expected = {modality: expected_of(name, modality) for modality in TWO}
+    assert {modality: counts[modality] for modality in TWO} == expected
+
+
+@pytest.mark.parametrize("name", [name for name, r in strategies().items() if r.modality is not None])
+def test_all_of_a_baseline_is_of_its_modality(name):
+    assert set(owned(make_strategy(name))) == {strategies()[name].modality}
+
+
+def scores(module, inputs):
+    """Returns the scores of each modality alone, compiled."""
+
+    class Alone(nnx.Module):
+        def __init__(self):
+            self.module = module
+
+        def __call__(self, inputs):
+            return self.module.unimodal_logits(inputs)
+
+    return call(Alone(), inputs)
+
+
+@pytest.mark.parametrize("name", [name for name, r in strategies().items() if r.modality is None])
+def test_each_modality_answers_from_its_own_inputs_alone(name):
+    module, inputs = make_strategy(name), make_inputs(make_task(*TWO))
+    if name in UNDEFINED:
+        assert module.unimodal_logits(inputs) == {}
+        return
+    other = make_inputs(make_task(*TWO), seed=7)["text"]._replace(mask=inputs["text"].mask)
+    before, after = scores(module, inputs), scores(module, {**inputs, "text": other})
+    assert set(before) == set(TWO)
+    assert {(s.shape, s.dtype) for s in before.values()} == {((BATCH, CLASSES), jnp.dtype("float32"))}
+    np.testing.assert_array_equal(before["image"], after["image"])
+    assert np.abs(before["text"] - after["text"]).max() > 1e-4
+
+
+def test_a_baseline_has_no_other_answer():
+    assert make_strategy("image-only").unimodal_logits(make_inputs(make_task(*TWO))) == {}
+
+
+def test_alone_in_late_fusion_a_modality_is_its_member():
+    module, inputs = make_strategy("late-mean", THREE), make_inputs(make_task(*THREE))
+    alone = scores(module, inputs)
+    for name, member in module.members.items():
+        np.testing.assert_allclose(alone[name], call(member, inputs).logits, atol=1e-6)
+
+
+@pytest.mark.parametrize("label", ["concat", "tensor:width=2", "tensor:width=9"])
+def test_alone_in_feature_fusion_the_other_features_are_zero(label):
+    """The product of `tensor` is made at width 2, not at 9."""
+    module, inputs = make_strategy(label, THREE), make_inputs(make_task(*THREE))
+    alone = scores(module, inputs)
+    for name in THREE:
+        features = {
+            other: np.asarray(call(module.encoders[other], inputs[other]), np.float64) * (other == name)
+            for other in THREE
+        }
+        if label == "concat":
+            joint = np.concatenate(list(features.values()), axis=1)
+        else:
+            joint = np.ones((BATCH, 1))
+            for other, h in features.items():
+                z = np.c_[np.ones(BATCH), oracles.linear(module.projections[other], h)]
+                joint = (joint[:, :, None] * z[:, None]).reshape(BATCH, -1)
+        np.testing.assert_allclose(alone[name], oracles.head(module.head, joint), atol=1e-5)
