@@ -171,7 +171,7 @@ def _image_and_label(directory: Path, info: Any) -> tuple[str, str]:
 
     images, labels = only(tfds.features.Image), only(tfds.features.ClassLabel)
     if (len(images), len(labels)) != (1, 1):
-        has = ", ".join(f"{name} {type(feature).__name__}" for name, feature in features.items())
+        has = ", ".join(f"{name} {type(feature).__name__}" for name, feature in sorted(features.items()))
         raise UserError(f"{directory} needs one Image and one ClassLabel, and its features are: {has}")
     (image,), (label,) = images, labels
     shape, dtype = features[image].shape, features[image].np_dtype
