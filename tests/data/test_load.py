@@ -136,7 +136,7 @@ def test_the_data_seed_decides_captions_and_split(config):
     ("shape", "about"), [({"audio": (2,)}, "audio"), ({"audio": (2,), "sensor": (3,)}, None), ({}, "image")]
 )
 def test_captions_are_about_the_image_or_the_only_modality(tmp_path, shape, about):
-    arrays = {name: np.zeros((COUNT, *each)) for name, each in shape.items()} or {
+    arrays: Any = {name: np.zeros((COUNT, *each)) for name, each in shape.items()} or {
         "sensor": np.zeros((COUNT, 1))
     }
     np.savez(tmp_path / "mine.npz", label=LABELS, **arrays)

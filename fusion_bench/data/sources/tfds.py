@@ -148,8 +148,8 @@ def _read(
         )
     with _damage_of(directory):
         arrays = _read_examples(directory, builder, image, label, image_size)
-    if arrays["label"].min() < 0:
-        split = arrays["split"][arrays["label"] < 0][0]
+    if (unlabelled := arrays["label"] < 0).any():
+        split = arrays["split"][unlabelled][0]
         raise UserError(f"{directory} has examples without a label in its split {split}")
     resized = f", {image_size}x{image_size}" if image_size else ""
     names = np.array(info.features[label].names)
@@ -169,7 +169,7 @@ def _image_and_label(directory: Path, info: Any) -> tuple[str, str]:
 
     images, labels = only(tfds.features.Image), only(tfds.features.ClassLabel)
     if (len(images), len(labels)) != (1, 1):
-        has = ", ".join(f"{name} {type(feature).__name__}" for name, feature in features.items())
+        has = ", ".join(f"{name} {type(feature).__name__}" for name, feature in sorted(features.items()))
         raise UserError(f"{directory} needs one Image and one ClassLabel, and its features are: {has}")
     (image,), (label,) = images, labels
     shape, dtype = features[image].shape, features[image].np_dtype
@@ -201,9 +201,8 @@ def _read_examples(
             raise UserError(f"{directory} has images of {sizes} pixels; choose one image size")
         images[row], labels[row] = picture, example[label]
         ids.append(example["id"] if has_id else row)
-    order = np.lexsort(
-        (np.array(ids), np.repeat(np.arange(len(splits)), counts))
-    )  # shards hold them shuffled
+    # shards hold the examples of a split shuffled
+    order = np.lexsort((np.array(ids), np.repeat(np.arange(len(splits)), counts)))
     return {"image": images[order], "label": labels[order], "split": np.repeat(splits, counts)}
 
 
