@@ -86,7 +86,7 @@ def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
 
     def trained(seed, data, order, test):
         functions = make_functions(spec, task, CONFIG, TRAINING, STEPS * BATCH)
-        state, _ = functions.train(functions.init(seed), data, order, seed, STEPS)
+        state, _ = functions.train(functions.init(seed), data, order, seed, jnp.int32(STEPS))
         return predict(functions.graph, state.variables, data, test)
 
     compiled = jax.jit(untrained if spec.registration.is_posthoc else trained, compiler_options=QUICK)

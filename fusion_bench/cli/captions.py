@@ -23,7 +23,7 @@ class CaptionsCommand(Checked):
     """A caption channel; see `fusion-bench list`."""
     num: Annotated[Count, option("N", aliases=["-n"])] = 10
     """Number of samples to print."""
-    data: Annotated[str, option("shapes|cifar10|FILE.npz")] = "shapes"
+    data: Annotated[str, option("shapes|cifar10|tfds:NAME|FILE.npz")] = "shapes"
     """Whose classes the captions are about."""
     data_dir: Annotated[Path | None, OPTIONS[DataConfig]["data_dir"]] = None
     """For --export: a prepared TFDS directory."""
