@@ -43,7 +43,8 @@ def _show_plan(config: BenchmarkConfig, console: Console) -> int:
             listing.add_row(stage.kind, name, str(len(states)), str(sum(states)))
     console.print(listing)
     states = [state for _, done in planned for state in done]
-    console.print(f"{len(states)} runs, {sum(states)} of them complete in {config.out}", highlight=False)
+    line = f"{len(states)} runs, {sum(states)} of them complete in {config.out}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
