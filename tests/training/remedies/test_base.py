@@ -42,7 +42,7 @@ class Mine(Remedy):
 
     def wrap(self, optimizer, modality_of):
         def stop(updates, params):
-            return map_owned(lambda modality, path, update: 0 * update, updates, modality_of)
+            return map_owned(lambda modality, update: 0 * update, modality_of, updates)
 
         return optax.chain(optimizer, optax.stateless(stop))
 '''
