@@ -33,7 +33,7 @@ from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.step import epoch_order
@@ -96,7 +96,7 @@ def steps_of(dataset: Dataset, strategy: str, batch_size: int = 64) -> Measured:
 
 
 def compile_for(dataset: Dataset, strategy: str, batch_size: int = 64) -> tuple[Program, Any, np.ndarray]:
-    (spec,) = parse_strategies(strategy, dataset.task)
+    spec = StrategySpec(strategy)
     data, train = to_device(dataset), dataset.splits["train"]
     training = TrainingConfig(batch_size=batch_size)
     model = ModelConfig(dtype="float32")

@@ -52,7 +52,7 @@ from rich.table import Table
 from fusion_bench.config import ModelConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality, gather
 from fusion_bench.data.dataset import ModalitySpec, Task
-from fusion_bench.fusion.registry import StrategySpec, strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.training.compile import Program, compile_fixed, compile_program
@@ -216,7 +216,7 @@ class Ours:
             },
             CLASSES,
         )
-        spec = StrategySpec(strategies(list(task.modalities))[strategy])
+        spec = StrategySpec(strategy)
         model = ModelConfig(encoder=config.encoder, dtype="float32")
         self.program: Program = compile_program(spec, task, model, config.training, data, config.num_train)
         self.steps, self.data = config.steps, data

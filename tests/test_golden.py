@@ -1,6 +1,6 @@
 """Logits of every strategy after a few steps of training, compared with stored values.
 
-A change of results is a decision: say so in the changelog, then write the file again,
+A change of results is a decision: bump `ENGINE_VERSION` or the strategy's `version`, then write the file again,
 `python -m tests.test_golden`. Values were computed on x86; another CPU rounds otherwise, so the tolerance is 1e-5.
 """
 
@@ -23,8 +23,6 @@ from fusion_bench.fusion.interface import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.training.step import make_functions, predict, run_key, split_module
 from tests.tasks import CONFIG, QUICK
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 FILE = Path(__file__).with_name("golden.npz")
 CHANNELS = ("default", "synergy")
@@ -88,7 +86,7 @@ def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
 
     def trained(seed, data, order, test):
         functions = make_functions(spec, task, CONFIG, TRAINING, STEPS * BATCH)
-        state, _ = functions.train(functions.init(seed), data, order, seed, STEPS)
+        state, _ = functions.train(functions.init(seed), data, order, seed, jnp.int32(STEPS))
         return predict(functions.graph, state.variables, data, test)
 
     compiled = jax.jit(untrained if spec.registration.is_posthoc else trained, compiler_options=QUICK)
@@ -116,10 +114,6 @@ def test_nothing_is_stored_that_is_not_compared(golden):
 
 
 if __name__ == "__main__":
-    from fusion_bench.models.encoders import WIDTHS
-    from tests.tasks import TINY
-
-    WIDTHS["tiny"] = TINY  # pyright: ignore[reportIndexIssue]
     found = {case_id(case): train_and_predict(*case) for case in CASES}
     if sys.argv[1:] == ["--compare"]:
         with np.load(FILE) as stored:

@@ -22,7 +22,7 @@ def test_the_operator_of_the_readme_is_a_strategy(monkeypatch):
     (snippet,) = [text for text in SNIPPETS if "@register" in text]
     namespace: dict = {"__name__": "readme"}
     exec(snippet, namespace)
-    (spec,) = registry.parse_strategies("product:width=8", TASK)
+    spec = registry.StrategySpec("product", {"width": 8})
     module = spec.build(Blueprint(TASK, ModelConfig(), jax.random.key(0)))
     assert module(make_inputs(TASK)).logits.shape[-1] == TASK.num_classes
     assert spec.options == {"width": 8}
@@ -33,7 +33,7 @@ def test_the_study_of_the_readme_gives_a_table(tmp_path, monkeypatch):
     (snippet,) = [text for text in SNIPPETS if "fusion_bench.run" in text]
     namespace: dict = {}
     exec(snippet, namespace)
-    assert {"image-only", "concat"} <= set(namespace["frame"]["strategy"])
+    assert {"image-only", "concat", "tensor:width=8"} <= set(namespace["frame"]["strategy"])
     assert (tmp_path / "runs/default/table.csv").exists()
     (snippet,) = [text for text in SNIPPETS if "load_run" in text]
     exec(snippet, namespace)

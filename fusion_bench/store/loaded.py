@@ -109,7 +109,7 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     """Returns a trained model with its tokenizer, from the folder of its run alone.
 
     Args:
-      directory: the --out of a study.
+      directory: of a study.
       identifier: the run's, or the beginning of it, where that is of one run only: "concat-s0".
 
     Raises:

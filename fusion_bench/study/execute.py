@@ -87,7 +87,9 @@ def _train(job: Job, resources: Resources) -> Result:
     labels = np.asarray(data.labels)
     # What only serves to choose does not see the test set.
     seen: tuple[Split, ...] = ("validation",) if job.kind == "tune" else ("validation", "test")
-    logits = {split: program.predictions(trained.variables, data, splits[split]) for split in seen}
+    logits: dict[Split, np.ndarray] = {}
+    for split in seen:
+        logits[split] = program.predictions(trained.variables, data, splits[split])
     predictions = _predictions(logits, {split: labels[splits[split]] for split in seen})
     cost = {
         "params": program.params,

@@ -31,6 +31,15 @@ class ThirdParty(FeatureFusion):
         return scale(features["image"], self.factor)
 '''
 
+SOURCE = """
+from fusion_bench.data.sources.base import register_source
+
+
+@register_source("third-party-data", summary="pictures of theirs")
+def load(config):
+    raise NotImplementedError
+"""
+
 # registers and then fails; takes a name of ours; is of no family
 LATE = '''
 from fusion_bench.fusion.interface import Strategy
@@ -55,7 +64,7 @@ import jax
 
 from fusion_bench.benchmark.environment import _operator_files, operator_digest
 from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import parse_strategies, strategies
+from fusion_bench.fusion.registry import StrategySpec, strategies
 from tests.tasks import CONFIG, call, make_inputs, make_task
 
 with warnings.catch_warnings(record=True) as caught:
@@ -63,7 +72,7 @@ with warnings.catch_warnings(record=True) as caught:
     names = list(strategies())
 
 task = make_task("image", "text")
-(spec,) = parse_strategies("third-party:factor=3", task)
+spec = StrategySpec("third-party", {"factor": 3})
 module = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
 module.eval()
 
@@ -95,14 +104,14 @@ print(json.dumps({
 '''
 
 
-def install(folder, name, files, entry_points):
+def install(folder, name, files, entry_points, sources=()):
     """Installs a package from a wheel, as a user would, and returns the directory to import it from."""
     info = f"{name}-1.5.dist-info"
     files = {f"{name}/{path}": text for path, text in files.items()}
     files |= {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": "\n".join(["[fusion_bench.strategies]", *entry_points, ""]),
+        f"{info}/entry_points.txt": "\n".join(["[fusion_bench.strategies]", *entry_points, "", *sources, ""]),
     }
     files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
     wheel, target = folder / f"{name}-1.5-py3-none-any.whl", folder / name
@@ -119,10 +128,12 @@ def third_party(tmp_path_factory):
     files = {
         "__init__.py": "",
         "operators.py": OPERATORS,
+        "data.py": SOURCE,
         "scale.py": "def scale(x, factor):\n    return factor * x\n",
     }
     entry_points = ["mine = third_party.operators", "again = third_party.operators:ThirdParty"]
-    return install(tmp_path_factory.mktemp("wheels"), "third_party", files, entry_points)
+    sources = ["[fusion_bench.sources]", "data = third_party.data"]
+    return install(tmp_path_factory.mktemp("wheels"), "third_party", files, entry_points, sources)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +184,7 @@ def test_it_follows_ours_that_they_build_on(used):
 
 def test_what_cannot_be_loaded_is_named_and_the_rest_is_listed(third_party, broken, tmp_path):
     out, errors = python("-m", "fusion_bench", "list", "--json", packages=[third_party, broken], cwd=tmp_path)
+    assert "third-party-data" in [entry["name"] for entry in json.loads(out)["datasets"]]
     listed = {entry["name"]: entry for entry in json.loads(out)["strategies"]}
     assert {"third-party", "concat", "late-mean"} < set(listed)
     assert not {"half-registered", "elsewhere"} & set(listed)

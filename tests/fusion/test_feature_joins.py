@@ -16,8 +16,6 @@ from tests import oracles
 from tests.oracles import array, linear
 from tests.tasks import BATCH, THREE, TWO, count_params, make_strategy
 
-pytestmark = pytest.mark.usefixtures("tiny_widths")
-
 
 def draw_features(module, batch=BATCH, seed=0):
     """Draws a pooled feature for every modality."""

@@ -25,8 +25,6 @@ from tests.tasks import (
     make_task,
 )
 
-pytestmark = pytest.mark.usefixtures("tiny_widths")
-
 
 def mean(module, logits):
     return sum(logits) / len(logits)

@@ -22,8 +22,6 @@ from tests.tasks import (
     make_task,
 )
 
-pytestmark = pytest.mark.usefixtures("tiny_widths")
-
 UNDEFINED = ("early-channel", "mid-channel", "early-token", "film")
 """Fusion strategies in which no modality has an encoder that reads nothing else."""
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from fusion_bench.fusion.interface import Blueprint, smoothed_cross_entropy
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.models.encoders import HEADS
 from tests import oracles
 from tests.tasks import (
     BATCH,
     CLASSES,
     CONFIG,
+    MICRO,
     THREE,
-    TINY,
     TOKENS,
     TWO,
     WORDS,
@@ -28,8 +28,6 @@ from tests.tasks import (
     make_strategy,
     make_task,
 )
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 FEATURES = {"audio": 8, "image": 8, "text": 6}
 
@@ -43,7 +41,7 @@ def encoded(encoder, batch):
     return np.asarray(call(encoder, batch), np.float64)
 
 
-@pytest.mark.parametrize("width", [3, TINY.hidden])  # the product is made, and is not
+@pytest.mark.parametrize("width", [3, MICRO.hidden])  # the product is made, and is not
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
 def test_tensor_is_the_outer_product_of_features_with_a_one(names, width):
     module, inputs = make(f"tensor:width={width}", names)
@@ -99,7 +97,7 @@ def test_late_posthoc_is_a_product_of_calibrated_experts_over_the_prior(names):
 
 def test_late_posthoc_starts_from_a_uniform_prior_and_no_temperature():
     task = make_task(*TWO)
-    (spec,) = parse_strategies("late-posthoc", task)
+    spec = StrategySpec("late-posthoc")
     module: Any = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
     np.testing.assert_allclose(module.log_prior[...], np.full(CLASSES, -np.log(CLASSES)), rtol=1e-6)
     assert all(float(temperature[...]) == 1 for temperature in module.temperatures.values())
@@ -129,7 +127,7 @@ def test_early_token_is_one_transformer_over_all_tokens(names):
         if name == "text":
             embedded, mask = oracles.array(embedding.embed.embedding)[values], np.asarray(inputs[name].mask)
         else:
-            patches = oracles.patches(values, TINY.patch)
+            patches = oracles.patches(values, MICRO.patch)
             embedded = oracles.linear(embedding.embed, patches.reshape(BATCH, -1, patches.shape[-1]))
             mask = np.ones(embedded.shape[:2], bool)
         tokens.append(embedded + oracles.array(embedding.position))
@@ -140,7 +138,7 @@ def test_early_token_is_one_transformer_over_all_tokens(names):
 
 
 def head_size(in_features):
-    return in_features * TINY.hidden + TINY.hidden + TINY.hidden * CLASSES + CLASSES
+    return in_features * MICRO.hidden + MICRO.hidden + MICRO.hidden * CLASSES + CLASSES
 
 
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
@@ -158,13 +156,13 @@ def test_parameters_of_concat_and_tensor(names):
 
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
 def test_parameters_of_early_token(names):
-    w, patches, mono_patches = TINY.tokens, 2 * 2, 2 * 2  # 8×8 and 6×5 pixels
+    w, patches, mono_patches = MICRO.tokens, 2 * 2, 2 * 2  # 8×8 and 6×5 pixels
     embeddings = {
-        "audio": (TINY.patch**2 + 1) * w + mono_patches * w,
-        "image": (TINY.patch**2 * 3 + 1) * w + patches * w,
+        "audio": (MICRO.patch**2 + 1) * w + mono_patches * w,
+        "image": (MICRO.patch**2 * 3 + 1) * w + patches * w,
         "text": WORDS * w + TOKENS * w,
     }
-    transformer = TINY.layers * (8 * w**2 + 11 * w) + 2 * w
+    transformer = MICRO.layers * (8 * w**2 + 11 * w) + 2 * w
     expected = sum(embeddings[name] for name in names) + transformer + head_size(w)
     assert count_params(make_strategy("early-token", names)) == expected
 
@@ -178,7 +176,7 @@ def test_parameters_of_late_fusion_are_those_of_the_unimodal_models(names):
 
 def test_the_joint_transformer_has_the_depth_and_heads_of_its_size():
     module, _ = make("early-token", TWO)
-    assert len(module.transformer.blocks) == TINY.layers
+    assert len(module.transformer.blocks) == MICRO.layers
     assert module.transformer.blocks[0].attention.num_heads == HEADS
 
 

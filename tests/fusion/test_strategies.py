@@ -20,8 +20,6 @@ from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
 from fusion_bench.fusion.registry import StrategySpec, strategies
 from tests.tasks import BATCH, CLASSES, CONFIG, build, call, jit, make_inputs, make_task
 
-pytestmark = pytest.mark.usefixtures("tiny_widths")
-
 TWO, THREE = ("image", "text"), ("image", "text", "audio")
 LABELS = jnp.arange(BATCH) % CLASSES
 INEFFECTIVE = ("attention", "key", "bias")
@@ -38,7 +36,7 @@ CASES = [
 
 
 def make(names, name, config=CONFIG):
-    spec = StrategySpec(strategies(names)[name])
+    spec = StrategySpec(name)
     return lambda: spec.build(Blueprint(make_task(*names), config, jax.random.key(0)))
 
 

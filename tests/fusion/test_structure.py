@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fusion_bench.cli.choices import parse_choices
 from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import resolve
 from fusion_bench.fusion.tensor import block, compact_bilinear
 from fusion_bench.models.transformer import TransformerBlock
 from tests.oracles import array, linear
 from tests.tasks import BATCH, CONFIG, THREE, TWO, jit, make_strategy, make_task
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 IMAGE, TEXT = 8, 6
 """Widths of the pooled features."""
@@ -23,7 +22,7 @@ IMAGE, TEXT = 8, 6
 
 def parse(label, names=TWO):
     task = make_task(*names)
-    (spec,) = parse_strategies(label, task)
+    (spec,) = resolve(parse_choices(label), task)
     return lambda key: spec.build(Blueprint(task, CONFIG, key))
 
 

@@ -12,8 +12,6 @@ from tests import oracles
 from tests.oracles import array, gelu, layer_norm, linear
 from tests.tasks import BATCH, THREE, TWO, count_params, make_strategy
 
-pytestmark = pytest.mark.usefixtures("tiny_widths")
-
 LENGTHS = {"audio": 3, "image": 4, "text": 5}
 
 

@@ -9,7 +9,7 @@ import pytest
 from fusion_bench.speed.compiled import Compiled, Ready, Subject
 from fusion_bench.speed.energy import open_meter
 from fusion_bench.speed.measure import _measure_energy
-from fusion_bench.training.timing import Pass
+from fusion_bench.training.timing import TimedLoop
 from tests.speed.devices import point
 
 MODELS = {0: "Card A", 1: "Card B", "GPU-b": "Card B", "MIG-x": "Card B MIG"}
@@ -116,7 +116,7 @@ def test_joules_are_those_of_an_example_at_the_fastest_batch():
             return 4.0 * sum(taken)
 
     slow, fast = (Subject("concat", "train", size) for size in (2, 10))
-    passes = {subject: Pass(taken.append, subject.batch_size) for subject in (slow, fast)}
+    passes = {subject: TimedLoop(taken.append, subject.batch_size) for subject in (slow, fast)}
     ready = {subject: Ready(timed, lambda spread: point(1, 1.0)) for subject, timed in passes.items()}
     taken.clear()
     samples: dict[Hashable, list[float]] = {slow: [10.0, 10.0], fast: [40.0, 50.0, 60.0]}

@@ -5,18 +5,17 @@ import functools
 import numpy as np
 import pytest
 
+from fusion_bench.cli.choices import parse_choices
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec, resolve
 from fusion_bench.study.job import Matched
 from fusion_bench.study.matching import match, match_study, nearest
 from fusion_bench.training.compile import compile_program
 from fusion_bench.training.cost import count_params, count_train_flops
 from tests.studies import Recorder
 from tests.tasks import CONFIG, make_dataset
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 DATASET = make_dataset()
 TASK = DATASET.task
@@ -28,7 +27,7 @@ def params(spec):
 
 
 def matched_to(text, target, measure=params):
-    return match(parse_strategies(text, TASK), Matched("params", "concat", target), measure)
+    return match(resolve(parse_choices(text), TASK), Matched("params", "concat", target), measure)
 
 
 @pytest.mark.parametrize(("start", "unit"), [(64, 1), (16, 1), (64, 4), (6, 4), (1, 1)])
@@ -58,7 +57,7 @@ def test_no_other_width_comes_nearer_than_the_one_that_is_chosen(text, target):
     width = spec.resolved_options["width"]
     unit = 4 if text == "cross-attention" else 1
     around = [
-        params(parse_strategies(f"{text.partition(':')[0]}{rest(text)}:width={w}", TASK)[0]) - target
+        params(resolve(parse_choices(f"{text.partition(':')[0]}{rest(text)}:width={w}"), TASK)[0]) - target
         for w in (max(unit, width - unit), width, width + unit)
     ]
     assert abs(around[1]) == min(map(abs, around)) or abs(around[1]) <= 0.001 * target
@@ -70,11 +69,11 @@ def rest(text):
 
 def test_what_has_no_width_stays_as_it_is():
     asked = "image-only,early-token,concat,film,late-mean,late-posthoc"
-    assert matched_to(asked, 9_000.0) == parse_strategies(asked, TASK)
+    assert matched_to(asked, 9_000.0) == resolve(parse_choices(asked), TASK)
 
 
 def test_what_gives_the_target_stays_as_it_is():
-    (spec,) = match(parse_strategies("sum:width=7", TASK), Matched("params", "sum:width=7", 1.0), params)
+    (spec,) = match([StrategySpec("sum", {"width": 7})], Matched("params", "sum:width=7", 1.0), params)
     assert spec.options == {"width": 7}
 
 
@@ -104,7 +103,7 @@ def test_a_width_that_does_not_suit_is_left_for_its_run_to_say():
 
 @pytest.mark.parametrize("name", ["sum", "cross-attention"])
 def test_the_quick_counts_are_those_of_the_compiled_program(name):
-    (spec,) = parse_strategies(name, TASK)
+    spec = StrategySpec(name)
     data, num_train = to_device(DATASET), len(DATASET.splits["train"])
     program = compile_program(spec, TASK, CONFIG, TRAINING, data, num_train)
     assert count_params(spec, TASK, CONFIG) == program.params
@@ -114,9 +113,13 @@ def test_the_quick_counts_are_those_of_the_compiled_program(name):
 @pytest.mark.parametrize("quantity", ["params", "flops"])
 def test_a_study_is_matched_to_the_strategy_that_is_named(quantity):
     config = BenchmarkConfig(
-        model=CONFIG, training=TRAINING, strategies="concat,sum", match=quantity, match_to="sum:width=20"
+        model=CONFIG,
+        training=TRAINING,
+        strategies=("concat", "sum"),
+        match=quantity,
+        match_to=StrategySpec("sum", {"width": 20}),
     )
-    specs = parse_strategies(config.strategies, TASK)
+    specs = resolve(config.strategies, TASK)
     display = Recorder()
     chosen, matched = match_study(config, specs, DATASET, to_device(DATASET), display)
     assert [spec.label for spec in chosen] == ["concat", "sum:width=20"]
@@ -127,15 +130,15 @@ def test_a_study_is_matched_to_the_strategy_that_is_named(quantity):
 
 
 def test_without_a_match_nothing_changes():
-    specs = parse_strategies("concat,sum", TASK)
+    specs = resolve(["concat", "sum"], TASK)
     assert match_study(BenchmarkConfig(), specs, DATASET, to_device(DATASET), Recorder()) == (specs, None)
 
 
 @pytest.mark.parametrize(
     ("to", "message"),
-    [("concat,sum", "--match-to takes one strategy"), ("tensr", "unknown strategy 'tensr'")],
+    [("canonical", "match_to is canonical; it must be one strategy"), ("tensr", "unknown strategy 'tensr'")],
 )
 def test_the_target_is_one_strategy(to, message):
     config = BenchmarkConfig(match="params", match_to=to)
     with pytest.raises(UserError, match=message):
-        match_study(config, parse_strategies("sum", TASK), DATASET, to_device(DATASET), Recorder())
+        match_study(config, resolve(["sum"], TASK), DATASET, to_device(DATASET), Recorder())

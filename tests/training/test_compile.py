@@ -13,12 +13,10 @@ from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.dataset import Modality
 from fusion_bench.fusion import registry
-from fusion_bench.fusion.registry import StrategySpec, parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training.compile import compile_fixed, compile_predictor
 from fusion_bench.training.loop import TrainingDiverged, train
 from tests.tasks import CLASSES, compile_strategy, jit, make_dataset
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 TRAINING = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.03)
 DATASET = make_dataset()
@@ -51,12 +49,12 @@ class Counted:
 
 
 @pytest.fixture(scope="module")
-def concat(tiny_widths):
+def concat():
     return Counted("concat")
 
 
 @pytest.fixture(scope="module")
-def image_only(tiny_widths):
+def image_only():
     return Counted("image-only")
 
 
@@ -184,7 +182,7 @@ def test_costs(concat, image_only):
 def test_fewer_examples_than_a_batch():
     dataset = dataset_with(sensor=np.zeros((200, 3), np.float32))
     few = dataclasses.replace(dataset, splits={**DATASET.splits, "train": DATASET.splits["train"][:7]})
-    (spec,) = parse_strategies("sensor-only", few.task)
+    spec = StrategySpec("sensor-only")
     program = compile_strategy(spec, few, TRAINING)
     assert (program.batch_size, program.steps_per_epoch) == (7, 1)
     assert len(train(program, to_device(few), few.splits, 0, TRAINING).curve) == TRAINING.epochs
@@ -200,7 +198,7 @@ def test_encoders_start_the_same_in_every_program(concat, image_only):
 
 @pytest.mark.parametrize("what", ["data", "learning rate"])
 def test_what_is_no_number_is_an_error(what):
-    (spec,) = parse_strategies("sensor-only", dataset_with(sensor=np.zeros((200, 3), np.float32)).task)
+    spec = StrategySpec("sensor-only")
     sensor = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
     training = TRAINING
     if what == "data":

@@ -19,8 +19,6 @@ from fusion_bench.training.loop import train
 from fusion_bench.training.step import run_key
 from tests.tasks import CLASSES, compile_strategy, jit, make_dataset
 
-pytestmark = pytest.mark.usefixtures("tiny_widths")
-
 TRAINING = TrainingConfig(epochs=2, batch_size=16, learning_rate=0.03, select="last")
 DATASET = make_dataset()
 NUM_TRAIN = len(DATASET.splits["train"])

@@ -13,12 +13,10 @@ from fusion_bench.cli import main
 from fusion_bench.config import Choice, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.registry import StrategySpec, parse_strategies
+from fusion_bench.fusion.registry import StrategySpec, resolve
 from fusion_bench.training.remedies.base import assign, remedies
 from fusion_bench.training.step import TrainState, epoch_order, make_functions
 from tests.tasks import CONFIG, jit, make_dataset, make_task
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 DATASET = make_dataset()
 EPOCHS = 4
@@ -157,7 +155,7 @@ def test_wrong_choices(choice, message):
 
 def test_a_study_trains_what_a_remedy_applies_to():
     task = make_task("image", "text")
-    specs = parse_strategies("canonical,late-mixture,tensor:width=4", task)
+    specs = resolve(("canonical", "late-mixture", StrategySpec("tensor", {"width": 4})), task)
     assigned = assign(specs, Choice("ogm-ge", {"alpha": 1}), task)
     without, with_it = Choice("none"), Choice("ogm-ge", {**DEFAULTS, "alpha": 1.0})
     assert assigned.remedies == {

@@ -19,8 +19,6 @@ from fusion_bench.training.step import make_functions
 from tests.oracles import softmax
 from tests.tasks import CONFIG, THREE, TWO, jit, make_dataset
 
-pytestmark = pytest.mark.usefixtures("tiny_widths")
-
 DATASET = make_dataset()
 
 
