@@ -34,11 +34,11 @@ class Remedy:
         """Returns the reason why the remedy does not apply to a strategy; None where it does."""
         strategy = spec.registration
         if strategy.modality is not None:
-            return f"{spec.label} has one modality"
+            return "it has one modality"
         if strategy.is_posthoc:
-            return f"{spec.label} trains nothing itself"
+            return "it trains nothing itself"
         if self.needs_unimodal_logits and strategy.make.unimodal_logits is Strategy.unimodal_logits:
-            return f"{spec.label} has no separate encoder of each modality"
+            return "it has no separate encoder of each modality"
         return None
 
     def loss(
