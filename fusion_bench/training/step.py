@@ -90,15 +90,13 @@ def make_functions(
         return TrainState(Variables(params, rest), optimizer.init(params), jnp.zeros((), jnp.int32))
 
     def loss_fn(params, rest, inputs: Inputs, labels, key_dropout):
-        module: Any = nnx.merge(train_graph, params, rest, copy=True)
+        module: Any
+        twin: Any  # asked for unimodal logits, so that no batch statistic of the module is updated twice
+        module, twin = (nnx.merge(train_graph, params, rest, copy=True) for _ in range(2))
         outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
         loss = module.loss(outputs, labels, label_smoothing=training.label_smoothing)
-        return remedy.loss(loss, outputs, labels), nnx.state(module, nnx.Not(nnx.Param))
-
-    def unimodal_logits(params, rest, inputs: Inputs):
-        """Repeats the encoders' pass on a copy, so that batch statistics are not updated twice; XLA merges the two."""
-        module: Any = nnx.merge(train_graph, params, rest, copy=True)
-        return module.unimodal_logits(inputs)
+        alone = twin.unimodal_logits(inputs) if remedy.needs_unimodal_logits else {}
+        return remedy.loss(loss, outputs, labels), (nnx.state(module, nnx.Not(nnx.Param)), alone)
 
     def update(state: TrainState, data: DeviceData, batch: Array, seed: Array) -> tuple[TrainState, Array]:
         """One step: gather, augment, differentiate, update."""
@@ -112,9 +110,8 @@ def make_functions(
             alternates = training.flip == "alternating"
             flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
             inputs = augment(inputs, task.augmented, key_augment, flip)
-        alone = unimodal_logits(params, rest, inputs) if remedy.needs_unimodal_logits else {}
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, rest), gradients = grad_fn(params, rest, inputs, labels, key_dropout)
+        (loss, (rest, alone)), gradients = grad_fn(params, rest, inputs, labels, key_dropout)
         extra = {"unimodal_logits": alone, "labels": labels, "epoch": epoch, "key": key_remedy}
         updates, optimizer_state = optimizer.update(gradients, optimizer_state, params, **extra)
         params = optax.apply_updates(params, updates)

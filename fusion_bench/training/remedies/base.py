@@ -34,11 +34,11 @@ class Remedy:
         """Returns the reason why the remedy does not apply to a strategy; None where it does."""
         strategy = spec.registration
         if strategy.modality is not None:
-            return f"{spec.label} has one modality"
+            return "it has one modality"
         if strategy.is_posthoc:
-            return f"{spec.label} trains nothing itself"
+            return "it trains nothing itself"
         if self.needs_unimodal_logits and strategy.make.unimodal_logits is Strategy.unimodal_logits:
-            return f"{spec.label} has no separate encoder of each modality"
+            return "it has no separate encoder of each modality"
         return None
 
     def loss(
@@ -61,15 +61,14 @@ class Remedy:
         return optimizer
 
 
-def map_owned(function: Callable[[str, str, Array], Array], tree: Any, modality_of: ModalityOf) -> Any:
-    """Returns a tree with `function(modality, path, leaf)` where a leaf belongs to a modality, and the joint parts."""
+def map_owned(function: Callable[..., Array], modality_of: ModalityOf, tree: Any, *rest: Any) -> Any:
+    """Applies `function(modality, leaf, *leaves)` to the leaves that belong to a modality; others stay as they are."""
 
-    def apply(path: tuple[Any, ...], leaf: Array) -> Array:
-        names = tuple(entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey))
-        modality = modality_of(names)
-        return leaf if modality is None else function(modality, "/".join(map(str, names)), leaf)
+    def apply(path: tuple[Any, ...], leaf: Array, *leaves: Array) -> Array:
+        modality = modality_of(tuple(e.key for e in path if isinstance(e, jax.tree_util.DictKey)))
+        return leaf if modality is None else function(modality, leaf, *leaves)
 
-    return jax.tree_util.tree_map_with_path(apply, tree)
+    return jax.tree_util.tree_map_with_path(apply, tree, *rest)
 
 
 remedies: Axis[Remedy] = Axis("remedy", "fusion_bench.training.remedies", "fusion_bench.remedies")

@@ -1,13 +1,13 @@
 """On-the-fly gradient modulation with generalisation enhancement."""
 
 import math
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
 from fusion_bench.errors import UserError
@@ -66,24 +66,23 @@ class OGMGE(Remedy):
             factors = modulation_factors(step["unimodal_logits"], step["labels"], self.alpha)
             acts = step["epoch"] < (self.until or math.inf)
 
-            def modulate(modality: str, path: str, update: Array) -> Array:
-                key = jax.random.fold_in(step["key"], zlib.crc32(path.encode()))
-                return jnp.where(acts, self.modulate(update, factors[modality], key), update)
+            noise = [standard_normal(step["key"], updates)] if self.noise else []
 
-            return map_owned(modulate, updates, modality_of), state
+            def modulate(modality: str, update: Array, *noise: Array) -> Array:
+                modulated = factors[modality] * update + sum(update.std() * z for z in noise)
+                return jnp.where(acts, modulated.astype(update.dtype), update)
+
+            return map_owned(modulate, modality_of, updates, *noise), state
 
         modulation = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
         parts = (optimizer, modulation) if self.stage == "update" else (modulation, optimizer)
         return optax.chain(*parts)
 
-    def modulate(
-        self, update: Float[Array, "*shape"], factor: Float[Array, ""], key: Key[Array, ""]
-    ) -> Float[Array, "*shape"]:
-        """Returns k_u Δθ_u + ε for one tensor."""
-        modulated = factor * update
-        if self.noise:
-            modulated += update.std() * jax.random.normal(key, update.shape)
-        return modulated.astype(update.dtype)
+
+def standard_normal(key: Key[Array, ""], like: Any) -> Any:
+    """Returns a tree of standard normal numbers; those of all leaves are drawn at once, which compiles faster."""
+    flat, unravel = ravel_pytree(like)
+    return unravel(jax.random.normal(key, flat.shape, flat.dtype))
 
 
 def modulation_factors(

@@ -40,7 +40,7 @@ class Mine(Remedy):
 
     def wrap(self, optimizer, modality_of):
         def stop(updates, params):
-            return map_owned(lambda modality, path, update: 0 * update, updates, modality_of)
+            return map_owned(lambda modality, update: 0 * update, modality_of, updates)
 
         return optax.chain(optimizer, optax.stateless(stop))
 '''
@@ -163,8 +163,8 @@ def test_a_study_trains_what_a_remedy_applies_to():
         **dict.fromkeys(["concat", "tensor", "late-mean", "late-mixture", "tensor:width=4"], with_it),
     }
     assert assigned.skipped == {
-        "early-channel": "early-channel has no separate encoder of each modality",
-        "early-token": "early-token has no separate encoder of each modality",
-        "late-posthoc": "late-posthoc trains nothing itself",
+        "early-channel": "it has no separate encoder of each modality",
+        "early-token": "it has no separate encoder of each modality",
+        "late-posthoc": "it trains nothing itself",
     }
     assert assign(specs, Choice("none"), task) == ({spec.label: without for spec in specs}, {})
