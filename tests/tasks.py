@@ -13,7 +13,7 @@ from flax import nnx
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import PAD, Dataset, Modality, ModalitySpec, Task
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.fusion.tensor.compact_bilinear import Drawn
 from fusion_bench.models.cnn import PatchStageSpec

@@ -8,7 +8,7 @@ import pytest
 
 from fusion_bench.config import ModelConfig
 from fusion_bench.fusion import registry
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from tests.tasks import make_inputs, make_task
 
 TASK = make_task("image", "text", "audio")

@@ -20,7 +20,7 @@ from fusion_bench.data.batches import DeviceData, DeviceModality, gather
 from fusion_bench.data.dataset import ModalitySpec, Task
 from fusion_bench.data.tokenizer import encode, load_tokenizer
 from fusion_bench.errors import UserError, unknown_name
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.store import Run, Store
 from fusion_bench.training.program import default_predict_batch

@@ -9,7 +9,8 @@ import numpy as np
 from fusion_bench.benchmark.records import restore
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.fusion.interface import Blueprint, PosthocFusion
+from fusion_bench.fusion.base import PosthocFusion
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.training.program import Predictor
@@ -51,7 +52,7 @@ def join_members(
     predictions = {}
     for split in ("validation", "test"):
         logits = {name: jnp.asarray(stored[f"{split}_logits"]) for name, stored in scores.items()}
-        predictions[f"{split}_logits"] = np.asarray(module.join(logits))
+        predictions[f"{split}_logits"] = np.asarray(module.fuse(logits))
         predictions[f"{split}_labels"] = dataset.labels[dataset.splits[split]]
     return module, predictions
 

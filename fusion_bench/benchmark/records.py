@@ -20,8 +20,8 @@ from fusion_bench.benchmark.matching import Matched
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.batches import standards
 from fusion_bench.data.dataset import Dataset, Modality
+from fusion_bench.fusion.base import Unimodal
 from fusion_bench.fusion.registry import StrategySpec
-from fusion_bench.fusion.unimodal.only import Unimodal
 from fusion_bench.metrics.classification import accuracy, cross_entropy
 from fusion_bench.store import Run, Store, run_id
 from fusion_bench.training.mesh import device_count

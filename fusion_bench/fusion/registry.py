@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal
 
 from fusion_bench.data.dataset import Task
 from fusion_bench.errors import UserError, unknown_name
-from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
+from fusion_bench.fusion.base import PosthocFusion, Strategy
+from fusion_bench.fusion.blueprint import Blueprint
 
 Family = Literal["unimodal", "early", "intermediate", "tensor", "late"]
 FAMILIES: tuple[Family, ...] = ("unimodal", "early", "intermediate", "tensor", "late")

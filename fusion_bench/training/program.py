@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from fusion_bench.config import ModelConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Task
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training import compile_cache, mesh
 from fusion_bench.training.step import (

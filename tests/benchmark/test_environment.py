@@ -14,8 +14,7 @@ MAKE = {name: registration.make for name, registration in strategies().items()}
     ("changed", "runs"),
     [
         ("fusion/tensor/tensor.py", {"tensor"}),
-        ("fusion/unimodal/only.py", {"image-only", "late-posthoc"}),
-        ("fusion/late/calibration.py", {"late-posthoc"}),
+        ("fusion/late/posthoc.py", {"late-posthoc"}),
         ("training/loop.py", {"concat", "tensor", "image-only", "late-posthoc"}),
         ("report/table.py", set()),
         ("cli.py", set()),
@@ -66,4 +65,4 @@ def test_an_operator_whose_code_is_nowhere_is_refused():
 
 def test_the_files_of_an_operator_are_its_own_and_those_it_takes_names_from():
     names = {path.name for path in _operator_files(MAKE["late-posthoc"].__module__)}
-    assert names == {"posthoc.py", "calibration.py", "only.py"}
+    assert names == {"posthoc.py"}

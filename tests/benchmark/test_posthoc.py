@@ -11,7 +11,8 @@ from fusion_bench.benchmark.posthoc import join_members
 from fusion_bench.benchmark.records import restore
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.interface import Blueprint, PosthocFusion
+from fusion_bench.fusion.base import PosthocFusion
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.training.step import run_key
 from tests.studies import make_quick

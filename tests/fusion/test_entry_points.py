@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 OPERATORS = '''
-from fusion_bench.fusion.interface import FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion
 from fusion_bench.fusion.registry import register
 from fusion_bench.fusion.tensor import mfb
 from third_party.scale import scale
@@ -27,13 +27,13 @@ class ThirdParty(FeatureFusion):
         self.factor = factor
         self.head = blueprint.head(self.feature_widths["image"])
 
-    def join(self, features):
+    def fuse(self, features):
         return scale(features["image"], self.factor)
 '''
 
 # registers and then fails; takes a name of ours; is of no family
 LATE = '''
-from fusion_bench.fusion.interface import Strategy
+from fusion_bench.fusion.base import Strategy
 from fusion_bench.fusion.registry import register
 
 
@@ -54,7 +54,7 @@ from pathlib import Path
 import jax
 
 from fusion_bench.benchmark.environment import _operator_files, operator_digest
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import parse_strategies, strategies
 from tests.tasks import CONFIG, call, make_inputs, make_task
 

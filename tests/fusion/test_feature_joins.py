@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.interface import FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion
 from fusion_bench.fusion.registry import strategies
 from tests import oracles
 from tests.oracles import array, linear
@@ -26,7 +26,7 @@ def draw_features(module, batch=BATCH, seed=0):
 
 
 def join(module, features):
-    return np.asarray(module.join({name: jnp.float32(h) for name, h in features.items()}), np.float64)
+    return np.asarray(module.fuse({name: jnp.float32(h) for name, h in features.items()}), np.float64)
 
 
 # --- the formulas, example by example

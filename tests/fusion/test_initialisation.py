@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.training.step import run_key
 from tests.tasks import CONFIG, make_task

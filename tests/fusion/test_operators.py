@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fusion_bench.fusion.interface import Blueprint, smoothed_cross_entropy
+from fusion_bench.fusion.base import smoothed_cross_entropy
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.models.encoders import HEADS
 from tests import oracles
@@ -87,10 +88,10 @@ def test_late_posthoc_is_a_product_of_calibrated_experts_over_the_prior(names):
             p = oracles.softmax(logits[name][example] / temperatures[name])[label]
             expected[example, label] += np.log(p)
         expected[example, label] -= (len(names) - 1) * np.log(prior[label])
-    np.testing.assert_allclose(module.join(jax.tree.map(jnp.float32, logits)), expected, atol=1e-5)
+    np.testing.assert_allclose(module.fuse(jax.tree.map(jnp.float32, logits)), expected, atol=1e-5)
 
     outputs = module(inputs)
-    np.testing.assert_allclose(outputs.logits, module.join(outputs.by_modality), atol=1e-6)
+    np.testing.assert_allclose(outputs.logits, module.fuse(outputs.by_modality), atol=1e-6)
     for name in names:
         member = module.members[name]
         scores = oracles.head(member.head, encoded(member.encoder, inputs[name]))

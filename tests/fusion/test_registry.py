@@ -5,7 +5,7 @@ import pytest
 
 from fusion_bench.errors import UserError
 from fusion_bench.fusion import registry
-from fusion_bench.fusion.interface import FeatureFusion, Strategy
+from fusion_bench.fusion.base import FeatureFusion, Strategy
 from fusion_bench.fusion.registry import (
     FAMILIES,
     NonNegative,
@@ -86,7 +86,7 @@ def test_a_class_in_one_file_becomes_a_strategy(empty_registry):
         def __init__(self, blueprint, *, depth: int = 2):
             super().__init__(blueprint)
 
-        def join(self, features):
+        def fuse(self, features):
             return features["image"]
 
     (found,) = strategies().values()
@@ -238,7 +238,7 @@ def test_what_cannot_be_read(text, message):
 def test_early_channel_needs_a_grid():
     import jax
 
-    from fusion_bench.fusion.interface import Blueprint
+    from fusion_bench.fusion.blueprint import Blueprint
     from tests.tasks import CONFIG
 
     task = make_task("text", "sensor")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import parse_strategies
 from fusion_bench.fusion.tensor import block, compact_bilinear
 from fusion_bench.models.transformer import TransformerBlock
@@ -33,7 +33,7 @@ def draw_features(seed=0):
 
 
 def join(module, features):
-    return np.asarray(module.join({name: jnp.float32(h) for name, h in features.items()}), np.float64)
+    return np.asarray(module.fuse({name: jnp.float32(h) for name, h in features.items()}), np.float64)
 
 
 # --- a factorised operator of sufficient rank is the full bilinear form h_1ᵀ W_k h_2
@@ -259,7 +259,7 @@ def test_where_no_shared_token_is_visible_a_bottleneck_exchanges_nothing(cut, mo
     }
     masks = {name: jnp.ones(x.shape[:2], bool) for name, x in tokens.items()}
     masks["text"] = jnp.asarray(np.arange(5) <= np.arange(BATCH)[:, None] % 5)
-    compiled = jit(module.join)
+    compiled = jit(module.fuse)
     for changed in THREE:
         other = {**tokens, changed: tokens[changed][::-1]}
         difference = np.abs(np.asarray(compiled(tokens, masks) - compiled(other, masks)))

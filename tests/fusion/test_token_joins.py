@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fusion_bench.fusion.interface import TokenFusion
+from fusion_bench.fusion.base import TokenFusion
 from fusion_bench.fusion.registry import strategies
 from tests import oracles
 from tests.oracles import array, gelu, layer_norm, linear
@@ -28,7 +28,7 @@ def draw_tokens(module, seed=0):
 
 def join(module, tokens, masks):
     tokens = {name: jnp.float32(x) for name, x in tokens.items()}
-    return np.asarray(module.join(tokens, {name: jnp.asarray(m) for name, m in masks.items()}), np.float64)
+    return np.asarray(module.fuse(tokens, {name: jnp.asarray(m) for name, m in masks.items()}), np.float64)
 
 
 def mlp(block, x):

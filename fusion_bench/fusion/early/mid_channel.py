@@ -1,8 +1,8 @@
 """Fusion by channels at any depth of one CNN: from the input to next door of `concat`."""
 
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.early.channel import LOUDNESS, ChannelFusion
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.early.base import LOUDNESS, ChannelFusion
 from fusion_bench.fusion.registry import NonNegative, register
 
 

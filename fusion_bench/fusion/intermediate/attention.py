@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 
 
@@ -26,7 +27,7 @@ class Attention(FeatureFusion):
         )
         self.head = blueprint.head(width)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         projected = jnp.stack([self.projections[name](h) for name, h in features.items()], axis=1)
         weights = jax.nn.softmax(self.score(jnp.tanh(projected)), axis=1)
         return (weights * projected).sum(1)

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint, TokenFusion
+from fusion_bench.fusion.base import Joint, Masks, TokenFusion, Tokens
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.encoders import HEADS
 from fusion_bench.models.layers import masked_mean
@@ -49,7 +50,7 @@ class Bottleneck(TokenFusion):
         )  # fmt: skip
         self.head = blueprint.head(width * len(self.encoders))
 
-    def join(self, tokens, masks):
+    def fuse(self, tokens: Tokens, masks: Masks) -> Joint:
         streams = {name: self.projections[name](x) for name, x in tokens.items()}
         first = next(iter(streams.values()))
         shared = jnp.broadcast_to(self.shared[...].astype(first.dtype), (first.shape[0], *self.shared.shape))

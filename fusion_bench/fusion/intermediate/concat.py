@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 
 
@@ -22,5 +23,5 @@ class Concat(FeatureFusion):
         super().__init__(blueprint)
         self.head = blueprint.head(sum(self.feature_widths.values()))
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         return jnp.concatenate(list(features.values()), axis=-1)

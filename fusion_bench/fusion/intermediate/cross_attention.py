@@ -5,7 +5,8 @@ import itertools
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint, TokenFusion
+from fusion_bench.fusion.base import Joint, Masks, TokenFusion, Tokens
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.encoders import HEADS
 from fusion_bench.models.layers import masked_mean
@@ -43,7 +44,7 @@ class CrossAttention(TokenFusion):
         )  # fmt: skip
         self.head = blueprint.head(width * len(self.pairs))
 
-    def join(self, tokens, masks):
+    def fuse(self, tokens: Tokens, masks: Masks) -> Joint:
         projected = {name: self.projections[name](x) for name, x in tokens.items()}
         pooled = []
         for target, source in self.pairs:

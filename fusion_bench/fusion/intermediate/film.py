@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fusion_bench.data.batches import Inputs
-from fusion_bench.fusion.early.channel import base_grid
-from fusion_bench.fusion.interface import Blueprint, Outputs, Strategy
+from fusion_bench.fusion.base import Outputs, Strategy
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.cnn import Modulation
 from fusion_bench.models.encoders import GridEncoder
@@ -25,7 +25,7 @@ class Film(Strategy):
     """
 
     def __init__(self, blueprint: Blueprint):
-        self.base = base_grid(blueprint)
+        self.base = blueprint.largest_grid
         self.encoders = nnx.Dict({name: blueprint.encoder(name) for name in blueprint.modalities})
         cnn = self.encoders[self.base].encoder
         assert isinstance(cnn, GridEncoder)

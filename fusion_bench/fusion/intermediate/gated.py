@@ -2,7 +2,8 @@
 
 import jax
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 
 
@@ -22,6 +23,6 @@ class Gated(FeatureFusion):
         self.projections = blueprint.projections(self.feature_widths, width, "gated")
         self.head = blueprint.head(width)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         gate = jax.nn.sigmoid(self.projections[self.gate](features[self.gate]))
         return gate * self.projections[self.gated](features[self.gated])

@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
+from fusion_bench.models.layers import total
 
 
 @register("gmu", family="intermediate", reference="GMU: Arevalo et al. 2017, arXiv:1702.01992")
@@ -25,10 +27,10 @@ class GatedMultimodalUnit(FeatureFusion):
         self.gates = blueprint.projections(gates, width, "gmu/gate", bias=None)
         self.head = blueprint.head(width)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         everything = jnp.concatenate(list(features.values()), axis=-1)
         gates = {name: jax.nn.sigmoid(gate(everything)) for name, gate in self.gates.items()}
         if len(features) == 2:
             first, second = features
             gates[second] = 1 - gates[first]
-        return sum(gates[name] * jnp.tanh(self.projections[name](h)) for name, h in features.items())
+        return total(gates[name] * jnp.tanh(self.projections[name](h)) for name, h in features.items())

@@ -4,7 +4,8 @@ import math
 
 import jax.numpy as jnp
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 
 
@@ -35,7 +36,7 @@ class Multiplicative(FeatureFusion):
         self.product = blueprint.weight((first, second, width), "multiplicative/product", fan_in=16)
         self.head = blueprint.head(width)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         first, second = (features[name] for name in self.names)
         product = jnp.einsum("bi,bj,ijk->bk", first, second, self.product[...].astype(first.dtype))
         product /= math.sqrt(first.shape[1] * second.shape[1])

@@ -1,7 +1,9 @@
 """Sum of projected features."""
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
+from fusion_bench.models.layers import total
 
 
 @register(
@@ -18,5 +20,5 @@ class Sum(FeatureFusion):
         self.projections = blueprint.projections(self.feature_widths, width, "sum")
         self.head = blueprint.head(width)
 
-    def join(self, features):
-        return sum(self.projections[name](h) for name, h in features.items())
+    def fuse(self, features: Features) -> Joint:
+        return total(self.projections[name](h) for name, h in features.items())

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import power_normalize, product
 
@@ -32,7 +33,7 @@ class Block(FeatureFusion):
         )
         self.head = blueprint.head(width)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         def factor(name, h):
             z = self.projections[name](h)
             z = z.reshape(z.shape[0], self.chunks, -1)

@@ -5,7 +5,8 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import product
 
@@ -27,7 +28,7 @@ class LowRank(FeatureFusion):
         self.bias = nnx.Param(jnp.zeros((width,)))
         self.head = blueprint.head(width)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         def factor(name, h):
             return self.factors[name](h).reshape(len(h), self.rank, -1)
 

@@ -1,6 +1,7 @@
 """Multimodal factorised bilinear pooling."""
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import power_normalize, product
 
@@ -20,7 +21,7 @@ class FactorizedBilinear(FeatureFusion):
         self.projections = blueprint.factors(self.feature_widths, k * width, "mfb")
         self.head = blueprint.head(width)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         expanded = product(self.projections[name](h) for name, h in features.items())
         return power_normalize(sum_pool(expanded, self.k))
 

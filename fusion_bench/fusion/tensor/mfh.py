@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.fusion.tensor.mfb import sum_pool
 from fusion_bench.models.layers import power_normalize, product
@@ -26,7 +27,7 @@ class FactorizedHighOrder(FeatureFusion):
         )
         self.head = blueprint.head(p * width)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         expanded, pooled = 1, []
         for projections in self.blocks:
             expanded = expanded * product(projections[name](h) for name, h in features.items())

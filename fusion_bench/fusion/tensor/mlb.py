@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import product
 
@@ -20,5 +21,5 @@ class LowRankBilinear(FeatureFusion):
         self.projections = blueprint.factors(self.feature_widths, width, "mlb")
         self.head = blueprint.head(width)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         return product(jnp.tanh(self.projections[name](h)) for name, h in features.items())

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import product
 
@@ -29,7 +30,7 @@ class Mutan(FeatureFusion):
         )
         self.head = blueprint.head(out)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         def factor(name, h):
             z = jnp.tanh(self.projections[name](h))
             return jnp.einsum("bi,rik->brk", z, self.factors[name][...].astype(z.dtype))

@@ -1,12 +1,11 @@
 """Tensor fusion network: the outer product of all modalities' features."""
 
 import functools
-from collections.abc import Mapping
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint, Logits
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 
 
@@ -27,7 +26,7 @@ class Tensor(FeatureFusion):
         self.head = blueprint.head((width + 1) ** len(self.encoders))
         self.makes_product = width + 1 <= blueprint.widths.hidden
 
-    def classify(self, features: Mapping[str, Inexact[Array, "batch _"]]) -> Float[Array, "batch class"]:
+    def classify(self, features: Features) -> Logits:
         """Returns the class scores, without the product where making it costs more than it saves."""
         if self.makes_product:
             return super().classify(features)
@@ -40,7 +39,7 @@ class Tensor(FeatureFusion):
             hidden = jnp.einsum("bi,bi...->b...", z, hidden)
         return self.head.from_hidden(hidden + layer.bias[...].astype(first.dtype))
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         return functools.reduce(_outer, self.factors(features))
 
     def factors(self, features):

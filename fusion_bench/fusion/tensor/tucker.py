@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from fusion_bench.fusion.interface import Blueprint, FeatureFusion
+from fusion_bench.fusion.base import FeatureFusion, Features, Joint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 
 
@@ -23,7 +24,7 @@ class Tucker(FeatureFusion):
         self.core = blueprint.weight((width,) * count + (out,), "tucker/core", fan_in=width**count)
         self.head = blueprint.head(out)
 
-    def join(self, features):
+    def fuse(self, features: Features) -> Joint:
         # One modality at a time: [batch, remaining axes of the core].
         names = list(features)
         first = jnp.tanh(self.projections[names[0]](features[names[0]]))
