@@ -16,7 +16,7 @@ from fusion_bench.config import ModelConfig, TrainingConfig
 from fusion_bench.data.batches import ModalityBatch, to_device
 from fusion_bench.data.dataset import PAD, Dataset, Modality, ModalitySpec, Task
 from fusion_bench.fusion import registry
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import Registration, StrategySpec, resolve
 from fusion_bench.fusion.tensor.compact_bilinear import Drawn
 from fusion_bench.models.encoders import WIDTHS

@@ -19,7 +19,7 @@ from fusion_bench.data.batches import to_device
 from fusion_bench.data.captions import channel as captions
 from fusion_bench.data.captions import tokenizer
 from fusion_bench.data.dataset import Dataset, Modality, RawDataset
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.training.step import make_functions, predict, run_key, split_module
 from tests.tasks import CONFIG, QUICK

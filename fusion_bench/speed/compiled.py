@@ -12,7 +12,7 @@ from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.speed.config import SpeedConfig
 from fusion_bench.speed.record import Kind, Point, Spread

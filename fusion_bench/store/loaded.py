@@ -18,7 +18,7 @@ from fusion_bench.data.batches import DeviceData, DeviceModality, gather
 from fusion_bench.data.captions.tokenizer import encode, load_tokenizer
 from fusion_bench.data.dataset import ModalitySpec, Task
 from fusion_bench.errors import UserError, unknown_name
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.model import restore

@@ -9,7 +9,7 @@ from jaxtyping import Array
 from fusion_bench.config import ModelConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Task
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training import mesh
 from fusion_bench.training.lowering import RUNS_ONCE, SEED, compiler_options, lower_predict, lower_train

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, Key
 from fusion_bench.config import ModelConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData, Inputs, alternating_flip, augment, gather
 from fusion_bench.data.dataset import Task
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training import mesh
 from fusion_bench.training.optimizer import make_optimizer

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from fusion_bench.cli.choices import parse_choices
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import resolve
 from fusion_bench.training.step import run_key
 from tests.tasks import CONFIG, make_task

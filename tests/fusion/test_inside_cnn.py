@@ -12,7 +12,7 @@ from flax import nnx
 from fusion_bench.cli.choices import parse_choices
 from fusion_bench.config import ModelConfig
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import resolve
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS

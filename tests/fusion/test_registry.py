@@ -4,14 +4,16 @@ import json
 import math
 import pickle
 import re
+from typing import Any, cast
 
 import pytest
+from flax import nnx
 
 from fusion_bench.config import Choice
 from fusion_bench.errors import UserError
 from fusion_bench.fields import Natural
 from fusion_bench.fusion import registry
-from fusion_bench.fusion.interface import FeatureFusion, Strategy
+from fusion_bench.fusion.base import Strategy
 from fusion_bench.fusion.registry import (
     FAMILIES,
     StrategySpec,
@@ -75,7 +77,7 @@ def test_every_registration_says_what_it_is():
         assert registration.family in FAMILIES
         assert len(registration.summary) > 20
         assert registration.reference
-        assert issubclass(registration.make, Strategy)
+        assert issubclass(registration.make, Strategy if registration.reads is None else nnx.Module)
         assert all(p.default is not p.empty for p in registration.options.values()), "options need defaults"
     order = [FAMILIES.index(registration.family) for registration in strategies().values()]
     assert order == sorted(order)
@@ -87,19 +89,20 @@ def test_early_token_is_compared_with_its_own_transformer():
     assert {"image-token-only", "text-token-only"} < set(found)
 
 
-def test_a_class_in_one_file_becomes_a_strategy(empty_registry):
+def test_a_layer_in_one_file_becomes_a_strategy(empty_registry):
     @register("mine", family="intermediate", reference="a paper")
-    class Mine(FeatureFusion):
+    class Mine(nnx.Module):
         """Joins."""
 
-        def __init__(self, blueprint, *, depth: int = 2):
-            super().__init__(blueprint)
+        def __init__(self, in_features, *, depth: int = 2, dtype=None, rngs):
+            self.out_features = in_features["image"]
 
-        def join(self, features):
+        def __call__(self, features):
             return features["image"]
 
     (found,) = strategies().values()
     assert (found.make, found.summary, found.canonical) == (Mine, "Joins.", False)
+    assert (found.reads, found.version) == ("features", 1)
     (spec,) = resolve([Choice("mine", {"depth": 3})], TASK)
     assert (spec.label, spec.resolved_options) == ("mine:depth=3", {"depth": 3})
 
@@ -139,9 +142,9 @@ def test_no_name_is_that_of_a_baseline():
             register(name, family="late", reference="a paper")(Mine)
 
 
-def test_only_classes_of_strategies_are_registered(empty_registry):
-    with pytest.raises(TypeError, match="'mine' should be a subclass of Strategy"):
-        register("mine", family="late", reference="a paper")(dict)
+def test_only_layers_and_classes_of_strategies_are_registered(empty_registry):
+    with pytest.raises(TypeError, match="'mine' should be a Flax layer or a subclass of Strategy"):
+        register("mine", family="late", reference="a paper")(cast(Any, dict))
 
 
 @pytest.mark.parametrize("default", [None, (1, 2), b"x", inspect.Parameter.empty])
@@ -263,7 +266,7 @@ def test_a_spec_is_a_value_whose_registration_is_found_by_its_name(name, pattern
 def test_early_channel_needs_a_grid():
     import jax
 
-    from fusion_bench.fusion.interface import Blueprint
+    from fusion_bench.fusion.blueprint import Blueprint
     from tests.tasks import CONFIG
 
     task = make_task("text", "sensor")

@@ -16,7 +16,8 @@ import pytest
 from flax import nnx
 
 from fusion_bench.data.batches import ModalityBatch
-from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
+from fusion_bench.fusion.base import PosthocFusion, Strategy
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, strategies
 from tests.tasks import BATCH, CLASSES, CONFIG, build, call, jit, make_inputs, make_task
 

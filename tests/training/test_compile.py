@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +34,12 @@ class Counted:
     def __post_init__(self):
         counter, spec = self, StrategySpec(self.label)
 
-        class Counting(spec.registration.make):
-            def __init__(self, blueprint, **options):
+        make: Any = spec.registration.make
+
+        class Counting(make):
+            def __init__(self, *arguments, **options):
                 counter.builds += 1
-                super().__init__(blueprint, **options)
+                super().__init__(*arguments, **options)
 
         registration = dataclasses.replace(spec.registration, make=Counting)
         with pytest.MonkeyPatch.context() as patch:

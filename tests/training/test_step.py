@@ -13,7 +13,7 @@ from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import alternating_flip, augment, gather, to_device
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.fusion import registry
-from fusion_bench.fusion.interface import Outputs, Strategy
+from fusion_bench.fusion.base import Outputs, Strategy
 from fusion_bench.fusion.registry import Registration, StrategySpec
 from fusion_bench.training.loop import train
 from fusion_bench.training.step import run_key

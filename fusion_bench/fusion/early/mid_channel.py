@@ -2,8 +2,8 @@
 
 from fusion_bench.errors import UserError
 from fusion_bench.fields import Natural
-from fusion_bench.fusion.early.channel import LOUDNESS, ChannelFusion
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.early.base import LOUDNESS, ChannelFusion
 from fusion_bench.fusion.registry import register
 
 

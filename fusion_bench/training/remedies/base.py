@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from fusion_bench.axis import Axis
 from fusion_bench.config import Choice
 from fusion_bench.data.dataset import Task
-from fusion_bench.fusion.interface import Outputs, Strategy
+from fusion_bench.fusion.base import Outputs, Strategy
 from fusion_bench.fusion.registry import StrategySpec
 
 ModalityOf = Callable[[tuple[str | int, ...]], str | None]
@@ -32,12 +32,12 @@ class Remedy:
 
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
         """Returns the reason why the remedy does not apply to a strategy; None where it does."""
-        strategy = spec.registration
-        if strategy.modality is not None:
+        registration = spec.registration
+        if registration.modality is not None:
             return "it has one modality"
-        if strategy.is_posthoc:
+        if registration.is_posthoc:
             return "it trains nothing itself"
-        if self.needs_unimodal_logits and strategy.make.unimodal_logits is Strategy.unimodal_logits:
+        if self.needs_unimodal_logits and registration.strategy.unimodal_logits is Strategy.unimodal_logits:
             return "it has no separate encoder of each modality"
         return None
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from fusion_bench.config import Choice, TrainingConfig
 from fusion_bench.data.batches import gather, to_device
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.training.optimizer import make_optimizer
 from fusion_bench.training.remedies.base import remedies
