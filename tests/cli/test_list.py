@@ -15,11 +15,13 @@ def test_list_json(call):
     status, printed, error = call("list", "--json")
     assert (status, error) == (0, "")
     catalogue = json.loads(printed)
-    assert list(catalogue) == ["strategies", "datasets", "captions", "encoders"]
+    assert list(catalogue) == ["strategies", "remedies", "diagnostics", "datasets", "captions", "encoders"]
     fields = ["name", "family", "summary", "reference", "options"]
     assert all(list(entry) == fields for entry in catalogue["strategies"])
     assert {entry["family"] for entry in catalogue["strategies"]} <= set(FAMILIES)
     assert all(entry[field] for entry in catalogue["strategies"] for field in fields[:-1])
+    axes = catalogue["remedies"] + catalogue["diagnostics"]
+    assert all(list(entry) == ["name", *fields[2:]] for entry in axes)
     names = {part: [entry["name"] for entry in entries] for part, entries in catalogue.items()}
     canonical = {"image-only", "text-only", "early-channel", "early-token", "concat", "tensor", "late-mean"}
     assert canonical | {"late-posthoc"} <= set(names["strategies"])
