@@ -19,8 +19,8 @@ from fusion_bench.config import (
     ModelConfig,
     TrainingConfig,
 )
-from fusion_bench.report.notes import MISSING, percent, points
 from fusion_bench.report.table import table
+from fusion_bench.report.text import MISSING, percent, points
 from fusion_bench.store import Store
 
 CEILING = "ceiling"

@@ -4,16 +4,12 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
-from ablation import CEILING, JOINED
 
-from fusion_bench.report.figures.canvas import INK, PAGE, PALE, STYLE, annotate, canvas, in_percent, save
-from fusion_bench.report.labels import spread
-from fusion_bench.report.palette import LOOKS
-
-EXACT = (CEILING, "reference")
-"""Families that are computed: drawn as lines, not as points."""
+from fusion_bench.families import FAMILIES, MULTIMODAL
+from fusion_bench.report.palette import PALE
+from fusion_bench.report.plots import matplotlib
+from fusion_bench.report.plots.marks import DASHES, Axis, Line, Mark, Names, Panel, Picture, Points, band
 
 
 def draw_lines(
@@ -37,62 +33,42 @@ def draw_lines(
       log: whether the horizontal axis is logarithmic.
       legend: name the lines in a legend, for lines that end in one point; else at their ends.
     """
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = canvas(PAGE, 3.6)
-        axes = figure.subplots()
-        ends = {}
-        shades: dict[str, int] = {}
-        for strategy, group in frame.groupby("strategy", sort=False):
-            family = group["family"].iloc[0]
-            by_x = sorted((place(row["x"]), row) for row in group.to_dict("records"))
-            xs = [x for x, _ in by_x]
-            means = pd.Series([row["test_accuracy_mean"] for _, row in by_x])
-            exact = family in EXACT
-            if means.isna().all():
-                continue
-            number = shades[family] = shades.get(family, -1) + 1
-            look = LOOKS[family]
-            colour = PALE if exact else look.colour
-            dashes: Any = ("--", ":") if family == CEILING else ("-", (0, (4, 1.2)), (0, (1, 1)))
-            style = "-." if family == "reference" else dashes[number % len(dashes)]
-            axes.plot(
-                xs, means, label=strategy, linestyle=style, color=colour,
-                marker=None if exact else look.marker, markersize=3.5,
-                markeredgecolor=INK, markeredgewidth=0.3, zorder=2 if exact else 3,
-            )  # fmt: skip
-            widths = pd.Series([row["test_accuracy_ci95"] for _, row in by_x])
-            if not exact and widths.notna().any():
-                axes.fill_between(xs, means - widths, means + widths, color=colour, alpha=0.15, linewidth=0)
-            ends[strategy] = float(means.iloc[-1])
-        if log:
-            axes.set_xscale("log")
-            places = sorted(set(map(place, frame["x"])))
-            axes.set_xticks(places, [f"{x:,g}" for x in places])
-            axes.minorticks_off()
-        low, high = axes.get_ylim()
-        low, high = max(low, 0.0), min(high, 1.02)
-        axes.set_ylim(low, high)
-        if legend:
-            axes.legend(loc="best", ncols=2, handlelength=3.5)
-        else:
-            _name_ends(axes, ends, max(map(place, frame["x"])))
-        axes.set_xlabel(label)
-        axes.set_ylabel("test accuracy, %")
-        in_percent(axes)
-        annotate(figure, note)
-        save(figure, path)
-
-
-def _name_ends(axes: Any, ends: Mapping[Any, float], last: float) -> None:
-    """Writes the name of each line beside its end."""
-    low, high = axes.get_ylim()
-    places = spread(list(ends.values()), 0.042 * (high - low), low, high)
-    for (strategy, end), y in zip(ends.items(), places, strict=True):
-        axes.annotate(
-            str(strategy), (last, end), (1.04, y), textcoords=axes.get_yaxis_transform(), va="center", size=6,
-            color=INK, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.4, "relpos": (0, 0.5)},
-        )  # fmt: skip
+    marks: list[Mark] = []
+    ends: dict[str, float] = {}
+    shades: dict[str, int] = {}
+    for strategy, group in frame.assign(place=frame["x"].map(place)).groupby("strategy", sort=False):
+        family, rows = group["family"].iloc[0], group.sort_values("place")
+        columns = ("place", "test_accuracy_mean", "test_accuracy_ci95")
+        x, mean, width = (
+            rows[column].to_numpy(float) * (1 if column == "place" else 100) for column in columns
+        )
+        if pd.isna(mean).all():
+            continue
+        number = shades[family] = shades.get(family, -1) + 1
+        look: dict[str, Any] = {
+            "colour": PALE,
+            "dash": "dashdot" if family == "reference" else DASHES[1 + number % 2],
+        }
+        if family in MULTIMODAL or family == "unimodal":
+            look = {
+                "colour": FAMILIES[family].colour,
+                "dash": DASHES[number % 3],
+                "width": 1.2,
+                "family": family,
+            }
+            marks += band(x, mean, width, colour=look["colour"])
+        marks.append(Line(x, mean, str(strategy), **look))
+        ends[str(strategy)] = float(mean[-1])
+    places = sorted(set(map(place, frame["x"])))
+    if not legend:
+        last = [places[-1]] * len(ends)
+        marks.append(Names(last, [*ends.values()], [*ends]))
+    axis = Axis(label, ticks=tuple(places) if log else None, is_log=log)
+    picture = Picture(
+        "figure", "", note, {"": Panel(marks, axis, Axis("test accuracy, %"))}, size=(matplotlib.PAGE, 3.2),
+        has_key=legend,
+    )  # fmt: skip
+    matplotlib.write(picture, path)
 
 
 def draw_dots(
@@ -105,10 +81,10 @@ def draw_dots(
     share: bool = True,
     hollow: Callable[[Mapping[Hashable, Any]], bool] = lambda row: False,
 ) -> None:
-    """Draws each join as a point with its interval, in a panel for each point of a sweep; the reference as a line.
+    """Draws each multimodal strategy as a point with its interval, a panel for each point of a sweep.
 
     Args:
-      frame: from `ablation.sweep`.
+      frame: from `ablation.sweep`; the reference is drawn as a line.
       path: PATH.svg and PATH.png are written.
       label: of the horizontal axes.
       note: below the figure.
@@ -117,38 +93,31 @@ def draw_dots(
       hollow: whether a row's marker is not filled.
     """
     shown = frame.loc[frame[f"{of}_mean"].notna()]
-    trained = shown.loc[shown["family"].isin(JOINED)]
-    strategies = list(dict.fromkeys(trained["strategy"]))
-    points = list(dict.fromkeys(frame["x"]))
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = canvas(PAGE, 1.2 + 0.17 * len(strategies))
-        panels = figure.subplots(1, len(points), squeeze=False, sharex=share, sharey=True)[0]
-        for axes, point in zip(panels, points, strict=True):
-            for row in trained.loc[trained["x"] == point].to_dict("records"):
-                look, width = LOOKS[row["family"]], row[f"{of}_ci95"]
-                axes.errorbar(
-                    row[f"{of}_mean"], strategies.index(row["strategy"]), xerr=0.0 if pd.isna(width) else width,
-                    label=row["family"], fmt=look.marker, color=look.colour, markersize=4.5,
-                    markerfacecolor="white" if hollow(row) else look.colour,
-                    markeredgecolor=look.colour if hollow(row) else INK,
-                    markeredgewidth=1.0 if hollow(row) else 0.4, ecolor=INK, elinewidth=0.7,
-                )  # fmt: skip
-            references = shown.loc[(shown["x"] == point) & (shown["family"] == "reference")]
-            for row in references.to_dict("records"):
-                name = row["strategy"]
-                axes.axvline(
-                    row[f"{of}_mean"], color=INK, linestyle="--", linewidth=0.8, label=name, zorder=1
+    trained = shown.loc[shown["family"].isin(MULTIMODAL)]
+    names = tuple(dict.fromkeys(trained["strategy"]))
+    panels: dict[str, tuple[list[Mark], list[float]]] = {}
+    for x, rows in shown.groupby("x", sort=False):
+        marks, ends = panels[str(x)] = [], []
+        for row in rows.to_dict("records"):
+            mean, width, family = 100 * row[f"{of}_mean"], 100 * row[f"{of}_ci95"], row["family"]
+            if family in MULTIMODAL:
+                fill = "none" if hollow(row) else "full"
+                marks.append(
+                    Points([mean], [names.index(row["strategy"])], family, [width], label=family, fill=fill)
                 )
-            axes.set(title=str(point), xlabel=label)
-            in_percent(axes, "x")
-        panels[0].set_yticks(range(len(strategies)), strategies)
-        panels[0].set_ylim(len(strategies) - 0.4, -0.6)
-        handles, names = panels[0].get_legend_handles_labels()
-        shown_once = dict(zip(reversed(names), reversed(handles), strict=True))
-        labels = [name for name in LOOKS if name in shown_once] + [n for n in shown_once if n not in LOOKS]
-        figure.legend(
-            [shown_once[name] for name in labels], labels, loc="outside upper center", ncols=len(labels),
-            handletextpad=0.4,
-        )  # fmt: skip
-        annotate(figure, note)
-        save(figure, path)
+                ends += [mean, mean] if pd.isna(width) else [mean - width, mean + width]
+            elif family == "reference":
+                marks.append(Line((mean, mean), (-0.5, len(names) - 0.5), row["strategy"], dash="dash"))
+                ends.append(mean)
+    everywhere = [end for _, ends in panels.values() for end in ends]
+    drawn = {
+        x: Panel(marks, Axis(label, limits(everywhere if share else ends)), Axis(names=names))
+        for x, (marks, ends) in panels.items()
+    }
+    size = matplotlib.PAGE / len(panels), 0.8 + 0.17 * len(names)
+    matplotlib.write(Picture("figure", "", note, drawn, size=size, columns=len(panels)), path)
+
+
+def limits(values: list[float]) -> tuple[float, float]:
+    margin = 0.04 * (max(values) - min(values))
+    return min(values) - margin, max(values) + margin

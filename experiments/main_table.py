@@ -25,11 +25,12 @@ import tyro
 from ablation_figures import draw_dots
 
 from fusion_bench.cli.flags import Strategies
-from fusion_bench.metrics.intervals import CONFIDENCE, paired_interval
-from fusion_bench.metrics.significance import holm
-from fusion_bench.report.comparisons import p_values
-from fusion_bench.report.notes import is_off_target, points
+from fusion_bench.metrics.intervals import CONFIDENCE, paired_differences, paired_interval
+from fusion_bench.metrics.significance import holm, paired_p_value
+from fusion_bench.report.block import blocks
+from fusion_bench.report.notes import is_off_target
 from fusion_bench.report.table import table
+from fusion_bench.report.text import points
 from fusion_bench.store import Store
 
 POINTS = {"usual widths": "width-matched", "equal parameters": "parameter-matched"}
@@ -109,7 +110,9 @@ def changes(usual: Path, matched: Path) -> str:
     before, after = (accuracies(Store(study, read_only=True)) for study in (usual, matched))
     resized = {name: after[name] for name in after if name in before and after[name] != before[name]}
     n_test = next(run.data["n_test"] for run in Store(usual, read_only=True).runs())
-    raw = {name: p_values({name: resized[name]}, before[name], 1 / n_test)[name] for name in resized}
+    raw = {
+        name: paired_p_value(paired_differences(resized[name], before[name]), 1 / n_test) for name in resized
+    }
     shown = {name: p for name, p in holm(raw).items() if p < 1 - CONFIDENCE}
     told = ", ".join(
         f"{name} {points(*paired_interval(after[name], before[name], 1 / n_test))}" for name in shown
@@ -124,9 +127,9 @@ def changes(usual: Path, matched: Path) -> str:
 def accuracies(store: Store) -> dict[str, dict[int, float]]:
     """Returns the test accuracies of each join by seed, by the name without what matching chose."""
     found: dict[str, dict[int, float]] = {}
-    for run in store.runs():
-        if run.family in ablation.JOINED and run.status == "complete":
-            found.setdefault(run.strategy.partition(":")[0], {})[run.seed] = run.metrics["test_accuracy"]
+    for block in blocks(store).values():
+        for row in block.multimodal:
+            found.setdefault(row.name.partition(":")[0], {}).update(row.accuracies)
     return found
 
 

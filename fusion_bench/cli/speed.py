@@ -12,7 +12,8 @@ from fusion_bench.speed.config import SpeedConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fusion_bench.speed.listing import Listing
+    from fusion_bench.report.listing import Listing
+    from fusion_bench.report.plots.marks import Picture
 
 
 def run(config: SpeedConfig, console: Console) -> int:
@@ -32,7 +33,7 @@ def _measure(config: SpeedConfig, console: Console) -> None:
     record.write(path, speed, derive(speed))
     _print(device.listing(speed), device.frame(speed), config, console)
     if config.figure:
-        device.draw_roofline(speed, config.figure)
+        _draw(device.roofline(speed), config.figure)
     print(f"written to {path}", file=sys.stderr)
 
 
@@ -48,7 +49,13 @@ def _compare(config: SpeedConfig, console: Console) -> None:
     frame = compare.compare(devices, reference)
     _print(compare.listing(frame, reference), frame, config, console)
     if config.figure:
-        compare.draw(frame, reference, config.figure)
+        _draw(compare.picture(frame, reference), config.figure)
+
+
+def _draw(picture: "Picture", path: Path) -> None:
+    from fusion_bench.report.plots import matplotlib
+
+    matplotlib.write(picture, path)
 
 
 def _print(listing: "Listing", frame: "pd.DataFrame", config: SpeedConfig, console: Console) -> None:

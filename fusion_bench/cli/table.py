@@ -34,16 +34,17 @@ class TableCommand:
 
 def run(command: TableCommand, console: Console) -> int:
     """Returns the exit status."""
-    from fusion_bench.report.columns import arrange, parse_column, parse_columns, to_csv
+    from fusion_bench.report.columns import known_columns, needs_logits, parse_column, parse_columns
     from fusion_bench.report.render import to_latex, to_markdown, to_rich
-    from fusion_bench.report.table import table
+    from fusion_bench.report.table import arrange, table, to_csv
     from fusion_bench.store import Store
 
-    columns = parse_columns(command.columns) if command.columns else None
-    sort = parse_column(command.sort) if command.sort else None
     store = Store(command.directory, read_only=True)
-    details = any(column.detail for column in (*(columns or ()), *([sort] if sort else ())))
+    details = needs_logits(f"{command.columns or ''},{command.sort or ''}")
     frame = table(store, against=command.against or "", details=details)
+    known = known_columns(frame)
+    columns = parse_columns(command.columns, known) if command.columns else None
+    sort = parse_column(command.sort, known) if command.sort else None
     frame = arrange(frame, sort, by_family=command.group == "family")
     say_damaged(store)
     if command.format == "terminal":

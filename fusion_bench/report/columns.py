@@ -1,256 +1,303 @@
-"""The columns of a table as people read it: what each is called, shows, and sorts by."""
+"""The columns of the table: how each is computed, and what people read."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.metrics.calibration import BINS
-from fusion_bench.metrics.classification import LOWER_IS_BETTER
-from fusion_bench.report.notes import MISSING, best_of, is_off_target, percent, points
-
-Row = Mapping[Hashable, Any]
+from fusion_bench.metrics.classification import LOWER_IS_BETTER, METRICS
+from fusion_bench.metrics.intervals import Interval, t_interval
+from fusion_bench.metrics.significance import bootstrap_difference, bootstrap_interval
+from fusion_bench.report.block import Row
+from fusion_bench.report.notes import best_of, is_off_target
+from fusion_bench.report.text import MISSING, optional, percent, points
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One column.
+    """One column, of the frame alone if it has no heading.
 
     Attributes:
-      name: as on the command line.
-      header: above it; "{best}" stands for the strategy that gains are over.
-      cell: what it shows of a row.
-      key: the frame's column that it sorts by.
-      descending: whether the best value is the largest.
-      detail: whether its values are computed from stored logits (`table.DETAILS`).
-      more: what else of the frame it shows.
-      meaning: a sentence for below the table, where heading and notes do not say what it is.
+      name: on the command line, and in the frame where `keys` names no others.
+      compute: its value of a row; as many values as it has keys.
+      heading: above it, broken where a terminal breaks it; "{best}" stands for the strategy that gains are over.
+      form: its values as text.
+      keys: in the frame; the rows are sorted by the first.
+      also: other keys of the frame that a CSV of chosen columns adds.
+      note: a sentence for below the table.
+      place: among the columns that people read; equal ones are in the order of the list.
+      matched: the quantity that it shows, "params" or "flops"; a star marks a row that misses its target.
+      ascending: whether the best value is the lowest.
+      detail: whether it is computed from stored logits.
+      default: whether a table shows it without being asked; on_page: whether the page shows it at first.
     """
 
     name: str
-    header: str
-    cell: Callable[[Row], str]
-    key: str
-    descending: bool = True
+    compute: Callable[[Row], Any]
+    heading: str = ""
+    form: Callable[..., str] = str
+    keys: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    note: str = ""
+    place: int = 9
+    matched: str = ""
+    integer: bool = False
+    ascending: bool = False
     detail: bool = False
-    more: tuple[str, ...] = ()
-    meaning: str = ""
+    default: bool = False
+    on_page: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", self.keys or (self.name,))
+
+    @property
+    def is_text(self) -> bool:
+        return self.form is str
+
+    def values(self, row: Row) -> dict[str, Any]:
+        """Returns its values of a row, by key."""
+        found = self.compute(row)
+        return dict(zip(self.keys, found if len(self.keys) > 1 else (found,), strict=True))
+
+    def cell(self, row: Mapping[Hashable, Any]) -> str:
+        """Returns its text of a row of the frame."""
+        text = self.form(*(row[key] for key in self.keys))
+        return text + "*" if self.matched and row["match"] == self.matched and is_off_target(row) else text
 
     def title(self, block: pd.DataFrame) -> str:
-        """Returns the heading above the column for a block of the frame."""
-        return self.header.format(best=best_of(block) or "?")
+        """Returns its heading for a block of the frame."""
+        return self.heading.format(best=best_of(block) or "?")
 
 
-def _metric(
-    name: str, header: str, show: Callable[[float, float], str] = percent, meaning: str = ""
-) -> Column:
-    def cell(row: Row) -> str:
-        return show(row[f"{name}_mean"], row[f"{name}_ci95"])
+def value_column(name: str) -> Column:
+    """Returns the column of a diagnostic's value: its mean and interval over seeds, NAME_mean and NAME_ci95."""
 
-    key, more = f"{name}_mean", (f"{name}_ci95",)
-    return Column(name, header, cell, key, name not in LOWER_IS_BETTER, True, more, meaning)
+    def compute(row: Row) -> Interval:
+        return t_interval([values[name] for values in row.diagnosed if name in values])
 
-
-def _cost(name: str, header: str, show: Callable[[float], str], key: str, *, descending=False) -> Column:
-    return Column(name, header, lambda row: show(row[key]), key, descending)
-
-
-def _sampling(name: str, header: str, key: str, beginning: str) -> Column:
-    meaning = f"{beginning}, what another test set would change: 95 %, by a bootstrap over images."
-    return Column(name, header, lambda row: number(100 * row[key], ".2f"), key, False, True, (), meaning)
-
-
-def number(value: float, form: str) -> str:
-    """Returns a number in a format, or a dash for none."""
-    return MISSING if math.isnan(value) else format(value, form)
+    return Column(name, compute, name, _decimal, (f"{name}_mean", f"{name}_ci95"))
 
 
 def _decimal(mean: float, half_width: float) -> str:
     """Returns a mean with its interval, to three places: "0.412 ± 0.013"."""
-    if math.isnan(mean):
-        return MISSING
-    return f"{mean:.3f}" if math.isnan(half_width) else f"{mean:.3f} ± {half_width:.3f}"
+    return optional(mean, ".3f") + ("" if math.isnan(half_width) else f" ± {half_width:.3f}")
 
 
-def _rate(value: float) -> str:
-    """Returns a rate with three significant digits."""
-    return number(value if math.isnan(value) else float(f"{value:.3g}"), ",.0f" if value >= 100 else ".3g")
+def _rank(rank: Any, low: Any, high: Any) -> str:
+    return MISSING if pd.isna(rank) else f"{rank} ({low}–{high})"
 
 
-def _p_value(row: Row) -> str:
-    p = row["gain_p"]
-    return MISSING if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else optional(p, ".3f")
 
 
-def _rank(row: Row) -> str:
-    if pd.isna(row["rank"]):
-        return MISSING
-    return f"{row['rank']} ({row['rank_low']}–{row['rank_high']})"
+def _scaled(form: str, scale: float = 1.0) -> Callable[[float], str]:
+    return lambda value: optional(scale * value, form)
 
 
-def _mark(row: Row, quantity: str) -> str:
-    """Returns a star for a figure that was to be matched and is not."""
-    return "*" if row["match"] == quantity and is_off_target(row) else ""
+def _accuracy(row: Row) -> Interval:
+    return t_interval([*row.accuracies.values()]) if row.runs else Interval(row.ceiling, math.nan)
 
 
-def _params(row: Row) -> str:
-    return MISSING if pd.isna(row["params"]) else f"{row['params']:,}" + _mark(row, "params")
+def _validation(row: Row) -> float:
+    found = (run.metrics.get("validation_accuracy") for run in row.complete)
+    return t_interval([value for value in found if value is not None]).mean
 
 
-def _train_flops(row: Row) -> str:
-    return number(row["train_flops"] / 1e6, ".3f") + _mark(row, "flops")
+def _match_ratio(row: Row) -> float:
+    quantity, target = (row.block.setting.get(f"match.{key}") for key in ("quantity", "target"))
+    return row.cost("params" if quantity == "params" else "train_flops") / (target or math.nan)
 
 
-def _accuracy(row: Row) -> str:
-    return percent(row["test_accuracy_mean"], row["test_accuracy_ci95"])
+def _failures(row: Row) -> str:
+    failed = [run for run in row.runs if run.status == "failed"]
+    return "; ".join(f"seed {run.seed}: {run.reason or 'no reason is recorded'}" for run in failed)
 
 
-def _gain(row: Row) -> str:
-    return points(row["gain_mean"], row["gain_ci95"])
+def _gain_sampling(row: Row) -> float:
+    over = row.block.rows.get(row.block.best, row)
+    if over is row or not (row.tests and over.tests):
+        return math.nan
+    return bootstrap_difference(row.correct, over.correct).half_width
 
 
-ACCURACY = "test accuracy, %"
-COLUMNS = {
-    column.name: column
-    for column in (
-        Column("strategy", "strategy", lambda row: row["strategy"], "strategy", descending=False),
-        Column("family", "family", lambda row: row["family"], "family", descending=False),
-        Column("accuracy", ACCURACY, _accuracy, "test_accuracy_mean", more=("test_accuracy_ci95",)),
-        Column("gain", "gain over {best}", _gain, "gain_mean", more=("gain_ci95", "gain_over")),
-        Column(
-            "p",
-            "p (Holm)",
-            _p_value,
-            "gain_p",
-            descending=False,
-            meaning="p: of the paired t-test of the gain over seeds, Holm-corrected over the rows shown.",
-        ),
-        Column(
-            "rank",
-            "rank",
-            _rank,
-            "rank",
-            descending=False,
-            more=("rank_low", "rank_high"),
-            meaning="Rank: by mean accuracy; in brackets the ranks that the seeds allow for, all together with 95 % "
-            "confidence.",
-        ),
-        Column("params", "parameters", _params, "params", descending=False),
-        Column("train_flops", "train MFLOP", _train_flops, "train_flops", descending=False),
-        _cost("test_flops", "test MFLOP", lambda value: number(value / 1e6, ".3f"), "inference_flops"),
-        _cost("train_rate", "train examples/s", _rate, "train_examples_per_s", descending=True),
-        _cost("test_rate", "test examples/s", _rate, "inference_examples_per_s", descending=True),
-        _cost("latency", "latency, ms", lambda value: number(1e3 * value, ".3f"), "latency_s"),
-        _cost("train_seconds", "train s", lambda value: number(value, ".1f"), "train_seconds"),
-        _cost("compile", "compile s", lambda value: number(value, ".1f"), "compile_s"),
-        _metric("balanced_accuracy", "balanced accuracy, %"),
-        _metric("macro_f1", "macro F1, %"),
-        _metric(
-            "roc_auc", "ROC AUC, %", meaning="ROC AUC: each class against the others, mean over classes."
-        ),
-        _metric("nll", "NLL, nats", _decimal),
-        _metric(
-            "brier",
-            "Brier score",
-            _decimal,
-            "Brier score: squared errors of the class probabilities, their sum over classes, 0 to 2.",
-        ),
-        _metric("ece", "ECE, %", meaning=f"ECE: expected calibration error, in {BINS} bins of confidence."),
-        _sampling("sampling", "sampling ±, points", "sampling_ci95", "Sampling ±: of the accuracy"),
-        _sampling(
-            "gain_sampling",
-            "gain's sampling ±",
-            "gain_sampling_ci95",
-            "Gain's sampling ±: of the gain, in points",
-        ),
-    )
-}
-DEFAULT: Sequence[str] = (
-    "strategy",
-    "family",
-    "accuracy",
-    "gain",
-    "params",
-    "train_rate",
-    "test_rate",
-    "compile",
-)
+def _metric(name: str, heading: str = "", form: Callable[..., str] = percent, note: str = "") -> Column:
+    def compute(row: Row) -> Interval:
+        return t_interval([METRICS[name](*test) for test in row.tests])
+
+    keys, ascending = (f"{name}_mean", f"{name}_ci95"), name in LOWER_IS_BETTER
+    return Column(name, compute, heading, form, keys, note=note, ascending=ascending, detail=True)
+
+
+def _cost(name: str, key: str, heading: str, form: Callable[..., str], place: int, **more: Any) -> Column:
+    more = {"ascending": True} | more
+    return Column(name, lambda row: row.cost(key), heading, form, (key,), place=place, **more)
+
+
+def _fact(name: str, key: str = "", empty: Any = "", **more: Any) -> Column:
+    return Column(name, lambda row: row.block.data.get(key or name, empty), **more)
+
+
+def _setting(name: str, key: str, empty: Any = "", **more: Any) -> Column:
+    return Column(name, lambda row: row.block.setting.get(key, empty) if row.runs else empty, **more)
+
+
+def _environment(name: str) -> Column:
+    def compute(row: Row) -> str:
+        return ", ".join(sorted({value for run in row.block.runs if (value := run.environment.get(name))}))
+
+    return Column(name, compute)
+
+
+_NONE = math.nan
+ALL: tuple[Column, ...] = (
+    Column("strategy", lambda row: row.name, "strategy", place=0, ascending=True, default=True, on_page=True),
+    Column("family", lambda row: row.family, "family", place=0, ascending=True, default=True, on_page=True),
+    Column("n_seeds", lambda row: len(row.complete), integer=True),
+    Column("n_failed", lambda row: len(row.runs) - len(row.complete), integer=True),
+    _cost(
+        "params", "params", "parameters", lambda value: optional(value, ","), 2, matched="params", integer=True,
+        default=True, on_page=True,
+    ),
+    Column(
+        "accuracy", _accuracy, "test\naccuracy, %", percent, ("test_accuracy_mean", "test_accuracy_ci95"), place=1,
+        default=True, on_page=True,
+    ),
+    Column(
+        "gain", lambda row: row.over(row.block.best), "gain over\n{best}", points, ("gain_mean", "gain_ci95"),
+        also=("gain_over",), place=1, default=True, on_page=True,
+    ),
+    Column(
+        "p", lambda row: row.block.gain_p.get(row.name, _NONE), "p (Holm)", _p_value, ("gain_p",), place=1,
+        ascending=True, on_page=True,
+        note="p: of the paired t-test of the gain over seeds, Holm-corrected over the rows shown.",
+    ),
+    Column("gain_over", lambda row: row.block.best if row.runs else ""),
+    Column("ties_best", lambda row: row.name in row.block.ties),
+    Column(
+        "rank", lambda row: row.block.ranks.get(row.name, (None, None, None)), "rank", _rank,
+        ("rank", "rank_low", "rank_high"), place=1, integer=True, ascending=True, on_page=True,
+        note="Rank: by mean accuracy; in brackets the ranks that the seeds allow for, all together with 95 % "
+        "confidence.",
+    ),
+    Column("detectable_gain", lambda row: row.power[0][0]),
+    Column("detectable_gain_corrected", lambda row: row.power[1][0]),
+    Column("seeds_for_a_point", lambda row: row.power[0][1], integer=True),
+    Column("seeds_for_a_point_corrected", lambda row: row.power[1][1], integer=True),
+    Column("baseline_kind", lambda row: row.kind),
+    Column("baseline", lambda row: row.baseline),
+    Column("", lambda row: row.over(row.baseline), keys=("baseline_gain_mean", "baseline_gain_ci95")),
+    Column("", lambda row: row.over(row.block.reference), keys=("reference_gain_mean", "reference_gain_ci95")),
+    Column("reference_p", lambda row: row.block.reference_p.get(row.name, _NONE)),
+    Column("validation_accuracy_mean", _validation),
+    _cost("train_rate", "train_examples_per_s", "train\nexamples/s", optional, 4, ascending=False, default=True),
+    _cost(
+        "test_rate", "inference_examples_per_s", "test\nexamples/s", optional, 4, ascending=False, default=True,
+        on_page=True,
+    ),
+    _cost("latency", "latency_s", "latency, ms", _scaled(".3f", 1e3), 4),
+    _cost("compile", "compile_s", "compile\ns", _scaled(".1f"), 6, default=True),
+    _cost("train_flops", "train_flops", "train\nMFLOP", _scaled(".3f", 1e-6), 3, matched="flops", on_page=True),
+    _cost("test_flops", "inference_flops", "test\nMFLOP", _scaled(".3f", 1e-6), 3),
+    _cost("train_seconds", "train_seconds", "train s", _scaled(".1f"), 5, on_page=True),
+    _setting("match", "match.quantity"),
+    _setting("match_to", "match.to"),
+    _setting("match_target", "match.target", _NONE),
+    Column("match_ratio", _match_ratio),
+    Column("tune", lambda row: row.block.setting.get("tune", 0)),
+    Column("learning_rate", lambda row: row.trained_with("learning_rate")),
+    Column("weight_decay", lambda row: row.trained_with("weight_decay")),
+    _fact("dataset", "name"),
+    _fact("description"),
+    _fact("captions"),
+    _fact("bits", empty=_NONE),
+    _fact("interaction_bits", empty=_NONE),
+    Column("encoder", lambda row: row.block.setting.get("model.encoder", "")),
+    Column("epochs", lambda row: row.block.setting.get("training.epochs"), integer=True),
+    *(_fact(name, empty=None, integer=True) for name in ("n_train", "n_validation", "n_test")),
+    *map(_environment, ("device", "version", "commit")),
+    Column("setting", lambda row: row.block.digest),
+    Column("differs", lambda row: row.block.differs),
+    Column("failures", _failures),
+    _metric("accuracy"),
+    _metric("balanced_accuracy", "balanced\naccuracy, %"),
+    _metric("macro_f1", "macro F1, %"),
+    _metric("roc_auc", "ROC AUC, %", note="ROC AUC: each class against the others, mean over classes."),
+    _metric("nll", "NLL, nats", _decimal),
+    _metric(
+        "brier", "Brier score", _decimal,
+        "Brier score: squared errors of the class probabilities, their sum over classes, 0 to 2.",
+    ),
+    _metric("ece", "ECE, %", note=f"ECE: expected calibration error, in {BINS} bins of confidence."),
+    Column(
+        "sampling", lambda row: bootstrap_interval(row.correct).half_width if row.tests else _NONE,
+        "sampling\n±, points", _scaled(".2f", 1e2), ("sampling_ci95",), ascending=True, detail=True,
+        note="Sampling ±: of the accuracy, what another test set would change: 95 %, by a bootstrap over images.",
+    ),
+    Column(
+        "gain_sampling", _gain_sampling, "gain's\nsampling ±", _scaled(".2f", 1e2), ("gain_sampling_ci95",),
+        ascending=True, detail=True,
+        note="Gain's sampling ±: of the gain, in points, what another test set would change: 95 %, by a bootstrap "
+        "over images.",
+    ),
+)  # fmt: skip
+"""In the order of a CSV. Costs of training and size are medians over seeds; the others are measured once.
+
+Besides what the headings say: a gain is paired by seed, and NaN for the strategy that gains are over, `gain_over`;
+`ties_best`: the multimodal strategy with the highest mean, and those not significantly different from it;
+`detectable_gain`: the true gain that a paired t-test over these seeds finds with 80 % power; `seeds_for_a_point`: the
+seeds that find one percentage point, empty above a thousand; `_corrected`: after Holm's correction, as the first of the
+rows; `baseline`: the best unimodal strategy of the row's own kind of encoder, `baseline_kind`; `match_ratio`: a matched
+quantity over its target; `tune`: the number of settings tried for each strategy.
+"""
+COLUMNS = {column.name: column for column in sorted(ALL, key=lambda column: column.place) if column.heading}
+"""What people read, in order."""
+
+
+def known_columns(frame: pd.DataFrame) -> dict[str, Column]:
+    """Returns all columns that people may read, with those of further values in a frame."""
+    listed = {key for column in ALL for key in column.keys}
+    names = [str(key).removesuffix("_mean") for key in frame if key not in listed]
+    return COLUMNS | {name: value_column(name) for name in names if f"{name}_ci95" in frame}
 
 
 def default_columns(frame: pd.DataFrame) -> list[Column]:
     """Returns the usual columns, with FLOPs where they were matched."""
-    names = [*DEFAULT]
-    if any(frame["match"] == "flops"):
-        names.insert(names.index("params") + 1, "train_flops")
-    return [COLUMNS[name] for name in names]
+    by_flops = any(frame["match"] == "flops")
+    return [c for c in COLUMNS.values() if c.default or (by_flops and c.matched == "flops")]
 
 
-def meanings(columns: Sequence[Column]) -> list[str]:
-    """Returns the sentences that say what columns are, of those that need one."""
-    return [column.meaning for column in columns if column.meaning]
+def needs_logits(text: str) -> bool:
+    """Returns whether a comma-separated list of columns has one that is computed from stored logits."""
+    return any(
+        name == "all" or (name in COLUMNS and COLUMNS[name].detail)
+        for name in text.replace(" ", "").split(",")
+    )
 
 
-def parse_columns(text: str) -> list[Column]:
+def parse_columns(text: str, known: Mapping[str, Column] = COLUMNS) -> list[Column]:
     """Reads a comma-separated list of columns; "all" stands for every one. The strategy's name always leads.
 
     Raises:
       UserError: a name is unknown, or there is none.
     """
-    names = [name for part in text.split(",") if (name := part.strip())]
-    if "all" in names:
-        names = [*COLUMNS]
-    for name in names:
-        if name not in COLUMNS:
-            raise unknown_name("column", name, COLUMNS)
+    names = [name for name in text.replace(" ", "").split(",") if name]
     if not names:
-        raise UserError(f"no column is named; choose from {', '.join(COLUMNS)}")
-    return [COLUMNS[name] for name in dict.fromkeys(["strategy", *names])]
+        raise UserError(f"no column is named; choose from {', '.join(known)}")
+    names = [*known] if "all" in names else names
+    return [parse_column(name, known) for name in dict.fromkeys(["strategy", *names])]
 
 
-def parse_column(name: str) -> Column:
+def parse_column(name: str, known: Mapping[str, Column] = COLUMNS) -> Column:
     """Returns the column of this name.
 
     Raises:
       UserError: there is none.
     """
-    if name not in COLUMNS:
-        raise unknown_name("column", name, COLUMNS)
-    return COLUMNS[name]
-
-
-def to_csv(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
-    """Returns the frame as CSV, unrounded: the chosen columns with their intervals, or all of it."""
-    if columns is None:
-        return frame.to_csv(index=False)
-    names = ["setting", *(name for column in columns for name in (column.key, *column.more))]
-    return frame[list(dict.fromkeys(names))].to_csv(index=False)
-
-
-def arrange(frame: pd.DataFrame, sort: Column | None, *, by_family: bool = True) -> pd.DataFrame:
-    """Returns the rows sorted by a column, the best value first, missing ones last; settings stay together.
-
-    Args:
-      frame: from `table`.
-      sort: the column; None leaves the order of the frame.
-      by_family: keep the rows of a family together.
-    """
-    blocks = []
-    for _, block in frame.groupby("setting", sort=False):
-        if sort is not None:
-            block = block.sort_values(
-                sort.key, ascending=not sort.descending, kind="stable", na_position="last"
-            )
-        if by_family:
-            order = {family: place for place, family in enumerate(_families(frame))}
-            block = block.sort_values("family", key=lambda column: column.map(order), kind="stable")
-        blocks.append(block)
-    return pd.concat(blocks, ignore_index=True) if blocks else frame
-
-
-def _families(frame: pd.DataFrame) -> Sequence[str]:
-    from fusion_bench.report.table import FAMILIES
-
-    return [family for family in FAMILIES if family in set(frame["family"])]
+    if name not in known:
+        raise unknown_name("column", name, known)
+    return known[name]

@@ -5,73 +5,45 @@ import html
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from string import Template
 from typing import Any
 
 import pandas as pd
+from plotly.offline import get_plotlyjs
 
-from fusion_bench.report.charts import charts
-from fusion_bench.report.charts.chart import Chart, templates
-from fusion_bench.report.columns import COLUMNS, Column, meanings
+from fusion_bench.families import FAMILIES
+from fusion_bench.report.columns import COLUMNS, Column, known_columns
 from fusion_bench.report.findings import Findings
 from fusion_bench.report.notes import notes
-from fusion_bench.report.table import FAMILIES
-
-_SHOWN = (
-    "strategy",
-    "family",
-    "accuracy",
-    "gain",
-    "p",
-    "rank",
-    "params",
-    "train_flops",
-    "test_rate",
-    "train_seconds",
-)
-"""Columns that are shown at first; the others by a choice."""
+from fusion_bench.report.plots import pictures, plotly
+from fusion_bench.report.plots.marks import Picture
 
 
 def render_page(findings: Sequence[Findings]) -> str:
     """Returns the page; all that comes from run files is escaped."""
-    drawn = {found.name: charts(found) for found in findings}
-    data = {
-        "templates": {name: template.to_plotly_json() for name, template in templates().items()},
-        "charts": {
-            f"{name}-{chart.name}": {**_plain(chart.figure), "choices": chart.choices}
-            for name, section in drawn.items()
-            for chart in section
-        },
-    }
+    drawn = {found.name: pictures(found) for found in findings}
+    data = {f"{name}-{p.name}": plotly.chart(p) for name, section in drawn.items() for p in section}
     assets = resources.files("fusion_bench.report") / "assets"
     tables = resources.files("itables") / "html"
+    style, page, script, styles = (
+        path.read_text(encoding="utf-8")
+        for path in (tables / "dt_bundle.css", *(assets / f"page.{end}" for end in ("html", "js", "css")))
+    )
     bundle = base64.b64encode((tables / "dt_bundle.js").read_bytes()).decode()
-    return Template((assets / "page.html").read_text(encoding="utf-8")).substitute(
+    return Template(page).substitute(
         title=html.escape(_title(findings)),
         lead=html.escape(_lead(findings)),
-        style=(tables / "dt_bundle.css").read_text(encoding="utf-8")
-        + (assets / "page.css").read_text(encoding="utf-8"),
+        style=style + styles,
         navigation=_navigation(findings),
         sections="".join(_section(found, drawn[found.name]) for found in findings),
         environment=_environment(findings),
-        plotly=_plotly(),
+        plotly=get_plotlyjs(),
         imports=json.dumps({"imports": {"itables": f"data:text/javascript;base64,{bundle}"}}),
         data=_script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
-        script=(assets / "page.js").read_text(encoding="utf-8"),
+        script=script,
     )
-
-
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return get_plotlyjs()
-
-
-def _plain(figure: Any) -> dict[str, Any]:
-    """Returns a figure as JSON's own types."""
-    return json.loads(figure.to_json())
 
 
 def _script_safe(text: str) -> str:
@@ -80,14 +52,16 @@ def _script_safe(text: str) -> str:
 
 
 def _title(findings: Sequence[Findings]) -> str:
-    names = dict.fromkeys(f"{block['dataset'].iloc[0]}" for found in findings if len(block := found.block))
-    captions = dict.fromkeys(str(found.block["captions"].iloc[0]) for found in findings)
-    return f"Fusion of modalities on {', '.join(names)}: {', '.join(captions)}"
+    firsts = [found.rows.iloc[0] for found in findings]
+    names, captions = (
+        ", ".join(dict.fromkeys(str(f[key]) for f in firsts)) for key in ("dataset", "captions")
+    )
+    return f"Fusion of modalities on {names}: {captions}"
 
 
 def _lead(findings: Sequence[Findings]) -> str:
     strategies = {name for found in findings for name in found.measured["strategy"]}
-    runs = sum(run.status == "complete" for found in findings for run in found.runs)
+    runs = sum(run.status == "complete" for found in findings for run in found.block.runs)
     settings = f", {len(findings)} settings" if len(findings) > 1 else ""
     return f"{len(strategies)} strategies{settings}, {runs} complete runs."
 
@@ -99,10 +73,10 @@ def _navigation(findings: Sequence[Findings]) -> str:
     return f'<nav aria-label="settings"><h2>Settings</h2><ul>{links}</ul></nav>'
 
 
-def _section(found: Findings, drawn: Sequence[Chart]) -> str:
+def _section(found: Findings, drawn: Sequence[Picture]) -> str:
     remarks = [
-        *notes(found.block),
-        *meanings([*COLUMNS.values()]),
+        *notes(found.rows),
+        *(column.note for column in COLUMNS.values() if column.note),
         *(f"Left out: {line}." for line in found.omitted),
     ]
     listing = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
@@ -124,28 +98,29 @@ def _section(found: Findings, drawn: Sequence[Chart]) -> str:
     )
 
 
-def _chart(found: Findings, chart: Chart, *, chooser: bool = True, level: int = 3) -> str:
-    heading = f"<h{level}>{html.escape(chart.title)}</h{level}>"
-    choice = _chooser(found, [chart]) if chooser and chart.choices else ""
-    wide = " wide" if chart.wide else ""
+def _chart(found: Findings, picture: Picture, *, chooser: bool = True, level: int = 3) -> str:
+    heading = f"<h{level}>{html.escape(picture.title)}</h{level}>"
+    choice = _chooser(found, [picture]) if chooser and len(picture.shown) > 1 else ""
+    wide = " wide" if picture.is_wide else ""
     return (
-        f'<figure>{heading}{choice}<div class="scroll{wide}"><div class="chart" id="{found.name}-{chart.name}" '
-        f'role="img" aria-label="{html.escape(chart.title)}" style="min-height:{chart.height}px">'
-        f"</div></div><figcaption>{html.escape(chart.caption)}</figcaption></figure>"
+        f'<figure>{heading}{choice}<div class="scroll{wide}"><div class="chart" id="{found.name}-{picture.name}" '
+        f'role="img" aria-label="{html.escape(picture.title)}" style="min-height:{picture.height}px"></div></div>'
+        f"<figcaption>{html.escape(f'{picture.caption} {picture.hint}'.strip())}</figcaption></figure>"
     )
 
 
-def _chooser(found: Findings, drawn: Sequence[Chart]) -> str:
+def _chooser(found: Findings, drawn: Sequence[Picture]) -> str:
     """Returns what changes some charts together."""
-    names = " ".join(f"{found.name}-{chart.name}" for chart in drawn)
-    options = "".join(f"<option>{html.escape(label)}</option>" for label in drawn[0].choices)
-    label = {"range": "show", "family": "show"}.get(drawn[0].chooser, drawn[0].chooser)
-    return f'<label class="chooser">{label} <select data-charts="{names}">{options}</select></label>'
+    names = " ".join(f"{found.name}-{picture.name}" for picture in drawn)
+    options = "".join(f"<option>{html.escape(label)}</option>" for label in drawn[0].shown)
+    return (
+        f'<label class="chooser">{drawn[0].chooser} <select data-charts="{names}">{options}</select></label>'
+    )
 
 
 def _table(found: Findings) -> str:
-    block = found.block
-    columns = [column for column in COLUMNS.values() if column.key in block]
+    block = found.rows
+    columns = [column for column in known_columns(block).values() if column.keys[0] in block]
     heads = "".join(_head(column, block) for column in columns)
     rows = "".join(_row(row, columns) for row in block.to_dict("records"))
     families = [family for family in FAMILIES if family in set(block["family"])]
@@ -159,16 +134,10 @@ def _table(found: Findings) -> str:
 
 
 def _head(column: Column, block: pd.DataFrame) -> str:
-    first = "desc" if column.descending else "asc"
-    hidden = "" if column.name in _SHOWN else " data-hidden"
-    kind = "" if column.name in _WORDS else " data-number"
-    return (
-        f'<th scope="col" data-name="{column.name}" data-first="{first}"{hidden}{kind}>'
-        f"{html.escape(column.title(block))}</th>"
-    )
-
-
-_WORDS = ("strategy", "family")
+    first = "asc" if column.ascending else "desc"
+    marks = " data-hidden" * (not column.on_page) + " data-number" * (not column.is_text)
+    title = html.escape(column.title(block))
+    return f'<th scope="col" data-name="{column.name}" data-first="{first}"{marks}>{title}</th>'
 
 
 def _row(row: dict[Any, Any], columns: Sequence[Column]) -> str:
@@ -177,42 +146,37 @@ def _row(row: dict[Any, Any], columns: Sequence[Column]) -> str:
         shown = html.escape(column.cell(row))
         if column.name == "accuracy" and row["ties_best"]:
             shown = f"<strong>{shown}</strong>"
-        if column.name == "strategy":
-            cells.append(f'<th scope="row">{shown}</th>')
-        elif column.name in _WORDS:
-            cells.append(f"<td>{shown}</td>")
-        else:
-            cells.append(f'<td data-order="{_order(row[column.key], column)}">{shown}</td>')
+        order = "" if column.is_text else f' data-order="{_order(row[column.keys[0]], column)}"'
+        is_name = column.name == "strategy"
+        cells.append(f'<th scope="row">{shown}</th>' if is_name else f"<td{order}>{shown}</td>")
     return f'<tr data-family="{row["family"]}">{"".join(cells)}</tr>'
 
 
 def _order(value: Any, column: Column) -> str:
     """Returns what a cell is sorted by; what is missing comes last where the best comes first."""
     if pd.isna(value) or math.isinf(value):
-        return "-1e300" if column.descending else "1e300"
+        return "1e300" if column.ascending else "-1e300"
     return repr(float(value))
 
 
+_FACTS = {
+    "device": "device",
+    "fusion_bench": "version",
+    "commit": "commit",
+    "python": "python",
+    "packages": "packages",
+}
+
+
 def _environment(findings: Sequence[Findings]) -> str:
-    runs = [run for found in findings for run in found.runs]
-    facts = {
-        "device": _distinct(run.environment.get("device") for run in runs),
-        "fusion_bench": _distinct(run.identity.get("version") for run in runs),
-        "commit": _distinct(run.environment.get("commit") for run in runs),
-        "python": _distinct(run.environment.get("python") for run in runs),
-        "packages": _distinct(
-            ", ".join(
-                f"{name} {version}" for name, version in dict(run.environment.get("packages") or {}).items()
-            )
-            for run in runs
-        ),
-    }
-    terms = "".join(
-        f"<dt>{name}</dt>{''.join(f'<dd>{html.escape(value)}</dd>' for value in values)}"
-        for name, values in facts.items()
-        if values
-    )
-    commands = Counter(str(run.environment["command"]) for run in runs if run.environment.get("command"))
+    environments = [run.environment for found in findings for run in found.block.runs]
+    terms = ""
+    for name, key in _FACTS.items():
+        values = sorted({_text(each.get(key)) for each in environments if each.get(key)})
+        terms += f"<dt>{name}</dt>{''.join(f'<dd>{html.escape(value)}</dd>' for value in values)}" * bool(
+            values
+        )
+    commands = Counter(str(each["command"]) for each in environments if each.get("command"))
     listing = "".join(
         f"<li><pre><code>{html.escape(command)}</code></pre> {count} run{'s' * (count != 1)}</li>"
         for command, count in commands.items()
@@ -220,5 +184,7 @@ def _environment(findings: Sequence[Findings]) -> str:
     return f'<dl>{terms}</dl><h3>Commands</h3><ul class="commands">{listing or "<li>none recorded</li>"}</ul>'
 
 
-def _distinct(values: Iterable[Any]) -> list[str]:
-    return sorted({str(value) for value in values if value})
+def _text(value: Any) -> str:
+    return (
+        ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else str(value)
+    )

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from fusion_bench import files
 from fusion_bench.errors import UserError
-from fusion_bench.report.figures.write import write_figures
 from fusion_bench.report.findings import find
 from fusion_bench.report.page import render_page
+from fusion_bench.report.plots import matplotlib, pictures
 from fusion_bench.report.table import table
 from fusion_bench.store import Store
 
@@ -39,7 +39,8 @@ def write_report(store: Store, *, against: str = "") -> tuple[Path, list[str]]:
     text = render_page(findings)
     try:
         for found in findings:
-            write_figures(found, page.parent / "figures" / found.name)
+            for picture in pictures(found):
+                matplotlib.write(picture, page.parent / "figures" / found.name / picture.name, found.title)
         files.write_text(page, text)
     except OSError as error:
         raise UserError(f"{page.parent} cannot be written: {error.strerror or error}") from error

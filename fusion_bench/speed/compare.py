@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from fusion_bench.errors import UserError
-from fusion_bench.report.palette import LOOKS
-from fusion_bench.speed.listing import Listing
+from fusion_bench.report.listing import Listing
+from fusion_bench.report.palette import PALE
+from fusion_bench.report.plots.marks import Axis, Line, Panel, Picture, Points, log_axis
 from fusion_bench.speed.record import DeviceSpeed, StrategySpeed
 from fusion_bench.speed.roofline import fastest
 
@@ -89,7 +90,7 @@ def listing(frame: pd.DataFrame, reference: str) -> Listing:
     ratios = {
         (row["device"], row["strategy"], row["quantity"]): row["ratio"] for row in frame.to_dict("records")
     }
-    header = ["strategy", "family", *(f"{mark}: {q}" for mark in marks.values() for q in QUANTITIES)]
+    header = ["strategy", "family", *(f"{mark}:\n{q}" for mark in marks.values() for q in QUANTITIES)]
     strategies = dict(zip(frame["strategy"], frame["family"], strict=True))
     rows = [
         (strategy, family, *(_cell(ratios.get((d, strategy, q))) for d in devices for q in QUANTITIES))
@@ -105,7 +106,7 @@ def listing(frame: pd.DataFrame, reference: str) -> Listing:
         *(_differing(frame, column, told) for column, told in TOLD.items() if len(set(frame[column])) > 1),
     )
     rows.append(("geometric mean", "", *map(_cell, means)))
-    return Listing(f"Speed against {reference}", tuple(header), tuple(rows), notes)
+    return Listing(f"Speed against {reference}", header, rows, notes, "ll" + "r" * (len(header) - 2))
 
 
 def _conditions(speed: DeviceSpeed) -> dict[str, str]:
@@ -137,50 +138,38 @@ _WHERE = {"full": "whole", "none": "not at all"} | {
 }
 
 
-def draw(frame: pd.DataFrame, reference: str, path: Path) -> None:
-    """Draws the ratios of every strategy, a panel for each quantity, as PATH.svg and PATH.png.
+def picture(frame: pd.DataFrame, reference: str) -> Picture:
+    """Returns the ratios of every strategy, a panel for each quantity.
 
     Raises:
-      UserError: there are more devices than it can tell apart.
+      UserError: there are more devices than markers can tell apart.
     """
-    import matplotlib as mpl
-    from matplotlib.ticker import LogLocator
-
-    from fusion_bench.report.figures.canvas import INK, PAGE, PALE, STYLE, annotate, canvas, save
-
-    strategies = list(dict.fromkeys(frame["strategy"]))
     devices = [name for name in dict.fromkeys(frame["device"]) if name != reference]
     if len(devices) > len(FILLS):
         raise UserError(
             f"a figure tells {len(FILLS)} devices apart beside the reference; there are {len(devices)}"
         )
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = canvas(PAGE, 1.2 + 0.2 * len(strategies))
-        panels = figure.subplots(1, len(QUANTITIES), sharey=True)
-        for axes, quantity in zip(panels, QUANTITIES, strict=True):
-            axes.axvline(1, color=PALE, linewidth=0.8, zorder=1)
-            for row in frame.to_dict("records"):
-                if row["quantity"] == quantity and row["device"] != reference:
-                    look = LOOKS[row["family"]]
-                    axes.plot(
-                        row["ratio"], strategies.index(row["strategy"]), look.marker, markersize=5,
-                        fillstyle=FILLS[devices.index(row["device"])], color=look.colour,
-                        markerfacecoloralt="white", markeredgecolor=INK, markeredgewidth=0.5,
-                    )  # fmt: skip
-            axes.set(title=quantity, xlabel="times as fast")
-            shown = frame.loc[frame["quantity"] == quantity, "ratio"]
-            if shown.max() > 8 * shown.min():
-                axes.set_xscale("log")
-                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axes.xaxis.set_minor_formatter(lambda value, _: "")
-            else:
-                axes.set_xlim(0, 1.1 * shown.max())
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        panels[0].set_yticks(range(len(strategies)), strategies)
-        panels[0].invert_yaxis()
-        fills = dict(zip(devices, FILLS, strict=False))
-        told = "Markers: " + "; ".join(f"{name}, filled {_WHERE[fill]}" for name, fill in fills.items())
-        annotate(
-            figure, f"Ratio to {reference}. {told}. Training and inference at the best batch size of each."
-        )
-        save(figure, path)
+    fills = dict(zip(devices, FILLS, strict=False))
+    names = tuple(dict.fromkeys(frame["strategy"]))
+    panels = {}
+    for quantity in QUANTITIES:
+        rows = [row for row in frame.to_dict("records") if row["quantity"] == quantity]
+        low, high = min(row["ratio"] for row in rows) / 1.3, 1.3 * max(row["ratio"] for row in rows)
+        x = log_axis("times as fast", low, high) if high > 8 * low else Axis("times as fast", (0.0, high))
+        marks = [
+            Points([row["ratio"]], [names.index(row["strategy"])], row["family"], fill=fills[row["device"]])
+            for row in rows
+            if row["device"] != reference
+        ]
+        unity = Line((1.0, 1.0), (-0.5, len(names) - 0.5), colour=PALE)
+        panels[quantity] = Panel([unity, *marks], x, Axis(names=names))
+    told = "; ".join(f"{name}, filled {_WHERE[fill]}" for name, fill in fills.items())
+    return Picture(
+        "ratios",
+        f"Speed against {reference}",
+        f"Ratio to {reference}. Markers: {told}. Training and inference at the best batch size of each.",
+        panels,
+        size=(2.3, 0.7 + 0.2 * len(names)),
+        columns=len(panels),
+        has_key=False,
+    )

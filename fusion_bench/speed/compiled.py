@@ -61,11 +61,7 @@ class Compiled:
 
 
 def compile_all(
-    config: SpeedConfig,
-    specs: Sequence[StrategySpec],
-    sizes: Sequence[int],
-    dataset: Dataset,
-    report: Report,
+    config: SpeedConfig, specs: Sequence[StrategySpec], sizes: Sequence[int], dataset: Dataset, report: Report
 ) -> Compiled:
     """Compiles every strategy for one batch size after another; what does not fit the device is left out."""
     compiled, data = Compiled(), to_device(dataset)
@@ -91,12 +87,7 @@ def rounds_of_sizes(specs: Sequence[T], sizes: Sequence[int]) -> Iterator[tuple[
 
 
 def _compile_trained(
-    compiled: Compiled,
-    config: SpeedConfig,
-    spec: StrategySpec,
-    size: int,
-    dataset: Dataset,
-    data: DeviceData,
+    compiled: Compiled, config: SpeedConfig, spec: StrategySpec, size: int, dataset: Dataset, data: DeviceData
 ) -> None:
     splits, label = dataset.splits, spec.label
     training = TrainingConfig(batch_size=size)
@@ -121,12 +112,7 @@ def _compile_trained(
 
 
 def _compile_posthoc(
-    compiled: Compiled,
-    config: SpeedConfig,
-    spec: StrategySpec,
-    size: int,
-    dataset: Dataset,
-    data: DeviceData,
+    compiled: Compiled, config: SpeedConfig, spec: StrategySpec, size: int, dataset: Dataset, data: DeviceData
 ) -> None:
     """Compiles the inference of what is joined after the fact: of its members and its join, as they are at first."""
     module = spec.build(Blueprint(dataset.task, config.model, run_key(0, "init")))

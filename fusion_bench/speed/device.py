@@ -1,64 +1,68 @@
 """One device's figures as a table, as CSV, and as a picture of its roofline."""
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 
-from fusion_bench.report.labels import spread
-from fusion_bench.report.palette import LOOKS
-from fusion_bench.speed.listing import Listing, count, optional
-from fusion_bench.speed.record import KINDS, DeviceSpeed, Point, StrategySpeed
+from fusion_bench.report.listing import Listing
+from fusion_bench.report.palette import PALE
+from fusion_bench.report.plots.marks import Line, Names, Panel, Picture, Points, log_axis
+from fusion_bench.report.text import MISSING, count, optional
+from fusion_bench.speed.record import KINDS, DeviceSpeed, Point, Spread, StrategySpeed
 from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, is_open, knee, place
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WORDS = {"train": "training", "inference": "inference"}
 
 
 def listing(speed: DeviceSpeed) -> Listing:
     """Returns a row for each strategy, at the knee of its sweep."""
-    has_energy = any(point.joules for row in speed.strategies for kind in KINDS for point in row.points(kind))
-    header = ["strategy", "family"]
-    header += ["train ex./s", "at batch", "bound", "% of it", "test ex./s", "at batch"]
-    header += ["p50 ms", "p95 ms", "p99 ms", "train MFLOP", "train MB", "compile s"]
-    header += ["train mJ"] * has_energy
-    rows = tuple(_row(row, speed, has_energy) for row in speed.strategies)
+
+    def bound(row: StrategySpeed) -> str:
+        found = place(knee(row.train), speed.ceilings)
+        return MISSING if found is None else found.bound
+
+    def share(row: StrategySpeed) -> str:
+        found = place(knee(row.train), speed.ceilings)
+        return optional(found and 100 * max(found.of_matmul, found.of_memory), ".0f")
+
+    def of_training(form: Callable[[StrategySpeed], str]) -> Callable[[StrategySpeed], str]:
+        return lambda row: form(row) if row.train else MISSING
+
+    columns: dict[str, Callable[[StrategySpeed], str]] = {
+        "strategy": lambda row: row.strategy,
+        "family": lambda row: row.family,
+        "train\nex./s": of_training(lambda row: count(knee(row.train).examples_per_s.median)),
+        "at\nbatch": of_training(lambda row: _knee(row.train)),
+        "bound": of_training(bound),
+        "% of\nit": of_training(share),
+        "test\nex./s": lambda row: count(knee(row.inference).examples_per_s.median),
+        "at\nbatch ": lambda row: _knee(row.inference),
+        "p50\nms": lambda row: f"{1000 * row.latency_s.p50:.3g}",
+        "p95\nms": lambda row: f"{1000 * row.latency_s.p95:.3g}",
+        "p99\nms": lambda row: f"{1000 * row.latency_s.p99:.3g}",
+        "train\nMFLOP": lambda row: _mega(knee(row.train or row.inference).flops),
+        "train\nMB": lambda row: _mega(knee(row.train or row.inference).temporary_bytes),
+        "compile\ns": lambda row: f"{row.compile_s.median:.1f}",
+    }
     notes = _notes(speed)
-    if has_energy:
+    if any(point.joules for row in speed.strategies for kind in KINDS for point in row.points(kind)):
+        columns["train\nmJ"] = of_training(lambda row: _milli(fastest(row.train).joules))
         notes += (
             "Train mJ: energy of an example, all that the device took, at the batch with the best rate.",
         )
-    return Listing(_heading(speed), tuple(header), rows, notes, expendable=(1, 11, 10, 9, 7, 5))
+    rows = [[form(row) for form in columns.values()] for row in speed.strategies]
+    header, sides = [title.rstrip() for title in columns], "ll" + "r" * (len(columns) - 2)
+    return Listing(_heading(speed), header, rows, notes, sides, expendable=(1, 11, 10, 9, 7, 5))
 
 
-def _row(row: StrategySpeed, speed: DeviceSpeed, has_energy: bool) -> tuple[str, ...]:
-    cells = [row.strategy, row.family]
-    if row.train:
-        point = knee(row.train)
-        found = place(point, speed.ceilings)
-        share = None if found is None else max(found.of_matmul, found.of_memory)
-        cells += [count(point.examples_per_s.median), _knee(row.train)]
-        cells += ["–" if found is None else found.bound, optional(share, lambda value: f"{100 * value:.0f}")]
-    else:
-        point = knee(row.inference)
-        cells += ["–"] * 4
-    test = knee(row.inference)
-    cells += [count(test.examples_per_s.median), _knee(row.inference)]
-    cells += [f"{1000 * value:.3g}" for value in (row.latency_s.p50, row.latency_s.p95, row.latency_s.p99)]
-    cells += [optional(point.flops, lambda value: count(value / 1e6))]
-    cells += [
-        optional(point.temporary_bytes, lambda value: count(value / 1e6)),
-        f"{row.compile_s.median:.1f}",
-    ]
-    if has_energy:
-        best = fastest(row.train).joules if row.train else None
-        cells.append(optional(best.median if best else None, lambda value: count(1000 * value)))
-    return tuple(cells)
+def _mega(value: float | None) -> str:
+    return optional(value and value / 1e6)
+
+
+def _milli(joules: Spread | None) -> str:
+    return optional(joules and 1000 * joules.median)
 
 
 def _knee(points: Sequence[Point]) -> str:
@@ -122,58 +126,31 @@ def frame(speed: DeviceSpeed) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw_roofline(speed: DeviceSpeed, path: Path) -> None:
-    """Draws every strategy at its knee below the two ceilings, as PATH.svg and PATH.png."""
-    import matplotlib as mpl
-    import numpy as np
-    from matplotlib.ticker import LogLocator
-
-    from fusion_bench.report.figures.canvas import INK, PAGE, PALE, STYLE, annotate, canvas, save
-
+def roofline(speed: DeviceSpeed) -> Picture:
+    """Returns every strategy at its knee below the two ceilings, a panel each for training and inference."""
     flops, memory = (rate.median for rate in (speed.ceilings.flops_per_s, speed.ceilings.bytes_per_s))
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = canvas(PAGE, 3.6)
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, kind in zip(panels, KINDS, strict=True):
-            seen, named = [flops / memory], {}
-            for row in speed.strategies:
-                found = place(knee(row.points(kind)), speed.ceilings) if row.points(kind) else None
-                if found is None:
-                    continue
-                look = LOOKS[row.family]
-                axes.plot(
-                    found.intensity, found.flops_per_s / 1e9, look.marker, color=look.colour, markeredgecolor=INK,
-                    markeredgewidth=0.4, markersize=5, label=row.family,
-                )  # fmt: skip
-                named[row.strategy] = (found.intensity, found.flops_per_s / 1e9)
-                seen.append(found.intensity)
-            xs = np.geomspace(min(seen) / 3, max(seen) * 3, 50)
-            axes.plot(xs, np.minimum(flops, xs * memory) / 1e9, color=PALE, label="ceilings", zorder=1)
-            axes.set(xscale="log", yscale="log", title=WORDS[kind], xlabel="intensity, FLOP a byte")
-            _name_beside(axes, named)
-        panels[0].set_ylabel("GFLOP/s")
-        for axis in [axis for axes in panels for axis in (axes.xaxis, axes.yaxis)]:
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(lambda value, _: f"{value:g}")
-            axis.set_minor_formatter(lambda value, _: "")
-        shown = {
-            label: handle
-            for axes in panels
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    places = {
+        kind: {
+            row.strategy: (row.family, found.intensity, found.flops_per_s / 1e9)
+            for row in speed.strategies
+            if row.points(kind) and (found := place(knee(row.points(kind)), speed.ceilings))
         }
-        figure.legend(shown.values(), shown, loc="outside upper center", ncols=len(shown))
-        annotate(figure, f"{_heading(speed)}; medians, each at the knee of its sweep. {_notes(speed)[0]}")
-        save(figure, path)
-
-
-def _name_beside(axes: "Axes", points: Mapping[str, tuple[float, float]]) -> None:
-    """Writes the name of each point at the right edge, with a line to the point."""
-    from fusion_bench.report.figures.canvas import INK, PALE
-
-    low, high = (math.log(limit) for limit in axes.get_ylim())
-    heights = [(math.log(y) - low) / (high - low) for _, y in points.values()]
-    for (name, point), y in zip(points.items(), spread(heights, 0.045, 0.0, 1.0), strict=True):
-        axes.annotate(
-            name, point, (1.03, y), textcoords="axes fraction", va="center", size=5.5, color=INK,
-            arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.4, "relpos": (0, 0.5)},
-        )  # fmt: skip
+        for kind in KINDS
+    }
+    seen = [found for by_strategy in places.values() for found in by_strategy.values()]
+    low, high = (edge(x for _, x, _ in seen) if seen else flops / memory for edge in (min, max))
+    xs = np.geomspace(min(low, flops / memory) / 3, max(high, flops / memory) * 3, 50)
+    roof = np.minimum(flops, xs * memory) / 1e9
+    bottom = min([float(roof[0]), *(y for *_, y in seen)]) / 1.5
+    x = log_axis("intensity, FLOP a byte", float(xs[0]), float(xs[-1]))
+    y = log_axis("GFLOP/s", bottom, 1.5 * float(roof[-1]))
+    panels = {}
+    for kind, by_strategy in places.items():
+        found = [*by_strategy.values()]
+        names = Names([at for _, at, _ in found], [rate for *_, rate in found], [*by_strategy])
+        points = [Points([at], [rate], family, label=family) for family, at, rate in found]
+        panels[WORDS[kind]] = Panel([*points, names], x, y)
+    caption = f"{_heading(speed)}; medians, each at the knee of its sweep. {_notes(speed)[0]}"
+    return Picture(
+        "roofline", "Roofline", caption, panels, [Line(xs, roof, "ceilings", PALE)], size=(3.45, 3.2)
+    )

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import itertools
 import math
@@ -10,16 +11,37 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from fusion_bench.cli import main
+from fusion_bench.config import Choice
 from fusion_bench.errors import UserError
-from fusion_bench.report.columns import COLUMNS as COLUMNS_BY_NAME
-from fusion_bench.report.columns import arrange, parse_columns, to_csv
+from fusion_bench.report.block import best_unimodal, blocks
+from fusion_bench.report.columns import COLUMNS, known_columns, parse_columns
 from fusion_bench.report.render import to_latex, to_markdown, to_rich, write_tables
-from fusion_bench.report.table import COLUMNS, DETAILS, best_unimodal, table
+from fusion_bench.report.table import arrange, table, to_csv
 from fusion_bench.store import Run, Store, run_id
+from fusion_bench.store.diagnosed import write_values
 
 T_TWO = 4.302653  # 97.5 % quantile of Student's t with two degrees of freedom, n = 3
 T_ONE = 12.706205  # with one, n = 2
 
+KEYS = (
+    *("strategy", "family", "n_seeds", "n_failed", "params", "test_accuracy_mean", "test_accuracy_ci95"),
+    *("gain_mean", "gain_ci95", "gain_p", "gain_over", "ties_best", "rank", "rank_low", "rank_high"),
+    *("detectable_gain", "detectable_gain_corrected", "seeds_for_a_point", "seeds_for_a_point_corrected"),
+    *("baseline_kind", "baseline", "baseline_gain_mean", "baseline_gain_ci95"),
+    *("reference_gain_mean", "reference_gain_ci95", "reference_p", "validation_accuracy_mean"),
+    *("train_examples_per_s", "inference_examples_per_s", "latency_s", "compile_s"),
+    *("train_flops", "inference_flops", "train_seconds"),
+    *("match", "match_to", "match_target", "match_ratio", "tune", "learning_rate", "weight_decay"),
+    *("dataset", "description", "captions", "bits", "interaction_bits", "encoder", "epochs"),
+    *("n_train", "n_validation", "n_test", "device", "version", "commit", "setting", "differs", "failures"),
+)
+DETAILS = (
+    *("accuracy_mean", "accuracy_ci95", "balanced_accuracy_mean", "balanced_accuracy_ci95"),
+    *("macro_f1_mean", "macro_f1_ci95", "roc_auc_mean", "roc_auc_ci95", "nll_mean", "nll_ci95"),
+    *("brier_mean", "brier_ci95", "ece_mean", "ece_ci95", "sampling_ci95", "gain_sampling_ci95"),
+)
+"""The columns of a CSV, in order."""
 DATA = {
     "name": "shapes",
     "description": "ten shapes, drawn from seed 0",
@@ -49,12 +71,8 @@ SHARED = {
 def make_run(strategy, family, seed, accuracy, *, validation=0.5, shared=SHARED, target="label", **changes):
     identity = {"strategy": strategy, "options": {}, "seed": seed, "target": target, **shared}
     modality = strategy.partition("-")[0] if family == "unimodal" else None
-    cost = {
-        "params": 12345,
-        "compile_s": 2.0 + seed,
-        "train_examples_per_s": 1234.5,
-        "inference_examples_per_s": 98765.0,
-    }
+    trained = family != "reference" and "posthoc" not in strategy
+    cost = {"params": 12345, **({"train_seconds": 2.0 + seed} if trained else {})}
     fields = {
         "id": run_id(identity),
         "status": "complete",
@@ -65,7 +83,7 @@ def make_run(strategy, family, seed, accuracy, *, validation=0.5, shared=SHARED,
         "data": DATA,
         "metrics": {"test_accuracy": accuracy, "validation_accuracy": validation},
         "cost": {} if family == "reference" else cost,
-        "environment": {"device": "a processor, 2 cores", "commit": "0123456789"},
+        "environment": {"device": "a processor, 2 cores", "commit": "0123456789", "version": "0.1.0"},
         "baseline": "token-only" if strategy == "early-token" else "only",
         "modality": modality,
     }
@@ -96,9 +114,18 @@ MATCHED = SHARED | {"match": {"quantity": "params", "to": "tensor", "target": 12
 BY_FLOPS = SHARED | {"match": {"quantity": "flops", "to": "tensor", "target": 2.0e6}}
 
 
+def costs_of(run, **cost):
+    """The run that measured the costs of a strategy."""
+    identity = {**run.identity, "seed": 0, "target": "cost"}
+    cost = cost or {"compile_s": 3.0, "train_examples_per_s": 1234.5, "inference_examples_per_s": 98765.0}
+    return dataclasses.replace(run, id=run_id(identity), identity=identity, seed=0, metrics={}, cost=cost)
+
+
 def written(directory, *groups):
     store = Store(directory)
-    for run in [run for group in groups for run in group]:
+    runs = [run for group in groups for run in group]
+    measured = [costs_of(run) for run in runs if run.status == "complete" and run.family != "reference"]
+    for run in [*runs, *{run.id: run for run in measured}.values()]:
         store.write(run)
     return store
 
@@ -127,7 +154,7 @@ def test_rows_are_sorted_by_family_with_reference_and_ceilings_last(full):
         ),
         *("late-posthoc", "bayes-reference", "ceiling: image only", "ceiling: text only"),
     ]
-    assert tuple(full.columns) == COLUMNS
+    assert tuple(full.columns) == KEYS
 
 
 def test_means_and_intervals_by_hand(full):
@@ -142,7 +169,8 @@ def test_means_and_intervals_by_hand(full):
     # over the Bayes reference: 0.015, 0.02, 0.05
     assert row["reference_gain_mean"] == pytest.approx(0.085 / 3)
     assert (row["n_seeds"], row["n_failed"], row["params"]) == (3, 0, 12345)
-    assert row["compile_s"] == 3.0  # the median of 2, 3, 4
+    assert row["train_seconds"] == 3.0  # the median of 2, 3, 4
+    assert row["compile_s"] == 3.0
     assert (row["train_examples_per_s"], row["inference_examples_per_s"]) == (1234.5, 98765.0)
 
 
@@ -217,8 +245,60 @@ def test_a_strategy_of_which_every_seed_failed_keeps_its_row(frame_of):
 def test_an_empty_store_gives_an_empty_table(tmp_path):
     frame = table(Store(tmp_path))
     assert frame.empty
-    assert tuple(frame.columns) == COLUMNS
+    assert tuple(frame.columns) == KEYS
     assert (to_markdown(frame), to_latex(frame)) == ("", "")
+
+
+# Costs, tuning, diagnostics
+
+
+def test_costs_come_from_the_run_that_measured_them(tmp_path):
+    store = Store(tmp_path)
+    for run in (*IMAGE, *CONCAT, costs_of(CONCAT[0], compile_s=1.5, latency_s=0.002), costs_of(LATE[0])):
+        store.write(run)
+    (block,) = blocks(store).values()
+    assert {run.strategy for run in block.runs} == {"image-only", "concat"}
+    rows = table(store).set_index("strategy")
+    assert list(rows.index) == ["image-only", "concat", "ceiling: image only", "ceiling: text only"]
+    row = rows.loc["concat"]
+    assert (row["n_seeds"], row["compile_s"], row["latency_s"]) == (3, 1.5, 0.002)
+    assert (row["params"], row["train_seconds"]) == (12345, 3.0)
+    assert math.isnan(row["train_examples_per_s"])
+    assert math.isnan(rows.loc["image-only", "compile_s"])
+
+
+def test_what_tuning_chose_is_read_from_the_identity(tmp_path):
+    image, concat = (
+        runs_of(strategy, family, accuracies, shared=with_training(learning_rate=rate, weight_decay=0.1) | {"tune": 3})
+        for strategy, family, accuracies, rate in (
+            ("image-only", "unimodal", [0.6, 0.62], 0.01), ("concat", "intermediate", [0.7, 0.72], 0.002)
+        )
+    )  # fmt: skip
+    joined = runs_of("late-posthoc", "late", [0.7, 0.7], shared=SHARED | {"tune": 3})
+    frame = table(written(tmp_path, image, concat, joined))
+    assert len(set(frame["setting"])) == 1
+    rows = frame.set_index("strategy")
+    assert rows.loc[["image-only", "concat"], "learning_rate"].tolist() == [0.01, 0.002]
+    assert math.isnan(rows.loc["late-posthoc", "learning_rate"])  # nothing was trained
+    assert "image-only 0.01 and 0.1; concat 0.002 and 0.1." in to_markdown(frame)
+
+
+def test_values_of_diagnostics_are_columns(tmp_path, capsys):
+    store = written(tmp_path, IMAGE, CONCAT)
+    for run, value in zip(CONCAT, (0.5, 0.6, 0.7), strict=True):
+        write_values(tmp_path, run.id, Choice("reliance"), 1, {"on_text": value}, {})
+    frame = table(store)
+    assert tuple(frame.columns) == (*KEYS, "on_text_mean", "on_text_ci95")
+    row = frame.set_index("strategy").loc["concat"]
+    assert row["on_text_mean"] == pytest.approx(0.6)
+    assert row["on_text_ci95"] == pytest.approx(T_TWO * 0.1 / math.sqrt(3), rel=1e-6)
+    assert "on_text" not in COLUMNS
+    lines = to_markdown(frame, parse_columns("on_text", known_columns(frame))).splitlines()
+    assert lines[4:6] == ["| image-only | – |", "| concat | 0.600 ± 0.248 |"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["table", str(tmp_path), "--columns", "on_text", "--sort", "on_text", "--format", "csv"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.splitlines()[0] == "setting,strategy,on_text_mean,on_text_ci95"
 
 
 # Settings
@@ -270,12 +350,12 @@ GOLDEN = """\
 
 - ±: 95 % interval over n = 3 seeds (Student's t: 4.3 standard errors), given the split and the captions.
 - Gain: over image-only, the best unimodal strategy on validation; percentage points, paired by seed.
-- Bold: the highest multimodal mean, and what is not shown to differ from it (paired t-test at 5 %, each by itself).
-- So many seeds find a true gain of 2.9 points four times in five by a test of its own, of 5.0 after Holm's correction. To find one point takes 14 seeds, or 19 after the correction (medians over the multimodal rows).
-- The sampling error of the 1,000 test examples, the same ones in every row, comes on top: ± 2.78 to 3.08 points (95 %, binomial).
-- Bayes reference: the best that a unimodal run's class probabilities and the exact channel allow. No strategy is shown to be above it (paired t-test at 5 %, Holm-corrected).
+- Bold: the best multimodal mean and all strategies not significantly different from it (paired t-test, α = 0.05, uncorrected).
+- With n = 3 seeds a paired t-test detects a true gain of 2.9 points with 80 % power (5.0 after Holm's correction); to detect one point takes 14 seeds (19 after the correction). Medians over the multimodal rows.
+- The sampling error of the 1,000 test examples, common to all rows, comes on top: ± 2.78 to 3.08 points (95 %, binomial).
+- Bayes reference: the best that a unimodal run's class probabilities and the exact channel allow. No strategy is significantly above it (paired t-test at 5 %, Holm-corrected).
 - Ceilings: exact, from the channel alone; without captions, that of a perfect classifier of the class.
-- Examples/s: median of a short timed pass of its own; compilation is apart.
+- Examples/s: median of a short timed pass, without compilation.
 - Made on a processor, 2 cores, fusion_bench 0.1.0, commit 0123456789. Data: ten shapes, drawn from seed 0.
 """  # noqa: E501  # as it is written
 
@@ -306,12 +386,12 @@ def test_an_operator_that_has_changed_replaces_its_old_runs(frame_of):
     old, new = (
         [
             make_run(
-                "concat", "intermediate", seed, accuracy, shared={**SHARED, "operator": code},
+                "concat", "intermediate", seed, accuracy, shared={**SHARED, "version": code},
                 environment={"device": "", "commit": "", "started": started},
             )
             for seed in range(3)
         ]
-        for accuracy, code, started in ((0.6, "a", "2026-01-02"), (0.7, "b", "2026-01-03"))
+        for accuracy, code, started in ((0.6, 1, "2026-01-02"), (0.7, 2, "2026-01-03"))
     )  # fmt: skip
     for runs in ((old, new), (new, old)):
         (row,) = (r for r in frame_of(*runs).to_dict("records") if r["strategy"] == "concat")
@@ -403,7 +483,7 @@ def test_tables_are_written_and_replaced(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "table.csv", "table.md"}
     assert (tmp_path / "table.md").read_text(encoding="utf-8") == to_markdown(frame)
     read = pd.read_csv(tmp_path / "table.csv")
-    assert list(read.columns) == list(COLUMNS)
+    assert list(read.columns) == list(KEYS)
     assert list(read["strategy"]) == list(frame["strategy"])
     assert read["params"].tolist()[:3] == [12345] * 3
     assert read["gain_mean"].tolist() == pytest.approx(frame["gain_mean"].tolist(), abs=1e-6, nan_ok=True)
@@ -420,9 +500,9 @@ def test_a_table_that_cannot_be_written_is_said_in_one_line(tmp_path):
 def matched_runs(shared):
     """The unimodal ones at 12,345 parameters; sum on target, concat off it."""
     image = runs_of("image-only", "unimodal", [0.6, 0.62], shared=shared)
-    cost = {"params": 12_100, "compile_s": 1.0, "train_flops": 2.01e6}
+    cost = {"params": 12_100, "train_flops": 2.01e6}
     sum_ = runs_of("sum:width=9", "intermediate", [0.7, 0.72], shared=shared, cost=cost)
-    cost = {"params": 9_000, "compile_s": 1.0, "train_flops": 2.2e6}
+    cost = {"params": 9_000, "train_flops": 2.2e6}
     return [*image, *sum_, *runs_of("concat", "intermediate", [0.7, 0.72], shared=shared, cost=cost)]
 
 
@@ -510,7 +590,7 @@ def test_details_are_computed_from_the_logits(with_logits):
     assert row["nll_mean"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.8]).mean())
     assert row["sampling_ci95"] > 0.2
     assert row["gain_sampling_ci95"] == 0  # both strategies have the same images right
-    assert tuple(table(with_logits, details=True).columns) == (*COLUMNS, *DETAILS)
+    assert tuple(table(with_logits, details=True).columns) == (*KEYS, *DETAILS)
 
 
 def test_the_sampling_of_a_gain_is_over_the_images_that_change(tmp_path):
@@ -534,7 +614,7 @@ def test_a_column_that_is_shown_is_explained(with_logits):
 
 def test_columns_are_chosen_and_sorted(with_logits):
     columns = parse_columns("nll, strategy,accuracy")
-    frame = arrange(table(with_logits, details=True), COLUMNS_BY_NAME["accuracy"], by_family=False)
+    frame = arrange(table(with_logits, details=True), COLUMNS["accuracy"], by_family=False)
     lines = to_markdown(frame, columns).splitlines()
     assert lines[2:6] == [
         "| strategy | NLL, nats | test accuracy, % |",
@@ -542,7 +622,7 @@ def test_columns_are_chosen_and_sorted(with_logits):
         "| ceiling: image only | – | 100.00 |",
         "| concat | 0.400 ± 0.000 | **71.00 ± 12.71** |",
     ]
-    assert [column.name for column in parse_columns("all")] == list(COLUMNS_BY_NAME)
+    assert [column.name for column in parse_columns("all")] == list(COLUMNS)
     with pytest.raises(UserError, match="unknown column 'acuracy'; did you mean accuracy"):
         parse_columns("acuracy")
     with pytest.raises(UserError, match="no column is named; choose from strategy, family, accuracy"):
@@ -558,21 +638,18 @@ def test_chosen_columns_of_a_csv_come_unrounded_with_their_intervals(with_logits
     assert list(pd.read_csv(io.StringIO(to_csv(frame))).columns) == list(frame.columns)
 
 
-@pytest.mark.parametrize("name", COLUMNS_BY_NAME)
+@pytest.mark.parametrize("name", COLUMNS)
 def test_every_column_sorts_and_shows(with_logits, name):
-    frame = arrange(table(with_logits, details=True), COLUMNS_BY_NAME[name], by_family=False)
-    values = frame.loc[frame["n_seeds"] > 0, COLUMNS_BY_NAME[name].key].dropna()
-    order = (
-        values.is_monotonic_decreasing if COLUMNS_BY_NAME[name].descending else values.is_monotonic_increasing
-    )
-    assert order
-    text = to_markdown(frame, [COLUMNS_BY_NAME["strategy"], COLUMNS_BY_NAME[name]])
+    frame = arrange(table(with_logits, details=True), COLUMNS[name], by_family=False)
+    values = frame.loc[frame["n_seeds"] > 0, COLUMNS[name].keys[0]].dropna()
+    assert values.is_monotonic_increasing if COLUMNS[name].ascending else values.is_monotonic_decreasing
+    text = to_markdown(frame, [COLUMNS["strategy"], COLUMNS[name]])
     assert "nan" not in text.lower().replace("finance", "")
     assert text.count("\n| ") == 2 + len(frame) - text.startswith("| ")
 
 
 def test_families_stay_together_unless_they_shall_not(full):
-    accuracy = COLUMNS_BY_NAME["accuracy"]
+    accuracy = COLUMNS["accuracy"]
     together = list(arrange(full, accuracy)["family"])
     assert len([1 for a, b in itertools.pairwise(together) if a != b]) == len(set(together)) - 1
     apart = arrange(full, accuracy, by_family=False)["test_accuracy_mean"]

@@ -11,6 +11,7 @@ import pytest
 
 from fusion_bench.config import DataConfig
 from fusion_bench.errors import ConfigError, UserError
+from fusion_bench.report.plots import matplotlib
 from fusion_bench.speed import compare, device, record
 from fusion_bench.speed.compiled import rounds_of_sizes
 from fusion_bench.speed.config import SpeedConfig
@@ -150,11 +151,11 @@ def test_other_batches_and_commits_are_told():
 
 def test_a_figure_tells_six_devices_apart(tmp_path):
     devices = {"slow": SLOW} | {f"fast {number}": FAST for number in range(6)}
-    compare.draw(compare.compare(devices, "slow"), "slow", tmp_path / "six")
+    matplotlib.write(compare.picture(compare.compare(devices, "slow"), "slow"), tmp_path / "six")
     drawn = " ".join(re.sub(r"<[^>]+>", " ", (tmp_path / "six.svg").read_text()).split())
     assert "fast 5, filled bottom half" in drawn
     with pytest.raises(UserError, match="tells 6 devices apart beside the reference; there are 7"):
-        compare.draw(compare.compare(devices | {"fast 6": FAST}, "slow"), "slow", tmp_path / "seven")
+        compare.picture(compare.compare(devices | {"fast 6": FAST}, "slow"), "slow")
 
 
 def test_the_table_of_a_device():

@@ -1,8 +1,30 @@
 import { ITable } from "itables";
 
-const { templates, charts } = JSON.parse(document.getElementById("data").textContent);
+const charts = JSON.parse(document.getElementById("data").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const theme = () => templates[dark.matches ? "dark" : "light"];
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// What all charts look like, in the colours of the page.
+function theme() {
+  const [ink, soft, line] = ["--ink", "--soft", "--line"].map(colour);
+  const family = "system-ui, sans-serif", clear = "rgba(0,0,0,0)";
+  const axis = { gridcolor: line, zerolinecolor: line, linecolor: soft, automargin: true };
+  const errors = { thickness: 1, color: soft, width: 0 };
+  return {
+    layout: {
+      font: { color: ink, size: 12, family }, hoverlabel: { font: { family } }, paper_bgcolor: clear, plot_bgcolor: clear,
+      xaxis: axis, yaxis: axis, bargap: 0.05, annotationdefaults: { showarrow: true, font: { size: 11 } },
+      legend: { orientation: "h", yanchor: "bottom", y: 1.01, x: 0 },
+      title: { font: { size: 13 }, x: 0, xref: "paper", y: 1, yref: "container", yanchor: "top" },
+      modebar: { bgcolor: clear, color: soft, activecolor: ink },
+    },
+    data: {
+      scatter: [{ type: "scatter", marker: { line: { color: soft, width: 0.8 } }, error_x: errors, error_y: errors }],
+      bar: [{ type: "bar", error_y: { ...errors, width: 4 } }],
+      heatmap: [{ type: "heatmap", textfont: { color: ink }, showscale: false, xgap: 1, ygap: 1, hoverongaps: false }],
+    },
+  };
+}
 
 // Charts are drawn when they come near the window: a page may hold many.
 const near = new IntersectionObserver((entries) => {
@@ -12,17 +34,19 @@ const near = new IntersectionObserver((entries) => {
 
 function draw(element) {
   near.unobserve(element);
-  const { data, layout } = charts[element.id];
+  const { panels, shared } = charts[element.id];
+  const select = document.querySelector("select[data-charts~='" + element.id + "']");
+  const { data, layout } = structuredClone(panels[select?.value] ?? Object.values(panels)[0]);
   const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger scrolls the page
-  Plotly.newPlot(element, data, { ...layout, template: theme(), dragmode },
+  const margin = { l: 8, r: 8, t: layout.title.text ? 62 : 28, b: 8 };
+  Plotly.react(element, [...data, ...structuredClone(shared)], { ...layout, margin, template: theme(), dragmode },
     { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
-  for (const select of document.querySelectorAll("select[data-charts~='" + element.id + "']")) choose(select);
 }
 
 function choose(select) {
   for (const name of select.dataset.charts.split(" ")) {
-    const element = document.getElementById(name), choice = charts[name].choices[select.value];
-    if (element.data && choice) Plotly.update(element, choice.data, choice.layout, choice.traces);
+    const element = document.getElementById(name);
+    if (element.data) draw(element);
   }
 }
 

@@ -1,0 +1,101 @@
+"""Accuracy by strategy, with ceilings and the Bayes reference as lines."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fusion_bench.report.findings import Findings
+from fusion_bench.report.palette import PALE
+from fusion_bench.report.plots.marks import Area, Axis, Line, Panel, Picture, Points, band
+from fusion_bench.report.text import INTERVAL, percent
+
+FOCUS = 0.12
+"""Accuracies further than this below the best are outside the enlarged part of a figure."""
+_DASHES = {"ceiling: image only": "dot", "ceiling: text only": "dashdot"}
+
+
+def picture(found: Findings) -> Picture | None:
+    """Returns all accuracies, and the best ones enlarged."""
+    rows = found.measured
+    if rows.empty:
+        return None
+    low, high = focus(found.rows)
+    lowest = min(
+        r["test_accuracy_mean"] - np.nan_to_num(r["test_accuracy_ci95"]) for r in rows.to_dict("records")
+    )
+    y, values = Axis(names=tuple(rows["strategy"])), [result(row) for row in rows.to_dict("records")]
+    whole = Panel((), Axis("test accuracy, %", (max(0.0, 100 * lowest - 4), 102.0)), y, values=values)
+    panels = {"all": whole}
+    if lowest < low:
+        best = Panel((), Axis("test accuracy, %", (100 * low, 100 * high)), y, values=values)
+        panels = {"all": Panel((), whole.x, y), "the best, enlarged": best}
+    return Picture(
+        "accuracy",
+        "Accuracy",
+        f"Mean test accuracy over {found.said_of(rows['strategy'])}; bars: {INTERVAL}.",
+        panels,
+        [*points(rows), *(mark for row in found.lines for mark in _line(row, len(rows)))],
+        "show",
+        page=[*reversed(panels)],
+        size=(3.45, 1.0 + 0.155 * len(rows)),
+        height=150 + 20 * len(rows),
+        hint="A click on the name of a ceiling shows it.",
+    )
+
+
+def focus(rows: pd.DataFrame) -> tuple[float, float]:
+    """Returns the range of accuracy in which the best strategies, within `FOCUS` of the best, can be told apart."""
+    known = rows.loc[(rows["family"] != "ceiling") & rows["test_accuracy_mean"].notna()]
+    mean, width = known["test_accuracy_mean"].to_numpy(), known["test_accuracy_ci95"].fillna(0.0).to_numpy()
+    near = mean >= mean.max() - FOCUS
+    low = max((mean - width)[near].min(), mean.max() - 1.2 * FOCUS)
+    high = min((mean + width)[near].max(), mean.max() + FOCUS / 2)  # an interval may be very wide
+    margin = 0.06 * (high - low) or 0.01
+    return float(low - margin), float(min(high + margin, 1.005))
+
+
+def points(rows: pd.DataFrame, x: Sequence[float] = (), label: str = "") -> list[Points]:
+    """Returns the mean accuracy of each row with its interval, in percent, by family.
+
+    Args:
+      rows: of the table.
+      x: the places of the rows along x, with accuracy along y; if empty, accuracy is along x and rows are along y.
+      label: of x, for hovering.
+    """
+    marks = []
+    for family, group in rows.groupby("family", sort=False):
+        mean, width = (100 * group[f"test_accuracy_{part}"].to_numpy(float) for part in ("mean", "ci95"))
+        places = [int(place) for place in group.index]
+        hover = [
+            f"{row['strategy']}, {family}\n{result(row)} %, n = {row['n_seeds']}"
+            + (f"\n{label}: {x[place]:,.4g}" if label else "")
+            for row, place in zip(group.to_dict("records"), places, strict=True)
+        ]
+        look: Any = {"family": str(family), "label": str(family), "hover": hover}
+        if label:
+            marks.append(Points([x[place] for place in places], mean, y_interval=width, **look))
+        else:
+            marks.append(Points(mean, places, x_interval=width, **look))
+    return marks
+
+
+def result(row: Mapping[Hashable, Any]) -> str:
+    """Returns a row's mean test accuracy with its interval."""
+    return percent(row["test_accuracy_mean"], row["test_accuracy_ci95"])
+
+
+def _line(row: Mapping[Hashable, Any], count: int) -> list[Line | Area]:
+    """Returns the reference with its interval, or a ceiling."""
+    mean, width, ends = 100 * row["test_accuracy_mean"], 100 * row["test_accuracy_ci95"], (-0.5, count - 0.5)
+    name, hover = str(row["strategy"]), [f"{row['strategy']}\n{result(row)} %"] * 2
+    if row["family"] == "ceiling":
+        dash = _DASHES.get(name, "dot")
+        return [
+            Line((mean, mean), ends, f"{name} {result(row)}", PALE, dash, 1.0, is_hidden=True, hover=hover)
+        ]
+    interval = [
+        Area(area.y, area.x, PALE, name) for area in band(ends, (mean, mean), (width, width), colour=PALE)
+    ]
+    return [Line((mean, mean), ends, name, dash="dash", hover=hover), *interval]

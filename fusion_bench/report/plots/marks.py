@@ -1,0 +1,233 @@
+"""Pictures as numbers with a look: marks in panels with axes. `matplotlib` and `plotly` draw them alike."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from fusion_bench.report.palette import INK, Shade
+from fusion_bench.report.plots.labels import ticks
+
+Values = Sequence[int | float] | Num[np.ndarray, " value"]
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Markers of one family, with intervals along either axis.
+
+    Attributes:
+      x_interval: half widths, NaN for none; empty for no intervals.
+      y_interval: likewise.
+      label: in the legend.
+      hover: of each point, on the page; the first line is set in bold.
+      fill: "full", "none", or the half that is filled: "left", "right", "top" or "bottom".
+    """
+
+    x: Values
+    y: Values
+    family: str
+    x_interval: Values = ()
+    y_interval: Values = ()
+    label: str = ""
+    hover: Sequence[str] = ()
+    fill: str = "full"
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line through points.
+
+    Attributes:
+      width: in points.
+      family: whose markers stand at its points; "" for none.
+      is_step: whether it keeps its height up to the next point.
+      is_hidden: whether the page shows it only after a click on its label.
+    """
+
+    x: Values
+    y: Values
+    label: str = ""
+    colour: str = INK
+    dash: str = "solid"
+    width: float = 0.8
+    family: str = ""
+    is_step: bool = False
+    is_hidden: bool = False
+    hover: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Area:
+    """A translucent polygon; `label` is that of the line that it belongs to."""
+
+    x: Values
+    y: Values
+    colour: str
+    label: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bars:
+    """Bars that stand on zero, with intervals."""
+
+    x: Values
+    heights: Values
+    width: float
+    shade: Shade
+    label: str = ""
+    interval: Values = ()
+    hover: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatMap:
+    """Cells at whole numbers, from (0, 0); NaN is left blank.
+
+    Attributes:
+      shades: colours from the lowest to the highest value, evenly apart.
+      limits: the range of values.
+      is_stepped: whether each shade stands for an equal part of the range; else shades are interpolated.
+      texts: in the cells; empty for none.
+      legend: labels of the shades; empty for none.
+    """
+
+    values: Float[np.ndarray, "row column"]
+    shades: Sequence[Shade]
+    limits: tuple[float, float]
+    is_stepped: bool = False
+    texts: Sequence[Sequence[str]] = ()
+    hover: Sequence[Sequence[str]] = ()
+    legend: Sequence[str] = ()
+
+    @property
+    def scale(self) -> list[tuple[float, Shade]]:
+        """Positions from 0 to 1 with their colours."""
+        count = len(self.shades)
+        if self.is_stepped:
+            return [((i + end) / count, shade) for i, shade in enumerate(self.shades) for end in (0, 1)]
+        return [(i / (count - 1), shade) for i, shade in enumerate(self.shades)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """Names of points: above and to the left of each, or, on paper alone, at the right edge."""
+
+    x: Values
+    y: Values
+    texts: Sequence[str]
+    bold: Sequence[str] = ()
+    side: Literal["left", "edge"] = "edge"
+
+
+Mark = Points | Line | Area | Bars | HeatMap | Names
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """An axis.
+
+    Attributes:
+      limits: None where they follow from the marks.
+      names: of 0, 1, 2 and so on; along y the first is at the top.
+      ticks: None where they follow from the limits.
+    """
+
+    label: str = ""
+    limits: tuple[float, float] | None = None
+    names: tuple[str, ...] = ()
+    ticks: tuple[float, ...] | None = None
+    is_log: bool = False
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The limits; half a place beyond the names, if there are any."""
+        return (-0.55, len(self.names) - 0.45) if self.names else self.limits
+
+
+def log_axis(label: str, low: float, high: float) -> Axis:
+    """Returns a logarithmic axis; there are ticks beyond its limits too, for who zooms out."""
+    beyond = [10.0**power for power in range(-6, 16) if not low <= 10.0**power <= high]
+    return Axis(label, (low, high), ticks=(*ticks(low, high), *beyond), is_log=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One coordinate system.
+
+    Attributes:
+      finding: one figure for its heading, as "AUC 93.10 %".
+      values: at the right of each named row, on paper; hovering tells them on the page.
+    """
+
+    marks: Sequence[Mark]
+    x: Axis
+    y: Axis
+    finding: str = ""
+    values: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """Panels with one caption: side by side on paper, one at a time by a choice on the page.
+
+    Attributes:
+      name: of its file and of its element.
+      title: above it, on the page.
+      caption: states n and the meaning of ± and bands.
+      panels: by heading, which is also the label of the choice.
+      shared: marks of every panel.
+      chooser: the subject of the choice; pictures with the same one change together.
+      paper: headings of the panels that are printed; all if None.
+      page: headings of the panels on the page; all if None.
+      size: of a panel on paper, in inches.
+      columns: of panels on paper.
+      height: on the page, in pixels.
+      has_key: whether there is a legend on paper.
+      is_separate: whether every panel is printed to a file of its own.
+      is_wide: whether it keeps its width on a narrow screen.
+      hint: for who uses the page.
+    """
+
+    name: str
+    title: str
+    caption: str
+    panels: Mapping[str, Panel]
+    shared: Sequence[Mark] = ()
+    chooser: str = ""
+    paper: Sequence[str] | None = None
+    page: Sequence[str] | None = None
+    size: tuple[float, float] = (3.45, 2.2)
+    columns: int = 2
+    height: int = 460
+    has_key: bool = True
+    is_separate: bool = False
+    is_wide: bool = False
+    hint: str = ""
+
+    @property
+    def printed(self) -> list[str]:
+        return list(self.panels if self.paper is None else self.paper)
+
+    @property
+    def shown(self) -> list[str]:
+        return list(self.panels if self.page is None else self.page)
+
+
+def band(x: Values, mean: Values, half_width: Values, **look: Any) -> list[Area]:
+    """Returns the area within `half_width` of a mean, between 0 and 100 %; nothing if all half widths are NaN."""
+    middle, width = np.asarray(mean, float), np.asarray(half_width, float)
+    known = ~np.isnan(width)
+    low, high = (middle - width).clip(0, 100)[known], (middle + width).clip(0, 100)[known]
+    places = np.asarray(x, float)[known]
+    outline = np.concatenate([places, places[::-1]]), np.concatenate([high, low[::-1]])
+    return [Area(*outline, **look)] if known.any() else []
+
+
+def curve(
+    x: Values, mean: Values, half_width: Values, label: str, colour: str, **look: Any
+) -> list[Line | Area]:
+    """Returns a mean with its band."""
+    return [Line(x, mean, label, colour, **look), *band(x, mean, half_width, colour=colour, label=label)]

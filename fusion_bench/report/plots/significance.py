@@ -1,0 +1,59 @@
+"""The p-value of every pair of strategies."""
+
+import math
+import statistics
+
+import numpy as np
+
+from fusion_bench.metrics.intervals import paired_interval
+from fusion_bench.metrics.significance import pairwise_p_values
+from fusion_bench.report.findings import Findings
+from fusion_bench.report.palette import LEVELS
+from fusion_bench.report.plots.marks import Axis, HeatMap, Panel, Picture
+from fusion_bench.report.text import points
+
+_TEXTS_UP_TO = 14
+"""Strategies; the cells of more are too small for numbers."""
+
+
+def picture(found: Findings) -> Picture | None:
+    """Returns strategies by mean accuracy, the best first, and a cell for each pair."""
+    values = {row.name: row.accuracies for row in found.block.trained if row.accuracies}
+    names = sorted(values, key=lambda name: -statistics.fmean(values[name].values()))
+    found_p = pairwise_p_values(values, found.block.resolution)
+    if all(math.isnan(p) for p in found_p.values()):
+        return None
+    size = len(names)
+    p = np.array(
+        [[found_p[a, b] if j < i else math.nan for j, b in enumerate(names)] for i, a in enumerate(names)]
+    )
+    p = p[1:, :-1]
+    levels = sum((p < bound).astype(float) for bound, _ in [*LEVELS.values()][1:])
+    hover = [
+        [
+            f"{a} over {b}\n{_difference(values[a], values[b])} points, p = {found_p.get((a, b), math.nan):.3g}"
+            for a in names[:-1]
+        ]
+        for b in names[1:]
+    ]
+    cells = HeatMap(
+        np.where(np.isnan(p), math.nan, levels), [shade for _, shade in LEVELS.values()], (-0.5, len(LEVELS) - 0.5),
+        is_stepped=True, texts=[[_short(cell) for cell in row] for row in p] if size <= _TEXTS_UP_TO else (),
+        hover=hover, legend=[*LEVELS],
+    )  # fmt: skip
+    side = min(6.9, max(3.6, 1.6 + 0.2 * size))
+    return Picture(
+        "significance", "Significant differences",
+        f"p of the paired t-test on test accuracy over {found.said_of(names)}, Holm-corrected over all "
+        f"{size * (size - 1) // 2} pairs. Strategies by mean accuracy, the best first.",
+        {"": Panel([cells], Axis(names=tuple(names[:-1])), Axis(names=tuple(names[1:])))},
+        size=(side, side), height=200 + 19 * size, is_wide=size > 12,
+    )  # fmt: skip
+
+
+def _difference(values: dict[int, float], others: dict[int, float]) -> str:
+    return points(paired_interval(values, others).mean)
+
+
+def _short(p: float) -> str:
+    return "" if math.isnan(p) else "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0")
