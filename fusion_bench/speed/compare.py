@@ -4,13 +4,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from fusion_bench.errors import UserError
 from fusion_bench.report.listing import Listing
 from fusion_bench.report.palette import PALE
 from fusion_bench.report.plots.marks import Axis, Line, Panel, Picture, Points, log_axis
-from fusion_bench.speed.record import DeviceSpeed, StrategySpeed
+from fusion_bench.report.text import optional
+from fusion_bench.speed.record import DeviceSpeed, Point, StrategySpeed
 from fusion_bench.speed.roofline import fastest
 
 SAME = ("fingerprint", "encoder", "text_encoder")
@@ -19,21 +21,20 @@ TOLD = {
     "dtype": "Computed in", "batch_sizes": "Batches tried", "jax": "Versions of jax", "commit": "Commits",
 }  # fmt: skip
 """What a note tells where it differs."""
-FILLS = ("full", "none", "left", "top", "right", "bottom")
-"""How the markers of one device after another are filled, in a figure."""
+FILLS = {
+    "full": "whole", "none": "not at all", "left": "left half", "top": "top half", "right": "right half",
+    "bottom": "bottom half",
+}  # fmt: skip
+"""How the markers of one device after another are filled, in a figure, and in words."""
 
 
-def _rate(kind: str) -> Callable[[StrategySpeed], float | None]:
-    def of(row: StrategySpeed) -> float | None:
-        points = row.train if kind == "train" else row.inference
-        return fastest(points).examples_per_s.median if points else None
-
-    return of
+def _rate(points: Sequence[Point]) -> float:
+    return fastest(points).examples_per_s.median if points else math.nan
 
 
-QUANTITIES: Mapping[str, Callable[[StrategySpeed], float | None]] = {
-    "train": _rate("train"),
-    "inference": _rate("inference"),
+QUANTITIES: Mapping[str, Callable[[StrategySpeed], float]] = {
+    "train": lambda row: _rate(row.train),
+    "inference": lambda row: _rate(row.inference),
     "latency": lambda row: 1 / row.latency_s.p50,
 }
 """Rates: training and inference at the best batch size, examples/s; one example at a time, 1/s."""
@@ -67,75 +68,55 @@ def compare(devices: Mapping[str, DeviceSpeed], reference: str) -> pd.DataFrame:
     of_base = {row.strategy: row for row in base.strategies}
     rows = []
     for name, speed in devices.items():
-        for row in speed.strategies:
+        for row in (row for row in speed.strategies if row.strategy in of_base):
             for quantity, rate in QUANTITIES.items():
-                own = rate(row)
-                other = rate(of_base[row.strategy]) if row.strategy in of_base else None
-                if own is not None and other is not None:
-                    rows.append(
-                        {
-                            "device": name, "strategy": row.strategy, "family": row.family, "quantity": quantity,
-                            "rate": own, "ratio": own / other, **_conditions(speed),
-                        }
-                    )  # fmt: skip
+                own, other = rate(row), rate(of_base[row.strategy])
+                if not math.isnan(own / other):
+                    labels = {
+                        "device": name,
+                        "strategy": row.strategy,
+                        "family": row.family,
+                        "quantity": quantity,
+                    }
+                    rows.append(labels | {"rate": own, "ratio": own / other} | _conditions(speed))
     if len({row["device"] for row in rows}) < len(devices):
         raise UserError(f"no strategy of {reference} is in every other file")
     return pd.DataFrame(rows)
 
 
+def _conditions(speed: DeviceSpeed) -> dict[str, str]:
+    """Returns what may differ between two files, but is then told."""
+    study, environment = speed.study, speed.environment
+    jax, batch_sizes = environment["packages"]["jax"], ", ".join(map(str, study["batch_sizes"]))
+    return {"dtype": study["dtype"], "batch_sizes": batch_sizes, "jax": jax, "commit": environment["commit"]}
+
+
 def listing(frame: pd.DataFrame, reference: str) -> Listing:
     """Returns the accelerator table: ratios to the reference, and the geometric mean over the strategies."""
-    devices = [name for name in dict.fromkeys(frame["device"]) if name != reference]
-    marks = {name: chr(ord("A") + number) for number, name in enumerate(devices)}
-    ratios = {
-        (row["device"], row["strategy"], row["quantity"]): row["ratio"] for row in frame.to_dict("records")
-    }
-    header = ["strategy", "family", *(f"{mark}:\n{q}" for mark in marks.values() for q in QUANTITIES)]
-    strategies = dict(zip(frame["strategy"], frame["family"], strict=True))
-    rows = [
-        (strategy, family, *(_cell(ratios.get((d, strategy, q))) for d in devices for q in QUANTITIES))
-        for strategy, family in strategies.items()
-    ]
-    means = [
-        _mean([r for (n, _, k), r in ratios.items() if (n, k) == (d, q)]) for d in devices for q in QUANTITIES
-    ]
-    notes = (
+    marks = {name: chr(ord("A") + number) for number, name in enumerate(_others(frame, reference))}
+    columns = [(device, quantity) for device in marks for quantity in QUANTITIES]
+    families = dict(zip(frame["strategy"], frame["family"], strict=True))
+    ratios = frame.pivot(index="strategy", columns=["device", "quantity"], values="ratio").reindex(
+        [*families]
+    )
+    rows = [(name, families[name], *(optional(ratios[c][name], ".2f") for c in columns)) for name in families]
+    means = (math.exp(np.log(ratios[column]).mean()) for column in columns)
+    rows.append(("geometric mean", "", *(optional(mean, ".2f") for mean in means)))
+    notes = [
         f"{'; '.join(f'{mark}: {name}' for name, mark in marks.items())}.",
         f"Times as fast as {reference}: training and inference at the best batch size of each, latency at batch 1.",
         "Medians; the spread of each rate is in its device's file.",
-        *(_differing(frame, column, told) for column, told in TOLD.items() if len(set(frame[column])) > 1),
-    )
-    rows.append(("geometric mean", "", *map(_cell, means)))
-    return Listing(f"Speed against {reference}", header, rows, notes, "ll" + "r" * (len(header) - 2))
+    ]
+    for key, told in TOLD.items():
+        values = dict(zip(frame["device"], frame[key], strict=True))
+        if len(set(values.values())) > 1:
+            notes.append(f"{told}: {'; '.join(f'{name} {value}' for name, value in values.items())}.")
+    header = ["strategy", "family", *(f"{marks[device]}:\n{quantity}" for device, quantity in columns)]
+    return Listing(f"Speed against {reference}", header, rows, notes, "ll" + "r" * len(columns))
 
 
-def _conditions(speed: DeviceSpeed) -> dict[str, str]:
-    """Returns what may differ between two files, but is then told."""
-    environment = speed.environment
-    return {
-        "dtype": speed.study["dtype"],
-        "batch_sizes": ", ".join(map(str, speed.study["batch_sizes"])),
-        "jax": environment["packages"]["jax"],
-        "commit": environment["commit"],
-    }
-
-
-def _differing(frame: pd.DataFrame, column: str, told: str) -> str:
-    values = dict(zip(frame["device"], frame[column], strict=True))
-    return f"{told}: " + "; ".join(f"{name} {value}" for name, value in values.items()) + "."
-
-
-def _cell(ratio: float | None) -> str:
-    return "–" if ratio is None or math.isnan(ratio) else f"{ratio:.2f}"
-
-
-def _mean(ratios: Sequence[float]) -> float:
-    return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
-
-
-_WHERE = {"full": "whole", "none": "not at all"} | {
-    side: f"{side} half" for side in ("left", "top", "right", "bottom")
-}
+def _others(frame: pd.DataFrame, reference: str) -> list[str]:
+    return [str(name) for name in dict.fromkeys(frame["device"]) if name != reference]
 
 
 def picture(frame: pd.DataFrame, reference: str) -> Picture:
@@ -144,11 +125,10 @@ def picture(frame: pd.DataFrame, reference: str) -> Picture:
     Raises:
       UserError: there are more devices than markers can tell apart.
     """
-    devices = [name for name in dict.fromkeys(frame["device"]) if name != reference]
+    devices = _others(frame, reference)
     if len(devices) > len(FILLS):
-        raise UserError(
-            f"a figure tells {len(FILLS)} devices apart beside the reference; there are {len(devices)}"
-        )
+        told = f"a figure tells {len(FILLS)} devices apart beside the reference"
+        raise UserError(f"{told}; there are {len(devices)}")
     fills = dict(zip(devices, FILLS, strict=False))
     names = tuple(dict.fromkeys(frame["strategy"]))
     panels = {}
@@ -163,13 +143,9 @@ def picture(frame: pd.DataFrame, reference: str) -> Picture:
         ]
         unity = Line((1.0, 1.0), (-0.5, len(names) - 0.5), colour=PALE)
         panels[quantity] = Panel([unity, *marks], x, Axis(names=names))
-    told = "; ".join(f"{name}, filled {_WHERE[fill]}" for name, fill in fills.items())
+    told = "; ".join(f"{name}, filled {FILLS[fill]}" for name, fill in fills.items())
     return Picture(
-        "ratios",
-        f"Speed against {reference}",
+        "ratios", f"Speed against {reference}",
         f"Ratio to {reference}. Markers: {told}. Training and inference at the best batch size of each.",
-        panels,
-        size=(2.3, 0.7 + 0.2 * len(names)),
-        columns=len(panels),
-        has_key=False,
-    )
+        panels, size=(2.3, 0.7 + 0.2 * len(names)), columns=len(panels), has_key=False,
+    )  # fmt: skip

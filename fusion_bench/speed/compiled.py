@@ -67,9 +67,8 @@ def compile_all(
     compiled, data = Compiled(), to_device(dataset)
     for place, (size, spec) in rounds_of_sizes(specs, sizes):
         report(f"compiling {spec.label}, batch {size} ({place} of {len(specs) * len(sizes)})")
-        make = _compile_posthoc if spec.registration.is_posthoc else _compile_trained
         try:
-            make(compiled, config, spec, size, dataset, data)
+            _compile(compiled, config, spec, size, dataset, data)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -86,45 +85,31 @@ def rounds_of_sizes(specs: Sequence[T], sizes: Sequence[int]) -> Iterator[tuple[
     return enumerate(((sizes[turn - 1], spec) for turn, spec in turns), 1)
 
 
-def _compile_trained(
+def _compile(
     compiled: Compiled, config: SpeedConfig, spec: StrategySpec, size: int, dataset: Dataset, data: DeviceData
 ) -> None:
-    splits, label = dataset.splits, spec.label
-    training = TrainingConfig(batch_size=size)
-    program = compile_program(
-        spec, dataset.task, config.model, training, data, len(splits["train"]), predict_batch=size
-    )
-    variables = program.init(np.int32(0)).variables
-    train = train_loop(program, data, splits["train"])
-    inference = inference_loop(program.predict, variables, data, splits["test"], size)
+    """Compiles a strategy's training and inference; of a post-hoc one the inference, with initial parameters."""
+    splits, label, task = dataset.splits, spec.label, dataset.task
+    if spec.registration.is_posthoc:
+        module = spec.build(Blueprint(task, config.model, run_key(0, "init")))
+        made = compile_predictor(module, data, size)
+        graph, variables = split_module(module)
+    else:
+        training, num_train = TrainingConfig(batch_size=size), len(splits["train"])
+        made = compile_program(spec, task, config.model, training, data, num_train, predict_batch=size)
+        graph, variables = made.graph, made.init(np.int32(0)).variables
+        loop = train_loop(made, data, splits["train"])
+        moved = train_bytes(make_functions(spec, task, config.model, training, num_train), data)
+        subject = Subject(label, "train", size)
+        compiled.ready[subject] = _ready(loop, size, made.train, made.train_flops, moved)
+    loop = inference_loop(made.predict, variables, data, splits["test"], size)
+    moved = predict_bytes(graph, variables, data, size)
+    subject = Subject(label, "inference", size)
+    compiled.ready[subject] = _ready(loop, size, made.predict, made.inference_flops, moved)
     if size == 1:
-        compiled.one[label] = single_loop(program.graph, variables, data, splits["test"])
-    compiled.params[label] = program.params
-    compiled.seconds[label].append(program.compile_seconds)
-    functions = make_functions(spec, dataset.task, config.model, training, len(splits["train"]))
-    trained, predicted = train_bytes(functions, data), predict_bytes(program.graph, variables, data, size)
-    compiled.ready |= {
-        Subject(label, "train", size): _ready(train, size, program.train, program.train_flops, trained),
-        Subject(label, "inference", size): _ready(
-            inference, size, program.predict, program.inference_flops, predicted
-        ),
-    }
-
-
-def _compile_posthoc(
-    compiled: Compiled, config: SpeedConfig, spec: StrategySpec, size: int, dataset: Dataset, data: DeviceData
-) -> None:
-    """Compiles the inference of what is joined after the fact: of its members and its join, as they are at first."""
-    module = spec.build(Blueprint(dataset.task, config.model, run_key(0, "init")))
-    predictor = compile_predictor(module, data, size)
-    timed = inference_loop(predictor.predict, predictor.variables, data, dataset.splits["test"], size)
-    if size == 1:
-        compiled.one[spec.label] = single_loop(*split_module(module), data, dataset.splits["test"])
-    compiled.params[spec.label] = predictor.params
-    compiled.seconds[spec.label].append(predictor.compile_seconds)
-    moved = predict_bytes(*split_module(module), data, size)
-    subject = Subject(spec.label, "inference", size)
-    compiled.ready[subject] = _ready(timed, size, predictor.predict, predictor.inference_flops, moved)
+        compiled.one[label] = single_loop(graph, variables, data, splits["test"])
+    compiled.params[label] = made.params
+    compiled.seconds[label].append(made.compile_seconds)
 
 
 def _ready(timed: TimedLoop, size: int, program: Any, flops: float, moved: float | None) -> Ready:

@@ -11,7 +11,7 @@ from fusion_bench.report.palette import PALE
 from fusion_bench.report.plots.marks import Line, Names, Panel, Picture, Points, log_axis
 from fusion_bench.report.text import MISSING, count, optional
 from fusion_bench.speed.record import KINDS, DeviceSpeed, Point, Spread, StrategySpeed
-from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, is_open, knee, place
+from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, Place, fastest, is_open, knee, place
 
 WORDS = {"train": "training", "inference": "inference"}
 
@@ -19,24 +19,19 @@ WORDS = {"train": "training", "inference": "inference"}
 def listing(speed: DeviceSpeed) -> Listing:
     """Returns a row for each strategy, at the knee of its sweep."""
 
-    def bound(row: StrategySpeed) -> str:
-        found = place(knee(row.train), speed.ceilings)
-        return MISSING if found is None else found.bound
-
-    def share(row: StrategySpeed) -> str:
-        found = place(knee(row.train), speed.ceilings)
-        return optional(found and 100 * max(found.of_matmul, found.of_memory), ".0f")
-
-    def of_training(form: Callable[[StrategySpeed], str]) -> Callable[[StrategySpeed], str]:
+    def training(form: Callable[[StrategySpeed], str]) -> Callable[[StrategySpeed], str]:
         return lambda row: form(row) if row.train else MISSING
+
+    def at(row: StrategySpeed) -> Place | None:
+        return place(knee(row.train), speed.ceilings)
 
     columns: dict[str, Callable[[StrategySpeed], str]] = {
         "strategy": lambda row: row.strategy,
         "family": lambda row: row.family,
-        "train\nex./s": of_training(lambda row: count(knee(row.train).examples_per_s.median)),
-        "at\nbatch": of_training(lambda row: _knee(row.train)),
-        "bound": of_training(bound),
-        "% of\nit": of_training(share),
+        "train\nex./s": training(lambda row: count(knee(row.train).examples_per_s.median)),
+        "at\nbatch": training(lambda row: _knee(row.train)),
+        "bound": training(lambda row: found.bound if (found := at(row)) else MISSING),
+        "% of\nit": training(lambda row: optional((found := at(row)) and 100 * found.share, ".0f")),
         "test\nex./s": lambda row: count(knee(row.inference).examples_per_s.median),
         "at\nbatch ": lambda row: _knee(row.inference),
         "p50\nms": lambda row: f"{1000 * row.latency_s.p50:.3g}",
@@ -48,7 +43,7 @@ def listing(speed: DeviceSpeed) -> Listing:
     }
     notes = _notes(speed)
     if any(point.joules for row in speed.strategies for kind in KINDS for point in row.points(kind)):
-        columns["train\nmJ"] = of_training(lambda row: _milli(fastest(row.train).joules))
+        columns["train\nmJ"] = training(lambda row: _milli(fastest(row.train).joules))
         notes += (
             "Train mJ: energy of an example, all that the device took, at the batch with the best rate.",
         )
@@ -71,10 +66,8 @@ def _knee(points: Sequence[Point]) -> str:
 
 def _heading(speed: DeviceSpeed) -> str:
     study = speed.study
-    return (
-        f"{speed.device}: {study['dataset']}, {study['encoder']} encoders, {study['dtype']}, "
-        f"n = {study['repetitions']} repetitions"
-    )
+    work = f"{study['dataset']}, {study['encoder']} encoders, {study['dtype']}"
+    return f"{speed.device}: {work}, n = {study['repetitions']} repetitions"
 
 
 def _notes(speed: DeviceSpeed) -> tuple[str, ...]:
@@ -92,11 +85,7 @@ def _notes(speed: DeviceSpeed) -> tuple[str, ...]:
         f"n = {min(row.latency_s.n for row in speed.strategies):,} requests or more.",
         "MFLOP an example, MB of temporaries: of training at its knee; of prediction where nothing is trained. "
         "Compile s: initialisation, training and prediction together, from nothing.",
-        *(
-            ()
-            if peak is None
-            else (f"Allocator's peak, all strategies and the data together: {peak / 1e6:,.0f} MB.",)
-        ),
+        *([f"Allocator's peak, all strategies and the data together: {peak / 1e6:,.0f} MB."] if peak else []),
         *(f"Left out: {line}." for line in speed.left_out),
         f"fusion_bench {environment['version']}, jax {environment['packages']['jax']}, commit {environment['commit']}.",
     )
@@ -129,28 +118,24 @@ def frame(speed: DeviceSpeed) -> pd.DataFrame:
 def roofline(speed: DeviceSpeed) -> Picture:
     """Returns every strategy at its knee below the two ceilings, a panel each for training and inference."""
     flops, memory = (rate.median for rate in (speed.ceilings.flops_per_s, speed.ceilings.bytes_per_s))
-    places = {
-        kind: {
-            row.strategy: (row.family, found.intensity, found.flops_per_s / 1e9)
-            for row in speed.strategies
-            if row.points(kind) and (found := place(knee(row.points(kind)), speed.ceilings))
-        }
+    found = [
+        (kind, row, at)
         for kind in KINDS
-    }
-    seen = [found for by_strategy in places.values() for found in by_strategy.values()]
-    low, high = (edge(x for _, x, _ in seen) if seen else flops / memory for edge in (min, max))
-    xs = np.geomspace(min(low, flops / memory) / 3, max(high, flops / memory) * 3, 50)
+        for row in speed.strategies
+        if row.points(kind) and (at := place(knee(row.points(kind)), speed.ceilings))
+    ]
+    intensities = [flops / memory, *(at.intensity for *_, at in found)]
+    xs = np.geomspace(min(intensities) / 3, 3 * max(intensities), 50)
     roof = np.minimum(flops, xs * memory) / 1e9
-    bottom = min([float(roof[0]), *(y for *_, y in seen)]) / 1.5
+    bottom = min([float(roof[0]), *(at.flops_per_s / 1e9 for *_, at in found)]) / 1.5
     x = log_axis("intensity, FLOP a byte", float(xs[0]), float(xs[-1]))
     y = log_axis("GFLOP/s", bottom, 1.5 * float(roof[-1]))
     panels = {}
-    for kind, by_strategy in places.items():
-        found = [*by_strategy.values()]
-        names = Names([at for _, at, _ in found], [rate for *_, rate in found], [*by_strategy])
-        points = [Points([at], [rate], family, label=family) for family, at, rate in found]
+    for kind in KINDS:
+        shown = [(row, at.intensity, at.flops_per_s / 1e9) for k, row, at in found if k == kind]
+        names = Names([x for _, x, _ in shown], [y for *_, y in shown], [row.strategy for row, *_ in shown])
+        points = [Points([x], [y], row.family, label=row.family) for row, x, y in shown]
         panels[WORDS[kind]] = Panel([*points, names], x, y)
     caption = f"{_heading(speed)}; medians, each at the knee of its sweep. {_notes(speed)[0]}"
-    return Picture(
-        "roofline", "Roofline", caption, panels, [Line(xs, roof, "ceilings", PALE)], size=(3.45, 3.2)
-    )
+    ceilings = Line(xs, roof, "ceilings", PALE)
+    return Picture("roofline", "Roofline", caption, panels, [ceilings], size=(3.45, 3.2))

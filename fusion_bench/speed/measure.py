@@ -65,7 +65,7 @@ def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
         "matmul": _rate(matmul),
         "array": _rate(array),
         **{subject: _rate(ready.timed) for subject, ready in compiled.ready.items()},
-        **{strategy: _latencies(timed) for strategy, timed in compiled.one.items()},
+        **{strategy: _turn(timed, timed.latencies) for strategy, timed in compiled.one.items()},
     }
     samples = take_turns(turns, config.repetitions, report)
     meter = open_meter(jax.devices()[0])
@@ -82,20 +82,18 @@ def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
     )
 
 
-def _rate(timed: TimedLoop) -> Callable[[], Sequence[float]]:
-    def measure() -> list[float]:
-        timed.steps(1)  # brings its data back into the caches, which others have used
-        return [timed.rate()]
+def _turn(timed: TimedLoop, sample: Callable[[], Sequence[float]]) -> Callable[[], Sequence[float]]:
+    """Returns what takes samples, with the data back in the caches, which others have used in between."""
 
-    return measure
-
-
-def _latencies(timed: TimedLoop) -> Callable[[], Sequence[float]]:
-    def measure() -> list[float]:
+    def measure() -> Sequence[float]:
         timed.steps(1)
-        return timed.latencies()
+        return sample()
 
     return measure
+
+
+def _rate(timed: TimedLoop) -> Callable[[], Sequence[float]]:
+    return _turn(timed, lambda: [timed.rate()])
 
 
 def _measure_energy(
@@ -110,13 +108,12 @@ def _measure_energy(
     def joules(timed: TimedLoop, rate: float) -> Callable[[], Sequence[float]]:
         count = max(1, round(ENERGY_SECONDS * rate / timed.work))
 
-        def measure() -> list[float]:
-            timed.steps(1)
+        def sample() -> list[float]:
             before = meter.joules()
             timed.steps(count)
             return [(meter.joules() - before) / (count * timed.work)]
 
-        return measure
+        return _turn(timed, sample)
 
     turns: dict[Hashable, Callable[[], Sequence[float]]] = {}
     for strategy in compiled.params:

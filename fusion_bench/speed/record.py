@@ -177,7 +177,7 @@ def read(path: Path) -> DeviceSpeed:
     if record["format"] != FORMAT:
         raise UserError(f"{path} is of the format {record['format']!r}; this version reads {FORMAT!r}")
     try:
-        speed = _decode(DeviceSpeed, record, "")
+        speed: DeviceSpeed = _decode(DeviceSpeed, record, "")
         _check_names(speed)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
@@ -185,45 +185,31 @@ def read(path: Path) -> DeviceSpeed:
 
 
 def _check_names(speed: DeviceSpeed) -> None:
-    """Raises ValueError if what a comparison relies on is missing."""
+    """Raises ValueError if a comparison lacks something that it relies on."""
     for part, names in (("environment", ("device",)), ("study", ("fingerprint", "encoder", "text_encoder"))):
         for name in names:
-            if not isinstance(getattr(speed, part).get(name), str):
-                raise ValueError(f"{part}.{name} is missing")
+            _decode(str, getattr(speed, part).get(name), f"{part}.{name}")
     for row in speed.strategies:
         if not row.inference:
             raise ValueError(f"{row.strategy} has no inference")
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:
-    """Returns JSON's value as `kind`: a dataclass, a tuple, a dict, an optional, or a number or text."""
-    if dataclasses.is_dataclass(kind):
-        return _decode_fields(kind, value, where)
-    arguments = typing.get_args(kind)
-    if typing.get_origin(kind) is types.UnionType:
+    """Returns JSON's value as a type: a dataclass, a tuple, a dict, an optional, a number from 0, or text."""
+    origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if origin is types.UnionType:
         return None if value is None else _decode(arguments[0], value, where)
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise ValueError(f"{where} is not a list")
+    if value is None:
+        raise ValueError(f"{where} is missing")
+    if origin is tuple and isinstance(value, list):
         return tuple(_decode(arguments[0], part, f"{where}[{place}]") for place, part in enumerate(value))
-    expected: Any = (int, float) if kind is float else typing.get_origin(kind) or kind
-    if not isinstance(value, expected) or isinstance(value, bool):
-        raise ValueError(f"{where} is {value!r:.40}")
-    if kind in (int, float) and not 0 <= value < math.inf:
-        raise ValueError(f"{where} is {value}")
-    return float(value) if kind is float else value
-
-
-def _decode_fields(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where or 'it'} is not an object")
-    hints, parts = typing.get_type_hints(kind), {}
-    for name in (field.name for field in dataclasses.fields(kind)):
-        path = f"{where}.{name}".lstrip(".")
-        if name not in value:
-            raise ValueError(f"{path} is missing")
-        parts[name] = _decode(hints[name], value[name], path)
-    made = kind(**parts)
-    if isinstance(made, Spread) and not 0 < made.low <= made.median <= made.high:
-        raise ValueError(f"{where} is {made.low}, {made.median}, {made.high}: not a spread")
-    return made
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints, inside = typing.get_type_hints(kind), f"{where}." if where else ""
+        made: Any = origin(**{n: _decode(hints[n], value.get(n), inside + n) for n in hints})
+        if isinstance(made, Spread) and not 0 < made.low <= made.median <= made.high:
+            raise ValueError(f"{where} is {made.low}, {made.median}, {made.high}: not a spread")
+        return made
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    if (is_number and origin is float) or (type(value) is origin and (is_number or origin is not int)):
+        return value
+    raise ValueError(f"{where} is {value!r:.40}")

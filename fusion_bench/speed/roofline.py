@@ -33,6 +33,11 @@ class Place:
     of_memory: float
     bound: Bound
 
+    @property
+    def share(self) -> float:
+        """Of the nearer ceiling."""
+        return max(self.of_matmul, self.of_memory)
+
 
 def fastest(points: Sequence[Point]) -> Point:
     """Returns the batch size with the highest median rate."""
@@ -72,9 +77,8 @@ def place(point: Point, ceilings: Ceilings) -> Place | None:
 
 def derive(speed: DeviceSpeed) -> dict[str, Any]:
     """Returns, of each strategy's training and inference, the knee, the fastest batch size, and each one's place."""
-    derived: dict[str, Any] = {}
+    derived: dict[str, Any] = {row.strategy: {} for row in speed.strategies}
     for row in speed.strategies:
-        derived[row.strategy] = {}
         for kind in KINDS:
             if points := row.points(kind):
                 places = {point.batch_size: place(point, speed.ceilings) for point in points}
