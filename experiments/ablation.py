@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 import fusion_bench
+from fusion_bench.cli.flags import Strategies
 from fusion_bench.config import (
     BenchmarkConfig,
     DataConfig,
@@ -44,7 +45,7 @@ class Scale:
     """Passes over the training examples."""
     seeds: int = 5
     """Number of seeds."""
-    strategies: str = "canonical"
+    strategies: Strategies = ("canonical",)
     """As in `fusion-bench run`."""
     quick: bool = False
     """A few strategies on a few images, in seconds: it shows that this runs, nothing more."""
@@ -69,7 +70,7 @@ class Scale:
         training = {k: v for k, v in changes.items() if not hasattr(self, k)}
         if self.quick:
             scale = dataclasses.replace(
-                scale, train_size=min(scale.train_size or 300, 300), epochs=1, seeds=2
+                scale, train_size=min(scale.train_size or 300, 300), encoder="micro", epochs=1, seeds=2
             )
         return BenchmarkConfig(
             data=DataConfig(

@@ -33,14 +33,14 @@ from fusion_bench.config import DataConfig, EncoderSize, ModelConfig, TrainingCo
 from fusion_bench.data.batches import DeviceData, normalization_stats, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy
 from fusion_bench.metrics.intervals import Interval, paired_interval, t_interval
 from fusion_bench.models.encoders import compute_dtype
 from fusion_bench.speed.ceilings import fastest_matmul
 from fusion_bench.study.provenance import describe_environment
+from fusion_bench.training.compile import compile_program
 from fusion_bench.training.loop import train
-from fusion_bench.training.program import compile_program
 from fusion_bench.training.step import TrainState
 from fusion_bench.training.timing import train_loop
 
@@ -183,7 +183,7 @@ def is_first_kernel(path: tuple[Any, ...]) -> bool:
 
 def train_all(config: Config, without: str | None, dataset: Dataset, data: DeviceData) -> Result:
     """Trains one variant with every seed."""
-    (spec,) = parse_strategies("image-only", dataset.task)
+    spec = StrategySpec("image-only")
     training, splits = config.training(without), dataset.splits
     program = compile_program(
         spec, dataset.task, ModelConfig(encoder=config.encoder), training, data, len(splits["train"])
@@ -261,7 +261,7 @@ def main(config: Config) -> int:
     """Trains every variant, prints the tables, and returns the exit status."""
     if config.quick:
         config = dataclasses.replace(
-            config, data="shapes", train_size=600, encoder="tiny", epochs=1, batch_size=50, seeds=2
+            config, data="shapes", train_size=600, encoder="micro", epochs=1, batch_size=50, seeds=2
         )
     dataset = load_dataset(DataConfig(config.data, config.data_dir, "neutral", train_size=config.train_size))
     data = to_device(dataset)

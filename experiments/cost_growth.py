@@ -33,9 +33,9 @@ from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.study.provenance import describe_environment
-from fusion_bench.training.program import Program, compile_program
+from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.step import epoch_order
 from fusion_bench.training.timing import train_loop
 
@@ -96,7 +96,7 @@ def steps_of(dataset: Dataset, strategy: str, batch_size: int = 64) -> Measured:
 
 
 def compile_for(dataset: Dataset, strategy: str, batch_size: int = 64) -> tuple[Program, Any, np.ndarray]:
-    (spec,) = parse_strategies(strategy, dataset.task)
+    spec = StrategySpec(strategy)
     data, train = to_device(dataset), dataset.splits["train"]
     training = TrainingConfig(batch_size=batch_size)
     model = ModelConfig(dtype="float32")
@@ -140,15 +140,15 @@ def growths(config: Config) -> list[Growth]:
     def sized(size: int) -> Dataset:
         return load_dataset(DataConfig(train_size=size, test_size=100))
 
-    def of_width(strategy: str) -> Callable[[int], Measured]:
-        return lambda width: steps_of(dataset, f"{strategy}:width={width}")
+    def of_width(strategy: str, option: str = "out_features") -> Callable[[int], Measured]:
+        return lambda width: steps_of(dataset, f"{strategy}:{option}={width}")
 
     def of_modalities(strategy: str) -> Callable[[int], Measured]:
         return lambda count: steps_of(with_sensors(dataset, count), strategy)
 
     found = [
         Growth("batch", "concat", few(32, 64, 128, 256, 512), lambda n: steps_of(dataset, "concat", n), (1, 1, 1)),
-        Growth("width", "tensor", few(16, 32, 64, 128), of_width("tensor"), (2, 2, 2)),
+        Growth("width", "tensor", few(16, 32, 64, 128), of_width("tensor", "width"), (2, 2, 2)),
         Growth("width", "low-rank", few(32, 64, 128, 256), of_width("low-rank"), (1, 1, 1)),
         Growth("width", "multiplicative", few(16, 32, 64, 128), of_width("multiplicative"), (1, 1, 1)),
         Growth("modalities", "concat", few(2, 4, 8), of_modalities("concat"), (1, 1, 1)),

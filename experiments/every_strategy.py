@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 import fusion_bench
-from fusion_bench.config import BenchmarkConfig, DataConfig, TrainingConfig
+from fusion_bench.config import BenchmarkConfig, DataConfig, ModelConfig, TrainingConfig
 
 JOINED = ("early", "intermediate", "tensor", "late")
 ADDS_SCORES = "no: log-scores add up"
@@ -70,7 +70,7 @@ def study(config: Config, captions: str, epochs: int) -> dict[str, dict[str, Any
     settings = BenchmarkConfig(
         data=DataConfig(captions=captions),
         training=TrainingConfig(epochs=epochs),
-        strategies="all",
+        strategies=("all",),
         seeds=config.seeds,
         out=config.out / captions,
     )
@@ -78,8 +78,9 @@ def study(config: Config, captions: str, epochs: int) -> dict[str, dict[str, Any
         settings = dataclasses.replace(
             settings,
             data=DataConfig(captions=captions, train_size=300, test_size=100),
+            model=ModelConfig(encoder="micro"),
             training=TrainingConfig(epochs=1),
-            strategies="image-only,text-only,concat,late-mean",
+            strategies=("image-only", "text-only", "concat", "late-mean"),
         )
     return {row["strategy"]: row for row in fusion_bench.run(settings).to_dict("records")}
 

@@ -21,6 +21,7 @@ import pandas as pd
 import tyro
 from ablation_figures import draw_dots
 
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.models.encoders import WIDTHS
 
 CHANNELS = ("default", "contrast", "synergy")
@@ -39,10 +40,10 @@ class Config(ablation.Scale):
 def main(config: Config) -> int:
     """Runs every channel, writes the table and the figure."""
     depths = range(len(WIDTHS[config.encoder].stages) + 1)
-    joins = [f"mid-channel:depth={depth}" if depth != 1 else "mid-channel" for depth in depths]
+    joins = [StrategySpec("mid-channel", {"depth": depth}) for depth in depths]
     if config.quick:
         joins = joins[:2]
-    asked = ",".join(["image-only", "text-only", *joins, "concat"])
+    asked = ("image-only", "text-only", *joins, "concat")
     frame = ablation.sweep(
         {
             name: config.config(

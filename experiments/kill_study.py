@@ -27,7 +27,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -39,10 +38,9 @@ from fusion_bench.config import (
     CheckpointConfig,
     DataConfig,
     MeasurementConfig,
+    ModelConfig,
     TrainingConfig,
 )
-from fusion_bench.models.cnn import PatchStageSpec
-from fusion_bench.models.encoders import WIDTHS, Widths
 from fusion_bench.store import Store
 
 MEASURED = re.compile(r"per_s|_s$|_ms$|seconds|memory")
@@ -75,18 +73,17 @@ def write_source(path: Path) -> None:
 
 def run_study(source: Path, out: Path) -> None:
     """Runs the study: encoders that compile quickly, a save after every epoch, short timed passes."""
-    widths = Widths((PatchStageSpec(4, 8, 1),), features=6, hidden=8, tokens=8, layers=1, patch=4)
     config = BenchmarkConfig(
         data=DataConfig(str(source), validation_fraction=0.2),
+        model=ModelConfig(encoder="micro"),
         training=TrainingConfig(epochs=4, batch_size=16, learning_rate=0.01),
-        strategies="image-only,text-only,concat,late-posthoc",
+        strategies=("image-only", "text-only", "concat", "late-posthoc"),
         seeds=2,
         out=out,
         measurement=MeasurementConfig(seconds=0.01, repetitions=2, latencies=10),
         checkpoint=CheckpointConfig(save_seconds=0.0),
     )
-    with mock.patch.dict(WIDTHS, tiny=widths):
-        fusion_bench.run(config)
+    fusion_bench.run(config)
 
 
 class Victim:

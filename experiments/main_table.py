@@ -24,6 +24,7 @@ import pandas as pd
 import tyro
 from ablation_figures import draw_dots
 
+from fusion_bench.cli.flags import Strategies
 from fusion_bench.metrics.intervals import CONFIDENCE, paired_differences, paired_interval
 from fusion_bench.metrics.significance import holm, paired_p_value
 from fusion_bench.report.block import blocks
@@ -42,13 +43,13 @@ class Config(ablation.Scale):
 
     out: Path = Path("runs/main-table")
     """Where runs, table and figure go."""
-    strategies: str = "all"
+    strategies: Strategies = ("all",)
     """As in `fusion-bench run`; each strategy once."""
 
 
 def main(config: Config) -> int:
     """Runs both studies and writes them side by side, as a table and as a figure."""
-    names = collections.Counter(part.partition(":")[0].strip() for part in config.strategies.split(","))
+    names = collections.Counter(item if isinstance(item, str) else item.name for item in config.strategies)
     if max(names.values()) > 1:
         print(f"a strategy has one row here; {names.most_common(1)[0][0]} is named twice", file=sys.stderr)
         return 2

@@ -22,6 +22,7 @@ import numpy as np
 import tyro
 from scipy.special import log_softmax
 
+from fusion_bench.cli.flags import REGISTRY
 from fusion_bench.config import DataConfig
 from fusion_bench.data.load import load_dataset
 from fusion_bench.metrics.calibration import fit_temperature
@@ -93,4 +94,4 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__)))
+    sys.exit(main(tyro.cli(Config, description=__doc__, registry=REGISTRY)))

@@ -17,7 +17,7 @@ Found on two cores of an AMD EPYC, idle, with `small`, batch 128, 7 turns, jax 0
 What was tried for it, on a step of image-only, `small`, batch 128 (26.3 ms before; jax 0.10.2):
 
 - Winograd tiles of 4×4 outputs in place of 2×2: 26.3 → 22 ms, 4 multiplications for 9 become 2.25 (float32 only).
-- Which library multiplies matrices (`compiler_options` in training/program.py): XLA's new default is slow at batches
+- Which library multiplies matrices (`compiler_options` in training/lowering.py): XLA's new default is slow at batches
   of middling matrices and good at sums. Sums alone left to it: → 19 ms; nothing left to it: `tiny` 18 % slower.
 - Channels before tiles in memory, for the products: 373 against 190 GFLOP/s in the product alone, but every transform
   would then work on a strided axis; not built in.
@@ -52,11 +52,11 @@ from rich.table import Table
 from fusion_bench.config import ModelConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality, gather
 from fusion_bench.data.dataset import ModalitySpec, Task
-from fusion_bench.fusion.registry import StrategySpec, strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS
+from fusion_bench.training.compile import Program, compile_fixed, compile_program
 from fusion_bench.training.optimizer import make_schedule
-from fusion_bench.training.program import Program, compile_fixed, compile_program
 from fusion_bench.training.step import epoch_order
 
 THREADS = 2
@@ -216,7 +216,7 @@ class Ours:
             },
             CLASSES,
         )
-        spec = StrategySpec(strategies(list(task.modalities))[strategy])
+        spec = StrategySpec(strategy)
         model = ModelConfig(encoder=config.encoder, dtype="float32")
         self.program: Program = compile_program(spec, task, model, config.training, data, config.num_train)
         self.steps, self.data = config.steps, data

@@ -67,9 +67,9 @@ def device_process(connection: Connection, config: Config, counts: tuple[int, ..
     os.environ["JAX_PLATFORMS"] = config.platform
     from fusion_bench.data.batches import to_device
     from fusion_bench.data.load import load_dataset
-    from fusion_bench.fusion.registry import parse_strategies
+    from fusion_bench.fusion.registry import StrategySpec
     from fusion_bench.training import mesh
-    from fusion_bench.training.program import compile_program
+    from fusion_bench.training.compile import compile_program
     from fusion_bench.training.timing import TimedLoop, train_loop
 
     dataset = load_dataset(DataConfig(train_size=2000 if config.quick else None))
@@ -79,7 +79,7 @@ def device_process(connection: Connection, config: Config, counts: tuple[int, ..
         with mesh.use_devices(devices):
             data = mesh.replicate(to_device(dataset))
             for case in cases_of(config, devices):
-                (spec,) = parse_strategies(case[0], dataset.task)
+                spec = StrategySpec(case[0])
                 training = TrainingConfig(batch_size=case[2])
                 model = ModelConfig(encoder=config.encoder)
                 program = compile_program(spec, dataset.task, model, training, data, len(train))
@@ -120,7 +120,7 @@ def measure(config: Config) -> dict[int, dict[Case, list[float]]]:
 def main(config: Config) -> int:
     """Measures, prints the table, and returns the exit status."""
     if config.quick:
-        config = dataclasses.replace(config, strategies=config.strategies[:1], encoder="tiny", repetitions=1)
+        config = dataclasses.replace(config, strategies=config.strategies[:1], encoder="micro", repetitions=1)
     rates = measure(config)
     table = Table("", "scaling", "devices", "batch", "examples/s", "times one", "efficiency")
     first = config.devices[0]

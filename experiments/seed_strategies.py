@@ -30,9 +30,9 @@ from rich.table import Table
 from fusion_bench.config import DataConfig, EncoderSize, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.study.provenance import describe_environment
-from fusion_bench.training.program import compiler_options
+from fusion_bench.training.lowering import compiler_options
 from fusion_bench.training.step import epoch_order, make_functions
 
 WAYS = ("one by one", "lax.map", "vmap")
@@ -67,7 +67,7 @@ def make_ways(strategy: str, config: Config) -> dict[str, Way]:
     """Compiles the ways."""
     dataset = load_dataset(DataConfig(train_size=300 if config.quick else None))
     data, indices = to_device(dataset), dataset.splits["train"]
-    (spec,) = parse_strategies(strategy, dataset.task)
+    spec = StrategySpec(strategy)
     model = ModelConfig(encoder=config.encoder)
     functions = make_functions(spec, dataset.task, model, TrainingConfig(epochs=1), len(indices))
     orders = jnp.asarray(np.stack([epoch_order(indices, seed, 1) for seed in range(config.seeds)]))
@@ -117,7 +117,9 @@ def difference(one: Any, other: Any) -> float:
 def main(config: Config) -> int:
     """Takes the times, prints the table, and returns the exit status."""
     if config.quick:
-        config = dataclasses.replace(config, strategies=config.strategies[:1], seeds=2, repetitions=1)
+        config = dataclasses.replace(
+            config, strategies=config.strategies[:1], encoder="micro", seeds=2, repetitions=1
+        )
     table = Table(
         "strategy", "way", "s a seed", "times one by one", "compile s", "temporary MB", "difference"
     )

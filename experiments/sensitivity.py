@@ -21,8 +21,9 @@ from pathlib import Path
 import ablation
 import tyro
 
+from fusion_bench.cli.flags import Strategies
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec, resolve
 
 WIDTHS = (0.5, 1.0, 2.0)
 LEARNING_RATES = (0.001, 0.003, 0.009)
@@ -36,22 +37,21 @@ class Config(ablation.Scale):
     """Where runs and table go."""
     tune: int = 8
     """Settings that are tried for each strategy at each width."""
-    strategies: str = "canonical,low-rank,mlb,gmu"
+    strategies: Strategies = ("canonical", "low-rank", "mlb", "gmu")
     """As in `fusion-bench run`."""
 
 
-def widths_of(config: Config) -> str:
+def widths_of(config: Config) -> tuple[StrategySpec, ...]:
     """Returns the strategies, each with the sizes that are tried."""
     found = []
-    for spec in parse_strategies(config.strategies, load_dataset(config.config("any").data).task):
+    for spec in resolve(config.strategies, load_dataset(config.config("any").data).task):
         size = spec.registration.size
         usual = spec.resolved_options.get(size)
         if usual is None:
-            found.append(spec.label)
+            found.append(spec)
             continue
-        changed = (dataclasses.replace(spec, options={**spec.options, size: int(f * usual)}) for f in WIDTHS)
-        found += [other.label for other in changed]
-    return ",".join(found)
+        found += [StrategySpec(spec.name, {**spec.options, size: int(f * usual)}) for f in WIDTHS]
+    return tuple(found)
 
 
 def main(config: Config) -> int:

@@ -1,18 +1,38 @@
 """fusion_bench: a benchmark of multimodal fusion strategies in JAX."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fusion_bench.config import BenchmarkConfig, DataConfig, ModelConfig, TrainingConfig
-from fusion_bench.errors import UserError
+from fusion_bench.config import (
+    BenchmarkConfig,
+    CheckpointConfig,
+    DataConfig,
+    MeasurementConfig,
+    ModelConfig,
+    TrainingConfig,
+)  # fmt: skip
+from fusion_bench.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     import pandas
 
+    from fusion_bench.fusion.registry import StrategySpec
     from fusion_bench.store.loaded import LoadedRun
     from fusion_bench.study.study import Study
 
-__all__ = ["BenchmarkConfig", "DataConfig", "ModelConfig", "TrainingConfig", "UserError", "load_run", "run"]
+__all__ = [
+    "BenchmarkConfig", "CheckpointConfig", "ConfigError", "DataConfig", "MeasurementConfig", "ModelConfig",
+    "StrategySpec", "TrainingConfig", "UserError", "load_run", "run",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs Flax when it is asked for."""
+    if name == "StrategySpec":
+        from fusion_bench.fusion.registry import StrategySpec
+
+        return StrategySpec
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def run(config: BenchmarkConfig | None = None) -> "pandas.DataFrame":
@@ -49,7 +69,7 @@ def load_run(directory: Path | str, identifier: str) -> "LoadedRun":
     """Returns a trained model with its tokenizer, from the folder of its run alone.
 
     Args:
-      directory: the --out of a study.
+      directory: of a study.
       identifier: the run's, or the beginning of it, where that is of one run only: "concat-s0".
 
     Raises:

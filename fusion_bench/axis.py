@@ -16,6 +16,7 @@ from fusion_bench.errors import unknown_name
 from fusion_bench.options import check_options, value_type
 
 T = TypeVar("T")
+Class = TypeVar("Class", bound=type)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Registered(Generic[T]):
         parameters = inspect.signature(self.make).parameters.values()
         return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
 
+    def label(self, options: Mapping[str, Any]) -> str:
+        """Returns the name with the options that differ from the defaults: "ogm-ge:alpha=0.5"."""
+        changed = [f"{k}={v}" for k, v in sorted(options.items()) if v != self.options[k].default]
+        return ":".join([self.name, *changed])
+
     def resolve(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all options, with their defaults; raises UserError for one that is not right."""
         defaults = {name: option.default for name, option in self.options.items()}
@@ -67,7 +73,7 @@ class Axis(Generic[T]):
         self._known: dict[str, Registered[T]] = {}
         self._is_imported = False
 
-    def register(self, name: str, *, reference: str, version: int = 1) -> Callable[[type[T]], type[T]]:
+    def register(self, name: str, *, reference: str, version: int = 1) -> Callable[[Class], Class]:
         """Decorates a class; the arguments are the attributes of `Registered`.
 
         Raises:
@@ -78,7 +84,7 @@ class Axis(Generic[T]):
                 f"a {self.kind} cannot be called {name!r}; use small letters, digits and hyphens"
             )
 
-        def decorate(make: type[T]) -> type[T]:
+        def decorate(make: Class) -> Class:
             if name in self._known and self._known[name].make is not make:
                 raise ValueError(
                     f"{self.kind} {name!r} is registered twice: {self._known[name].make} and {make}"

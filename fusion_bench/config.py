@@ -1,30 +1,20 @@
-"""A study's configuration: frozen dataclasses, one a concern. The command line shows them, a run records them."""
+"""A study's configuration: frozen dataclasses, one a concern, checked when they are built. A run records them."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import tyro
+from fusion_bench.errors import ConfigError
+from fusion_bench.fields import Checked, Count, Natural, NonNegative, Positive, Rule
 
-from fusion_bench.errors import UserError
-
-Option = tyro.conf.arg
-
-
-def _option(metavar: str, default: str) -> Any:
-    """An option whose default is None, which its help calls by what it means."""
-    return Option(metavar=metavar, help_behavior_hint=f"(default: {default})")
-
-
-EncoderSize = Literal["tiny", "small", "resnet9"]
+EncoderSize = Literal["micro", "tiny", "small", "resnet9"]
 TextEncoderKind = Literal["pooled", "transformer"]
 Match = Literal["none", "params", "flops"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class Choice(Checked):
     """A registered name with options of its own: `Choice("tensor", {"width": 8})`.
 
     Attributes:
@@ -38,41 +28,47 @@ class Choice:
     def __hash__(self) -> int:
         return hash((self.name, *sorted(self.options.items())))
 
+    def __str__(self) -> str:
+        return ":".join([self.name, *(f"{name}={value}" for name, value in self.options.items())])
+
+
+def as_choice(item: str | Choice) -> Choice:
+    """Returns the choice that a bare name stands for."""
+    return Choice(item) if isinstance(item, str) else item
+
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Checked):
     """The data: images, captions, splits."""
 
-    source: Annotated[str, Option(name="data", metavar="shapes|cifar10|FILE.npz")] = "shapes"
+    source: str = "shapes"
     """Where images and labels come from."""
-    data_dir: Annotated[Path | None, _option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
+    data_dir: Path | None = None
     """A prepared TFDS directory, or where to prepare one."""
-    captions: Annotated[str, Option(metavar="NAME|FILE")] = "default"
+    captions: str = "default"
     """A caption channel, as it is or changed (half:named=0.2), or a CSV or Parquet file with columns id and caption."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
-    train_size: Annotated[int | None, _option("N", "all")] = None
+    train_size: Count | None = None
     """Keep only N examples for training and validation together, in the classes' proportions."""
-    test_size: Annotated[int | None, _option("N", "all")] = None
+    test_size: Count | None = None
     """Keep only N test examples, in the classes' proportions."""
-    validation_fraction: float = 0.1
+    validation_fraction: Annotated[float, Rule("between 0 and 1", lambda value: 0 < value < 1)] = 0.1
     """The part of the training data that is held out, where the data bring no validation split."""
-    data_seed: int = 0
+    data_seed: Natural = 0
     """Seeds the split and the captions; runs that share it are paired."""
-    cache_dir: Annotated[
-        Path | None, _option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")
-    ] = None
+    cache_dir: Path | None = None
     """Where decoded images are kept."""
-    image_size: Annotated[int | None, _option("N", "their own size")] = None
+    image_size: Count | None = None
     """Resize every image of a TFDS set to N x N pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """The encoders, the same in every strategy."""
 
     encoder: EncoderSize = "tiny"
-    """Size of every encoder: tiny for a quick table, small for studies on a CPU, resnet9 for accelerators."""
+    """Size: micro for smoke runs and tests, tiny for a quick table, small for a CPU, resnet9 for accelerators."""
     text_encoder: TextEncoderKind = "pooled"
     """How a text becomes features: the mean over its words, or a small transformer."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -80,106 +76,90 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Checked):
     """The budget and the optimiser, the same for every strategy."""
 
-    epochs: int = 4
+    epochs: Count = 4
     """Passes over the training examples."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Examples in one update."""
     optimizer: Literal["adamw", "nesterov", "muon"] = "adamw"
     """adamw; nesterov is gradient descent with momentum; muon makes the updates of kernels orthogonal."""
-    learning_rate: float = 0.003
+    learning_rate: Positive = 0.003
     """Peak of the schedule."""
     schedule: Literal["one-cycle", "cosine"] = "one-cycle"
     """one-cycle rises for a quarter of the steps, then falls along a cosine; cosine only falls."""
-    bias_rate: float = 1.0
+    bias_rate: Positive = 1.0
     """Learning rate of biases and of scales of norms, as a factor of the others'."""
-    weight_decay: float = 0.2
+    weight_decay: NonNegative = 0.2
     """Decoupled from the gradient, on matrices and kernels only."""
-    label_smoothing: float = 0.1
+    label_smoothing: Annotated[float, Rule("at least 0 and below 1", lambda value: 0 <= value < 1)] = 0.1
     """The part of each target that is spread over all classes."""
-    augment: Annotated[bool, Option(help="Do not flip and translate images.", help_behavior_hint="")] = True
+    augment: bool = True
     """Flip and translate images at random."""
     flip: Literal["random", "alternating"] = "random"
     """random draws each time; alternating shows an image the other way round in every other epoch."""
     select: Literal["best", "last"] = "best"
     """Test the epoch with the best validation accuracy, or the last one."""
+    remedy: Choice = Choice("none")
+    """Treatment of imbalance between modalities in training; see `fusion-bench list`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "remedy", as_choice(self.remedy))
+        super().__post_init__()
+        if self.flip != "random" and not self.augment:
+            raise ConfigError("flip", self.flip, "it does nothing where images are not augmented")
 
 
 @dataclasses.dataclass(frozen=True)
-class MeasurementConfig:
+class MeasurementConfig(Checked):
     """How costs are timed; no part of a run's identity."""
 
-    seconds: float = 0.1
+    seconds: Positive = 0.1
     """Seconds that one timed pass aims at."""
-    repetitions: int = 5
+    repetitions: Count = 5
     """Timed passes; their median is reported, with the lowest and the highest."""
-    latencies: int = 100
+    latencies: Count = 100
     """Predictions of one example that are timed, at least."""
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckpointConfig:
+class CheckpointConfig(Checked):
     """How often the host is given the state of a training; no part of a run's identity."""
 
-    save_seconds: float = 60.0
+    save_seconds: NonNegative = 60.0
     """Seconds after which the state is saved at the end of an epoch."""
-    chunks_per_epoch: int = 4
+    chunks_per_epoch: Count = 4
     """Compiled calls an epoch, after each of which progress is shown and the loss checked."""
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchmarkConfig:
+class BenchmarkConfig(Checked):
     """One study: strategies × seeds on one dataset."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    strategies: Annotated[str, Option(metavar="a,b|canonical|all")] = "canonical"
-    """Names, comma-separated; an option of a strategy follows a colon: tensor:width=8."""
+    strategies: tuple[str | Choice, ...] = ("canonical",)
+    """Names, or names with options: ("concat", StrategySpec("tensor", {"width": 8})). canonical and all are sets."""
     match: Match = "none"
-    """Choose each strategy's width so that it has as many parameters, or takes as many FLOPs, as --match-to."""
-    match_to: Annotated[str, Option(metavar="STRATEGY")] = "tensor"
-    """What --match takes its target from."""
-    tune: Annotated[int, Option(metavar="N")] = 0
+    """Choose each strategy's width so that it has as many parameters, or takes as many FLOPs, as one of them."""
+    match_to: str | Choice = "tensor"
+    """The strategy that the others are matched to."""
+    tune: Natural = 0
     """Choose each strategy's learning rate and weight decay on validation, the best of N settings, the same for all."""
-    seeds: Annotated[int, Option(metavar="N")] = 3
+    seeds: Count = 3
     """Number of seeds; every strategy is trained with each."""
-    devices: Annotated[int | Literal["all"], Option(metavar="N|all")] = 1
+    devices: Count | Literal["all"] = 1
     """Divide every batch among N devices."""
-    out: Annotated[Path, Option(metavar="DIR")] = Path("runs/default")
+    out: Path = Path("runs/default")
     """Where runs and tables go. A run that is complete there is not repeated."""
-    measurement: MeasurementConfig = MeasurementConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
     tensorboard: bool = False
     """Also write learning curves to DIR/tensorboard as the epochs go, as TensorBoard event files."""
+    measurement: MeasurementConfig = MeasurementConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
 
-
-def check(config: BenchmarkConfig) -> None:
-    """Raises UserError if a number in the configuration is out of range."""
-    training = config.training
-    devices = 1 if config.devices == "all" else config.devices
-    counts = {
-        "seeds": config.seeds,
-        "devices": devices,
-        "epochs": training.epochs,
-        "batch-size": training.batch_size,
-    }
-    for name, value in counts.items():
-        if value < 1:
-            raise UserError(f"--{name} is {value}; it must be at least 1")
-    if not 0 < training.learning_rate < math.inf:
-        raise UserError(f"--learning-rate is {training.learning_rate}; it must be finite and above 0")
-    if not 0 <= training.weight_decay < math.inf:
-        raise UserError(f"--weight-decay is {training.weight_decay}; it must be finite and at least 0")
-    if not 0 < training.bias_rate < math.inf:
-        raise UserError(f"--bias-rate is {training.bias_rate}; it must be finite and above 0")
-    if training.flip != "random" and not training.augment:
-        raise UserError(f"--flip {training.flip} does nothing with --no-augment")
-    if not 0 <= training.label_smoothing < 1:
-        raise UserError(f"--label-smoothing is {training.label_smoothing}; it must be at least 0 and below 1")
-    if config.tune < 0:
-        raise UserError(f"--tune is {config.tune}; it must be at least 0")
-    if config.data.data_seed < 0:
-        raise UserError(f"--data-seed is {config.data.data_seed}; it must be at least 0")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.match == "none" and self.match_to != BenchmarkConfig.match_to:
+            raise ConfigError("match_to", self.match_to, "it does nothing where strategies are not matched")

@@ -2,10 +2,28 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
     """A request that cannot be met as given. The command line prints it as one line and exits with status 2."""
+
+
+class ConfigError(UserError):
+    """A value that a field of a configuration cannot have; `rule` says what would be right."""
+
+    def __init__(self, field: str, value: Any, rule: str):
+        super().__init__(field, value, rule)
+        self.field, self.value, self.rule = field, value, rule
+
+    def __str__(self) -> str:
+        return self.named(self.field)
+
+    def named(self, name: str) -> str:
+        """Returns the message with another name of the field, for example a flag."""
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
+        shown = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        return f"{name} is {shown}; {self.rule}"
 
 
 class DiskFull(UserError):

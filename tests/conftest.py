@@ -13,8 +13,8 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
+
 from tests.studies import make_config, run_recorded, write_source  # noqa: E402
-from tests.tasks import tiny_widths  # noqa: E402, F401 (a fixture, whose module imports jax)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,4 +41,4 @@ def plain(source, tmp_path_factory):
 def shifted(source, tmp_path_factory):
     """A finished study whose captions shift the label; only post-hoc fusion was asked for."""
     out = tmp_path_factory.mktemp("shifted")
-    return run_recorded(make_config(source, out, strategies="late-posthoc", captions="mixed"))
+    return run_recorded(make_config(source, out, strategies=("late-posthoc",), captions="mixed"))

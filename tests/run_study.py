@@ -12,4 +12,6 @@ if __name__ == "__main__":
     source, out, strategies, seeds = sys.argv[1:]
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        fusion_bench.run(make_config(Path(source), Path(out), strategies=strategies, seeds=int(seeds)))
+        fusion_bench.run(
+            make_config(Path(source), Path(out), strategies=tuple(strategies.split(",")), seeds=int(seeds))
+        )

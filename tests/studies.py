@@ -1,4 +1,4 @@
-"""A study small enough for tests: an .npz of 8×8 images, the tiniest widths, one epoch."""
+"""A study small enough for tests: an .npz of 8×8 images, micro encoders, one epoch."""
 
 import dataclasses
 from pathlib import Path
@@ -9,21 +9,24 @@ import pandas as pd
 import pytest
 
 import fusion_bench
-from fusion_bench.config import BenchmarkConfig, DataConfig, MeasurementConfig, TrainingConfig
+from fusion_bench.config import (
+    BenchmarkConfig,
+    DataConfig,
+    MeasurementConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 from fusion_bench.data.sources.shapes import CLASS_NAMES
-from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.store import Run, Store
 from fusion_bench.study import progress, resources
-from tests.tasks import TINY
 
-STRATEGIES = "image-only,text-only,concat,late-posthoc"
+STRATEGIES = ("image-only", "text-only", "concat", "late-posthoc")
 TRAINED = ["image-only", "text-only", "concat"]
-TRAINING = ("--epochs", "1", "--batch-size", "16", "--learning-rate", "0.01")
+TRAINING = ("--encoder", "micro", "--epochs", "1", "--batch-size", "16", "--learning-rate", "0.01")
 
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
-    """Makes the size "tiny" still smaller, and the display as quiet as it can be."""
-    patch.setitem(WIDTHS, "tiny", TINY)
+    """Makes the display as quiet as it can be."""
     patch.setattr(progress, "PLAIN_INTERVAL", float("inf"))
 
 
@@ -46,12 +49,25 @@ def make_config(
 ) -> BenchmarkConfig:
     return BenchmarkConfig(
         data=DataConfig(str(source), captions=captions, validation_fraction=0.2),
+        model=ModelConfig(encoder="micro"),
         training=TrainingConfig(epochs=1, batch_size=16, learning_rate=0.01),
         strategies=strategies,
         seeds=seeds,
         out=out,
         measurement=MeasurementConfig(seconds=0.001, repetitions=3, latencies=10),
     )
+
+
+def run_arguments(source, out, *more, strategies="late-posthoc", seeds=2) -> list[str]:
+    """Returns the words of `fusion-bench run` for such a study."""
+    words = ["run", "--data", source, "--strategies", strategies, "--seeds", seeds, "--out", out]
+    return [str(word) for word in (*words, *TRAINING, *more)]
+
+
+def outcomes(out: Path) -> dict[tuple[str, int], tuple[str, str]]:
+    """Returns status and reason of each stored run, costs aside."""
+    runs = [run for run in Store(out).runs() if run.identity["target"] != "cost"]
+    return {(run.strategy, run.seed): (run.status, run.reason) for run in runs}
 
 
 class Recorder:

@@ -1,5 +1,6 @@
 """Tiny tasks, batches and datasets that tests of models, strategies and training share."""
 
+import contextlib
 import functools
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -10,21 +11,23 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fusion_bench.config import ModelConfig
-from fusion_bench.data.batches import ModalityBatch
+from fusion_bench.cli.choices import parse_choices
+from fusion_bench.config import ModelConfig, TrainingConfig
+from fusion_bench.data.batches import ModalityBatch, to_device
 from fusion_bench.data.dataset import PAD, Dataset, Modality, ModalitySpec, Task
-from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion import registry
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.registry import Registration, StrategySpec, resolve
 from fusion_bench.fusion.tensor.compact_bilinear import Drawn
-from fusion_bench.models.cnn import PatchStageSpec
-from fusion_bench.models.encoders import WIDTHS, Widths
-from fusion_bench.training.program import compiler_options
+from fusion_bench.models.encoders import WIDTHS
+from fusion_bench.training.compile import Program, compile_program
+from fusion_bench.training.lowering import compiler_options
 
 TWO, THREE = ("image", "text"), ("audio", "image", "text")
 """Modalities, in the alphabetical order in which they are joined."""
 BATCH, CLASSES, TOKENS, WORDS = 6, 4, 5, 7
-TINY = Widths((PatchStageSpec(4, 8, 1),), features=6, hidden=8, tokens=8, layers=1, patch=4)
-CONFIG = ModelConfig(encoder="tiny", dtype="float32")
+MICRO = WIDTHS["micro"]
+CONFIG = ModelConfig(encoder="micro", dtype="float32")
 
 QUICK = {
     **compiler_options(),
@@ -42,11 +45,11 @@ SPECS = {
 }
 
 
-@pytest.fixture(scope="module")
-def tiny_widths():
-    """Makes the size "tiny" still smaller, so that a strategy compiles in a second."""
+@contextlib.contextmanager
+def registered(registration: Registration):
+    """Adds a strategy to the registry, or puts it in the place of one, for a while."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(WIDTHS, "tiny", TINY)
+        patch.setitem(registry._REGISTRY, registration.name, registration)
         yield
 
 
@@ -74,8 +77,13 @@ def build(make, *, training=False, seed=0):
 def make_strategy(label: str, names: Sequence[str] = TWO) -> Any:
     """Returns a strategy of these modalities, with random variables."""
     task = make_task(*names)
-    (spec,) = parse_strategies(label, task)
+    (spec,) = resolve(parse_choices(label), task)
     return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0))))
+
+
+def compile_strategy(spec: StrategySpec, dataset: Dataset, training: TrainingConfig) -> Program:
+    num_train = len(dataset.splits["train"])
+    return compile_program(spec, dataset.task, CONFIG, training, to_device(dataset), num_train)
 
 
 def count_params(module, *, without: Collection[str] = ()):

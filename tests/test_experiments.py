@@ -18,7 +18,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.registry import parse_strategies, strategies
+from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.models.convolution import xla_conv3x3
 from fusion_bench.models.layers import space_to_depth
 from fusion_bench.store import Store
@@ -114,7 +114,7 @@ def test_an_ablation_runs_in_its_short_form(name, strategies, tmp_path, capsys):
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
         experiment = load(name)
-        config = experiment.Config(out=tmp_path, strategies=strategies, quick=True)
+        config = experiment.Config(out=tmp_path, strategies=tuple(strategies.split(",")), quick=True)
         assert experiment.main(config) == 0
     frame, text = pd.read_csv(tmp_path / "table.csv"), (tmp_path / "table.md").read_text()
     assert len(set(frame["x"])) == (1 if name == "fusion_depth" else 2)
@@ -221,7 +221,7 @@ def test_the_first_layer_whitens_the_images(encoder):
     """Of resnet9 all sixty-four 3×3 filters, of a patch stem as many as it has."""
     experiment = load("cifar10_in_seconds")
     dataset = load_dataset(DataConfig(captions="neutral", train_size=300, test_size=100))
-    (spec,) = parse_strategies("image-only", dataset.task)
+    spec = StrategySpec("image-only")
     functions = make_functions(spec, dataset.task, ModelConfig(encoder=encoder), TrainingConfig(), 270)
     plain_init = jax.jit(functions.init)
     init = experiment.whiten_first_layer(plain_init, dataset)

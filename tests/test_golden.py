@@ -1,6 +1,6 @@
 """Logits of every strategy after a few steps of training, compared with stored values.
 
-A change of results is a decision: say so in the changelog, then write the file again,
+A change of results is a decision: bump `ENGINE_VERSION` or the strategy's `version`, then write the file again,
 `python -m tests.test_golden`. Values were computed on x86; another CPU rounds otherwise, so the tolerance is 1e-5.
 """
 
@@ -19,12 +19,10 @@ from fusion_bench.data.batches import to_device
 from fusion_bench.data.captions import channel as captions
 from fusion_bench.data.captions import tokenizer
 from fusion_bench.data.dataset import Dataset, Modality, RawDataset
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.training.step import make_functions, predict, run_key, split_module
 from tests.tasks import CONFIG, QUICK
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 FILE = Path(__file__).with_name("golden.npz")
 CHANNELS = ("default", "synergy")
@@ -79,7 +77,7 @@ def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
 
     Of a post-hoc strategy, those of its untrained members, joined.
     """
-    spec = StrategySpec(strategies(names)[name])
+    spec = StrategySpec(name)
     task = make_dataset(CHANNELS[0], names).task
 
     def untrained(seed, data, order, test):
@@ -88,7 +86,7 @@ def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
 
     def trained(seed, data, order, test):
         functions = make_functions(spec, task, CONFIG, TRAINING, STEPS * BATCH)
-        state, _ = functions.train(functions.init(seed), data, order, seed, STEPS)
+        state, _ = functions.train(functions.init(seed), data, order, seed, jnp.int32(STEPS))
         return predict(functions.graph, state.variables, data, test)
 
     compiled = jax.jit(untrained if spec.registration.is_posthoc else trained, compiler_options=QUICK)
@@ -116,10 +114,6 @@ def test_nothing_is_stored_that_is_not_compared(golden):
 
 
 if __name__ == "__main__":
-    from fusion_bench.models.encoders import WIDTHS
-    from tests.tasks import TINY
-
-    WIDTHS["tiny"] = TINY  # pyright: ignore[reportIndexIssue]
     found = {case_id(case): train_and_predict(*case) for case in CASES}
     if sys.argv[1:] == ["--compare"]:
         with np.load(FILE) as stored:

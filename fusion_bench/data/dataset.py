@@ -3,10 +3,13 @@
 import dataclasses
 import functools
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from fusion_bench.errors import UserError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -85,6 +88,11 @@ class RawDataset:
     class_names: tuple[str, ...]
     split: np.ndarray
     description: str = ""
+
+    def __post_init__(self) -> None:
+        for name in self.modalities:
+            if not re.fullmatch(r"\w+", name):  # "NAME-only" is a strategy
+                raise UserError(f"{self.name}: no modality can be called {name!r}; use letters, digits and _")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from fusion_bench.data.captions import channel as channels
 from fusion_bench.data.captions import files, tokenizer
 from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
 from fusion_bench.data.sources.base import load_raw
-from fusion_bench.errors import UserError
+from fusion_bench.errors import ConfigError
 
 TEXT = "text"
 """The name of the modality that captions become."""
@@ -36,9 +36,8 @@ def load_dataset(config: DataConfig) -> Dataset:
     )
     modalities, labels, text = dict(raw.modalities), raw.labels, None
     if TEXT in raw.modalities and config.captions != DataConfig.captions:
-        raise UserError(
-            f"{raw.name} brings a text of its own; --captions {config.captions} cannot replace it"
-        )
+        rule = f"{raw.name} brings a text of its own, which captions cannot replace"
+        raise ConfigError("captions", config.captions, rule)
     if TEXT not in raw.modalities:
         text, labels = _captions(config, raw, indices["train"])
         modalities[TEXT] = _tokens(text, indices["train"])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fusion_bench.data.dataset import SPLITS, RawDataset, Split
-from fusion_bench.errors import UserError
+from fusion_bench.errors import ConfigError, UserError
 
 MIN_PER_CLASS = 2
 
@@ -34,16 +34,16 @@ def split(
       UserError: a size or the fraction cannot be met, or a class would be missing from train.
     """
     train, validation, test = (np.flatnonzero(raw.split == name) for name in SPLITS)
-    test = _keep(test, raw, test_size, "--test-size", [seed, 2])
+    test = _keep(test, raw, test_size, "test_size", [seed, 2])
     if len(validation) == 0:
         if not 0 < validation_fraction < 1:
-            raise UserError(f"--validation-fraction is {validation_fraction}; it must lie between 0 and 1")
-        pool = _keep(train, raw, train_size, "--train-size", [seed, 0])
+            raise ConfigError("validation_fraction", validation_fraction, "it must be between 0 and 1")
+        pool = _keep(train, raw, train_size, "train_size", [seed, 0])
         held_out = max(1, round(validation_fraction * len(pool)))
         validation = stratified_choice(pool, raw.labels, held_out, [seed, 1])
         train = np.setdiff1d(pool, validation, assume_unique=True)
     elif train_size is not None:
-        _check_size(train_size, len(train) + len(validation), len(raw.class_names), "--train-size")
+        _check_size(train_size, len(train) + len(validation), len(raw.class_names), "train_size")
         held_out = max(1, round(train_size * len(validation) / (len(train) + len(validation))))
         train = stratified_choice(train, raw.labels, train_size - held_out, [seed, 0])
         validation = stratified_choice(validation, raw.labels, held_out, [seed, 1])
@@ -91,6 +91,6 @@ def _keep(pool: np.ndarray, raw: RawDataset, size: int | None, name: str, seed: 
 def _check_size(size: int, available: int, num_classes: int, name: str) -> None:
     smallest = MIN_PER_CLASS * num_classes
     if size > available:
-        raise UserError(f"{name} is {size}, but there are only {available} examples")
+        raise ConfigError(name, size, f"there are only {available} examples")
     if size < smallest:
-        raise UserError(f"{name} is {size}; {num_classes} classes need at least {smallest} examples")
+        raise ConfigError(name, size, f"{num_classes} classes need at least {smallest} examples")

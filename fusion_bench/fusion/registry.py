@@ -1,4 +1,4 @@
-"""The strategies by name. A file in a family's folder registers its class; nothing else has to know of it.
+"""The strategies by name. A file in a family's folder registers its layer or class; nothing else has to know of it.
 
 A strategy of another package is registered in a module that the package names as an entry point.
 """
@@ -6,25 +6,28 @@ A strategy of another package is registered in a module that the package names a
 import dataclasses
 import functools
 import inspect
-import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeVar
 
-from fusion_bench.config import Choice
+from flax import nnx
+
+from fusion_bench.config import Choice, as_choice
 from fusion_bench.data.dataset import Task
 from fusion_bench.entry_points import import_registrations
 from fusion_bench.errors import UserError, unknown_name
-from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
+from fusion_bench.fusion.base import FeatureFusion, PosthocFusion, Strategy, TokenFusion
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.options import check_options, value_type
 
+Module = TypeVar("Module", bound=nnx.Module)
 Family = Literal["unimodal", "early", "intermediate", "tensor", "late"]
 FAMILIES: tuple[Family, ...] = ("unimodal", "early", "intermediate", "tensor", "late")
-NonNegative = Annotated[int, "0 or more"]
-"""The type of an option that is a whole number and may be 0; an `int` may not."""
 DEFAULT_MODALITIES = ("image", "text")
 RESERVED = ("all", "canonical", "bayes-reference")
 """Names that stand for something else, on the command line or in a table."""
 _NAME = r"(\{modality\}-)?[a-z0-9]+(-[a-z0-9]+)*"
+_NO_OPTIONS = ("modality", "dtype", "rngs")
 ENTRY_POINTS = "fusion_bench.strategies"
 """The group of entry points by which other packages name the modules that register their strategies."""
 
@@ -37,23 +40,27 @@ class Registration:
       name: as on the command line.
       family: where it joins.
       reference: the paper it comes from, or what it is.
-      make: the class, called with a blueprint and options.
+      make: the operator, a Flax layer called with the features' widths and options; or a class of strategies.
       canonical: whether it is one of the set that is run by default.
       modality: the only one that it reads; None for a fusion strategy.
-      baseline: the family of unimodal strategies that it is compared with, by the ending of their names.
+      baseline: ending of the names of the unimodal strategies that it is compared with: "only", or "token-only" where
+        that is the joint transformer on one modality.
       pairs_only: whether it is defined for two modalities alone.
-      size: the option that sets the size of its joint part, if it has one of that name.
+      size: the option, if there is one of that name, that sets the size of its joint part to match others in cost.
+      reads: whether an operator joins pooled features or tokens; None for a class of strategies.
+      version: of its results, kept by hand: raise it when they change.
     """
 
     name: str
     family: Family
     reference: str
-    make: type[Strategy]
+    make: type[nnx.Module]
     canonical: bool = False
     modality: str | None = None
     baseline: str = "only"
     pairs_only: bool = False
-    size: str = "width"
+    size: str = "out_features"
+    reads: Literal["features", "tokens"] | None = None
     version: int = 1
 
     @property
@@ -62,15 +69,22 @@ class Registration:
         return (inspect.getdoc(self.make) or "").partition("\n")[0]
 
     @property
+    def strategy(self) -> type[Strategy]:
+        """The class of strategies: for an operator, the one that it is put into."""
+        if issubclass(self.make, Strategy):
+            return self.make
+        return TokenFusion if self.reads == "tokens" else FeatureFusion
+
+    @property
     def is_posthoc(self) -> bool:
         return issubclass(self.make, PosthocFusion)
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
-        """The strategy's own options: its keyword-only arguments."""
+        """The strategy's own options: the keyword-only arguments of its layer or class."""
         # of __init__: Flax's metaclass hides the class's own signature
         parameters = inspect.signature(self.make.__init__).parameters.values()
-        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "modality"}
+        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _NO_OPTIONS}
 
     def joins(self, modalities: Collection[str]) -> bool:
         """Returns whether it is defined for so many modalities."""
@@ -88,8 +102,10 @@ class Registration:
           UserError: it cannot join these modalities, or an option does not suit it.
         """
         self.check(blueprint.modalities)
+        if not issubclass(self.make, Strategy):
+            return self.strategy(blueprint, make_operator=functools.partial(self.make, **options))
         if self.modality is not None:
-            return self.make(blueprint, modality=self.modality, **options)
+            options = {**options, "modality": self.modality}
         return self.make(blueprint, **options)
 
 
@@ -104,50 +120,44 @@ def register(
     canonical: bool = False,
     baseline: str = "only",
     pairs_only: bool = False,
-    size: str = "width",
+    size: str = "out_features",
+    reads: Literal["features", "tokens"] = "features",
     version: int = 1,
-) -> Callable[[type], type]:
-    """Decorates the class of a strategy.
+) -> Callable[[type[Module]], type[Module]]:
+    """Decorates the layer by which a strategy joins features or tokens, or a whole class of strategies.
 
-    Args:
-      name: as on the command line. With "{modality}" in it, one strategy for each modality of the data, whose
-        class takes the keyword `modality`.
-      family: where it joins.
-      reference: the paper it comes from.
-      canonical: whether the default run includes it.
-      baseline: "only", or "token-only" where the fair unimodal baseline is the joint transformer on one modality.
-      pairs_only: whether it is defined for two modalities alone.
-      size: the option that sets the size of its joint part, by which it is matched to others in cost.
+    A layer is built as `layer(in_features, dtype=..., rngs=..., **options)` from the width of each modality's
+    features, has the width of its result in `out_features`, and is called with features, or with tokens and masks, by
+    modality. The options of a layer or class are its other keyword-only arguments.
+
+    The arguments are the attributes of `Registration`. A name with "{modality}" in it stands for one strategy for each
+    modality of the data, whose class takes the keyword `modality`.
 
     Raises:
       ValueError: the name cannot be one or is taken, there is no such family, or an option has no default of a kind
         that the command line can read.
-      TypeError: what is decorated is not a class of strategies.
+      TypeError: what is decorated is neither a Flax layer nor a class of strategies.
     """
     if family not in FAMILIES:
         raise ValueError(f"strategy {name!r} is of the family {family!r}; choose from {', '.join(FAMILIES)}")
     if not re.fullmatch(_NAME, name) or name in RESERVED:
         raise ValueError(f"a strategy cannot be called {name!r}; use small letters, digits and hyphens")
 
-    def decorate(cls: type) -> type:
-        if not (isinstance(cls, type) and issubclass(cls, Strategy)):
-            raise TypeError(f"strategy {name!r} should be a subclass of Strategy, and is {cls!r}")
+    def decorate(cls: type[Any]) -> type[Any]:
+        if not (isinstance(cls, type) and issubclass(cls, nnx.Module)):
+            raise TypeError(
+                f"strategy {name!r} should be a Flax layer or a subclass of Strategy, and is {cls!r}"
+            )
         for taken in _REGISTRY.values():
             if taken.make is not cls and _may_be_the_same(taken.name, name):
                 raise ValueError(f"strategy {name!r} is registered twice: {taken.make} and {cls}")
         registration = Registration(
-            name,
-            family,
-            reference,
-            cls,
-            canonical,
-            baseline=baseline,
-            pairs_only=pairs_only,
-            size=size,
-            version=version,
-        )
+            name, family, reference, cls, canonical,
+            baseline=baseline, pairs_only=pairs_only, size=size, version=version,
+            reads=None if issubclass(cls, Strategy) else reads,
+        )  # fmt: skip
         for option in registration.options.values():
-            if _kind(option) not in _PARSERS:
+            if value_type(option) is None:
                 raise ValueError(
                     f"option {option.name} of strategy {name!r} needs a default that is a number, a word, "
                     f"true or false, not {option.default!r}"
@@ -165,11 +175,6 @@ def _may_be_the_same(name: str, other: str) -> bool:
         re.fullmatch(re.escape(a).replace(modality, "[a-z0-9_]+"), b.format(modality="x"))
         for a, b in ((name, other), (other, name))
     )
-
-
-def _kind(option: inspect.Parameter) -> Any:
-    """Returns what an option's value is: the type of its default, or `NonNegative`."""
-    return NonNegative if option.annotation in (NonNegative, "NonNegative") else type(option.default)
 
 
 @functools.cache
@@ -193,34 +198,35 @@ def strategies(modalities: Iterable[str] = DEFAULT_MODALITIES) -> dict[str, Regi
     return {registration.name: registration for registration in found}
 
 
-def lookup(name: str) -> Registration:
-    """Returns the registration of a strategy, by its name alone."""
+def find(name: str) -> Registration:
+    """Returns the strategy of a name; "image-only" is "{modality}-only" of the modality "image".
+
+    Raises:
+      UserError: there is none.
+    """
     _import_families()
     if name in _REGISTRY:
         return _REGISTRY[name]
-    for registration in sorted(_REGISTRY.values(), key=lambda r: -len(r.name)):
-        found = re.fullmatch(re.escape(registration.name).replace(r"\{modality\}", "([a-zA-Z0-9_]+)"), name)
-        if found:
-            return dataclasses.replace(registration, name=name, modality=found[1])
-    raise unknown_name("strategy", name, strategies())
+    modality, _, rest = name.partition("-")  # the name of a modality has no hyphen
+    template = _REGISTRY.get(f"{{modality}}-{rest}")
+    if template is None:
+        raise unknown_name("strategy", name, strategies())
+    return dataclasses.replace(template, name=name, modality=modality)
 
 
-@dataclasses.dataclass(frozen=True)
 class StrategySpec(Choice):
-    """A strategy with its options, as asked for: `tensor` or `tensor:width=8`."""
-
-    __hash__ = Choice.__hash__
+    """A strategy with its options: `StrategySpec("tensor", {"width": 8})`."""
 
     @property
     def registration(self) -> Registration:
-        return lookup(self.name)
+        return find(self.name)
 
     @property
     def label(self) -> str:
         """The name with the options that differ from the defaults, as on the command line."""
         defaults = self.registration.options
-        chosen = [f"{k}={v}" for k, v in sorted(self.options.items()) if v != defaults[k].default]
-        return ":".join([self.registration.name, *chosen])
+        chosen = {k: v for k, v in sorted(self.options.items()) if v != defaults[k].default}
+        return str(Choice(self.name, chosen))
 
     @property
     def resolved_options(self) -> dict[str, Any]:
@@ -232,11 +238,11 @@ class StrategySpec(Choice):
         return self.registration.build(blueprint, self.options)
 
 
-def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
-    """Reads a comma-separated list of strategies; "canonical" and "all" stand for sets of them.
+def resolve(asked: Iterable[str | Choice], task: Task) -> tuple[StrategySpec, ...]:
+    """Returns the strategies that are asked for, each once; "canonical" and "all" stand for sets of them.
 
     Args:
-      text: for example "canonical", "image-only,tensor:width=8" or "canonical,image-token-only".
+      asked: names, or names with options.
       task: its modalities decide which unimodal baselines there are.
 
     Raises:
@@ -244,13 +250,11 @@ def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
     """
     known = strategies(task.modalities)
     chosen: dict[str, StrategySpec] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        name, *settings = item.split(":")
+    for choice in map(as_choice, asked):
+        name = choice.name
         if name in ("canonical", "all"):
-            if settings:
-                raise UserError(
-                    f"{name} stands for several strategies and takes no option, got {settings[0]!r}"
-                )
+            if choice.options:
+                raise UserError(f"{name} stands for several strategies and takes no option")
             group = [
                 StrategySpec(r.name)
                 for r in known.values()
@@ -258,7 +262,7 @@ def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
             ]
         elif name in known:
             known[name].check(task.modalities)
-            group = [StrategySpec(name, _parse_options(known[name], settings))]
+            group = [StrategySpec(name, check_options(name, known[name].options, choice.options))]
         else:
             raise unknown_name("strategy", name, [*known, "canonical", "all"])
         chosen.update({spec.label: spec for spec in group})
@@ -267,70 +271,9 @@ def parse_strategies(text: str, task: Task) -> tuple[StrategySpec, ...]:
     return tuple(chosen.values())
 
 
-def resolve(strategies: str, task: Task) -> tuple[StrategySpec, ...]:
-    return parse_strategies(strategies, task)
-
-
-def left_out(text: str, task: Task) -> tuple[str, ...]:
+def left_out(asked: Iterable[str | Choice], task: Task) -> tuple[str, ...]:
     """Returns what "all" leaves out of a list of strategies, because it is not defined for the task's modalities."""
-    asked = {item.strip() for item in text.split(",")}
-    known = strategies(task.modalities)
-    return tuple(name for name, r in known.items() if "all" in asked and not r.joins(task.modalities))
-
-
-def _parse_options(registration: Registration, settings: Iterable[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for setting in settings:
-        name, value = _parse_option(registration, setting)
-        if name in options:
-            raise UserError(f"option {name} of {registration.name} is given twice")
-        options[name] = value
-    return options
-
-
-def _parse_option(registration: Registration, setting: str) -> tuple[str, Any]:
-    name, _, value = setting.partition("=")
-    options = registration.options
-    if not options:
-        raise UserError(f"strategy {registration.name!r} has no options, got {setting!r}")
-    if name not in options:
-        raise unknown_name(f"option of {registration.name}", name, options)
-    option = options[name]
-    what, parse = _PARSERS[_kind(option)]
-    try:
-        return name, option.default if value == str(option.default) else parse(value)
-    except (KeyError, ValueError):
-        raise UserError(
-            f"option {name} of {registration.name} takes {what}, for example "
-            f"{registration.name}:{name}={options[name].default}; got {setting!r}"
-        ) from None
-
-
-def _size(value: str) -> int:
-    size = int(value)
-    if size < 1:
-        raise ValueError
-    return size
-
-
-def _finite(value: str) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-def _non_negative(value: str) -> int:
-    number = int(value)
-    if number < 0:
-        raise ValueError
-    return number
-
-
-_PARSERS: Mapping[Any, tuple[str, Callable[[str], Any]]] = {
-    NonNegative: ("a whole number, 0 or more", _non_negative),
-    int: ("a whole number above 0", _size),
-    float: ("a number", _finite),
-    str: ("a word", str),
-    bool: ("true or false", lambda value: {"true": True, "false": False}[value.lower()]),
-}
+    has_all = any(as_choice(item).name == "all" for item in asked)
+    return tuple(
+        name for name, r in strategies(task.modalities).items() if has_all and not r.joins(task.modalities)
+    )

@@ -43,6 +43,7 @@ class Widths:
 
 
 WIDTHS: Mapping[EncoderSize, Widths] = {
+    "micro": Widths((PatchStageSpec(4, 8, 1),), 6, 8, 8, 1, 4),
     "tiny": Widths((PatchStageSpec(4, 32, 1), PatchStageSpec(2, 64, 1)), 64, 64, 48, 1, 8),
     "small": Widths((PatchStageSpec(4, 96, 1), PatchStageSpec(2, 192, 1)), 64, 128, 64, 2, 4),
     "resnet9": Widths(RESNET9, 128, 256, 192, 6, 4, "max"),
@@ -50,6 +51,7 @@ WIDTHS: Mapping[EncoderSize, Widths] = {
 HEADS = 4
 
 SUMMARIES: Mapping[str, str] = {
+    "micro": "grid: residual CNN, 4×4 stem, 8×8×8; for smoke runs and tests",
     "tiny": "grid: residual CNN, 4×4 stem, 8×8×32 and 4×4×64; for a quick table",
     "small": "grid: residual CNN, 4×4 stem, 8×8×96 and 4×4×192; for studies on a CPU",
     "resnet9": "grid: ResNet-9, 64 to 512 channels; for accelerators",

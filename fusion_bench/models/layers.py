@@ -44,6 +44,11 @@ def product(factors: Iterable[Inexact[Array, "..."]]) -> Inexact[Array, "..."]:
     return functools.reduce(operator.mul, factors)
 
 
+def total(terms: Iterable[Inexact[Array, "..."]]) -> Inexact[Array, "..."]:
+    """Element-wise sum of arrays of one shape."""
+    return functools.reduce(operator.add, terms)
+
+
 def space_to_depth(
     x: Inexact[Array, "batch height width channel"], size: int
 ) -> Inexact[Array, "batch rows columns feature"]:

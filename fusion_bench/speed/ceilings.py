@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from fusion_bench.training.program import compiler_options
+from fusion_bench.training.lowering import compiler_options
 from fusion_bench.training.timing import TimedLoop
 
 MATMUL_SIZES = (512, 1024, 2048, 4096, 8192, 16384)

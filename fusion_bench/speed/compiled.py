@@ -12,12 +12,13 @@ from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.speed.config import SpeedConfig
 from fusion_bench.speed.record import Kind, Point, Spread
 from fusion_bench.speed.turns import Report, rounds
-from fusion_bench.training.program import compile_predictor, compile_program, predict_bytes, train_bytes
+from fusion_bench.training.compile import compile_predictor, compile_program
+from fusion_bench.training.cost import predict_bytes, train_bytes
 from fusion_bench.training.step import make_functions, run_key, split_module
 from fusion_bench.training.timing import TimedLoop, inference_loop, single_loop, train_loop
 

@@ -12,7 +12,7 @@ from fusion_bench.config import MeasurementConfig, TrainingConfig
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.registry import StrategySpec, parse_strategies
+from fusion_bench.fusion.registry import StrategySpec, resolve
 from fusion_bench.models.encoders import compute_dtype
 from fusion_bench.speed import ceilings
 from fusion_bench.speed.compiled import Compiled, compile_all
@@ -47,13 +47,12 @@ def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
     Raises:
       UserError: the configuration or the data are not as they should be, or a strategy does not fit the device.
     """
-    config.check()
     dataset = load_dataset(config.data)
     if len(dataset.modalities) < 2:
         raise UserError(
             f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
         )
-    specs = parse_strategies(config.strategies, dataset.task)
+    specs = resolve(config.strategies, dataset.task)
     sizes = config.sizes(len(dataset.splits["train"]))
     with without_cache():
         compiled = compile_all(config, specs, sizes, dataset, report)

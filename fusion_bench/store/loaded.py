@@ -18,12 +18,12 @@ from fusion_bench.data.batches import DeviceData, DeviceModality, gather
 from fusion_bench.data.captions.tokenizer import encode, load_tokenizer
 from fusion_bench.data.dataset import ModalitySpec, Task
 from fusion_bench.errors import UserError, unknown_name
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.model import restore
 from fusion_bench.training import ENGINE_VERSION
-from fusion_bench.training.program import default_predict_batch
+from fusion_bench.training.compile import default_predict_batch
 from fusion_bench.training.step import run_key
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     """Returns a trained model with its tokenizer, from the folder of its run alone.
 
     Args:
-      directory: the --out of a study.
+      directory: of a study.
       identifier: the run's, or the beginning of it, where that is of one run only: "concat-s0".
 
     Raises:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusion_bench.errors import UserError
+from fusion_bench.errors import ConfigError
 from fusion_bench.store.record import Run
 from fusion_bench.store.store import Store
 
@@ -42,7 +42,7 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
     """
     stores = [Store(source, read_only=True) for source in sources]
     if any(source.resolve() == out.resolve() for source in sources):
-        raise UserError(f"--out {out} is one of the directories to merge; give another one")
+        raise ConfigError("out", out, "it is one of the directories to merge")
     target = Store(out)
     copied = known = failed = 0
     conflicts, damaged = [], []

@@ -55,7 +55,7 @@ class Store:
         if not read_only:
             _check_writable(self._runs)
         elif not self._runs.is_dir():
-            raise UserError(f"there are no runs in {directory}; give the --out of a `fusion-bench run`")
+            raise UserError(f"there are no runs in {directory}; give the directory of a study")
 
     def get(self, identifier: str) -> Run | None:
         """Returns a run, complete or failed; None if it is absent or its folder is damaged."""

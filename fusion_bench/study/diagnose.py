@@ -1,6 +1,5 @@
 """Diagnostics of stored runs: each is computed once, and stored beside the run."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,30 +12,48 @@ from fusion_bench.diagnostics.base import Model, diagnostics
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
-from fusion_bench.store.diagnosed import has_values, write_values
+from fusion_bench.store.diagnosed import has_values, read_values, write_values
 from fusion_bench.store.loaded import load_model
 from fusion_bench.study.provenance import describe_environment
+
+
+class Places(NamedTuple):
+    """Where the data of runs are on this machine; a run records a file's name, not its folder.
+
+    Attributes:
+      data_dir: of TFDS sources.
+      cache_dir: of decoded images.
+      source: the file of data, if it is one.
+      captions: the file of captions, if it is one.
+    """
+
+    data_dir: Path | None = None
+    cache_dir: Path | None = None
+    source: str = ""
+    captions: str = ""
 
 
 class Diagnosed(NamedTuple):
     """The outcome of `diagnose`.
 
     Attributes:
-      computed: number of values that were computed now, one a run and diagnostic.
-      kept: number that were stored already.
+      computed: how often a diagnostic was applied to a run now.
+      kept: how often its values were stored already.
       skipped: one line for each strategy that a diagnostic does not apply to.
+      names: of the values that are stored.
     """
 
     computed: int
     kept: int
     skipped: list[str]
+    names: list[str]
 
 
 def diagnose(
     store: Store,
     choices: Sequence[Choice],
     *,
-    data: DataConfig | None = None,
+    places: Places = Places(),
     note: Callable[[str], None] = lambda line: None,
 ) -> Diagnosed:
     """Applies diagnostics to the models of all complete runs that learn the label, on the test split.
@@ -44,7 +61,7 @@ def diagnose(
     Args:
       store: of the runs.
       choices: the diagnostics, with their options.
-      data: where the data are on this machine (`data_dir`, `cache_dir`, and files); as the runs name them if None.
+      places: where the data are on this machine.
       note: is called with a line for each run.
 
     Raises:
@@ -53,8 +70,9 @@ def diagnose(
     resolved = [(diagnostics.find(choice.name), diagnostics.resolve(choice)) for choice in choices]
     computed = kept = 0
     skipped: dict[str, None] = {}
+    names: dict[str, None] = {}
     for fingerprint, runs in _by_dataset(store).items():
-        dataset = _load(runs[0], data or DataConfig())
+        dataset = _load(runs[0], places)
         if dataset.fingerprint != fingerprint:
             raise UserError(f"{runs[0].id} was trained on other data than those that are found here")
         on_device = to_device(dataset)
@@ -65,7 +83,8 @@ def diagnose(
                 diagnostic = registered.make(**choice.options)
                 if reason := diagnostic.skip(spec, dataset.task):
                     skipped[f"{registered.name}: {reason}"] = None
-                elif has_values(store.directory, run.id, choice, registered.version):
+                    continue
+                if has_values(store.directory, run.id, choice, registered.version):
                     kept += 1
                 else:
                     model = model or Model(load_model(store, run), on_device)
@@ -74,7 +93,8 @@ def diagnose(
                     write_values(store.directory, run.id, choice, registered.version, values, here)
                     computed += 1
                     note(f"{registered.name} of {run.strategy}, seed {run.seed}")
-    return Diagnosed(computed, kept, list(skipped))
+            names |= dict.fromkeys(read_values(store.directory, run.id))
+    return Diagnosed(computed, kept, list(skipped), list(names))
 
 
 def _by_dataset(store: Store) -> dict[str, list[Run]]:
@@ -87,13 +107,11 @@ def _by_dataset(store: Store) -> dict[str, list[Run]]:
     return found
 
 
-def _load(run: Run, here: DataConfig) -> Dataset:
+def _load(run: Run, places: Places) -> Dataset:
     """Loads the data of a run, from where they are on this machine."""
     stated = dict(run.identity["data"])
-    for name in ("source", "captions"):  # a run records a file's name without its folder
-        given = getattr(here, name)
-        if Path(given).name == stated[name]:
+    for name, given in (("source", places.source), ("captions", places.captions)):
+        if given and Path(given).name == stated[name]:
             stated[name] = given
-    return load_dataset(
-        dataclasses.replace(DataConfig(**stated), data_dir=here.data_dir, cache_dir=here.cache_dir)
-    )
+    stated |= {"data_dir": places.data_dir, "cache_dir": places.cache_dir}
+    return load_dataset(DataConfig(**stated))

@@ -17,8 +17,8 @@ from fusion_bench.study.posthoc import build_posthoc, join_members, joint_cost, 
 from fusion_bench.study.reference import bayes_logits
 from fusion_bench.study.resources import Resources
 from fusion_bench.training import timing
+from fusion_bench.training.compile import Program, compile_predictor
 from fusion_bench.training.loop import Trained, TrainingDiverged, train
-from fusion_bench.training.program import Program, compile_predictor
 from fusion_bench.training.step import split_module
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def _train(job: Job, resources: Resources) -> Result:
     labels = np.asarray(data.labels)
     # What only serves to choose does not see the test set.
     seen: tuple[Split, ...] = ("validation",) if job.kind == "tune" else ("validation", "test")
-    logits = {split: program.predictions(trained.variables, data, splits[split]) for split in seen}
+    logits: dict[Split, np.ndarray] = {}
+    for split in seen:
+        logits[split] = program.predictions(trained.variables, data, splits[split])
     predictions = _predictions(logits, {split: labels[splits[split]] for split in seen})
     cost = {
         "params": program.params,

@@ -7,11 +7,13 @@ from typing import Any, Literal
 import jax
 
 from fusion_bench.config import DataConfig, Match, ModelConfig, TrainingConfig
+from fusion_bench.data.sources.base import recorded_name
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import run_id
 from fusion_bench.study.provenance import package_versions
 from fusion_bench.training import ENGINE_VERSION
 from fusion_bench.training.mesh import device_count
+from fusion_bench.training.remedies.base import remedies
 
 REFERENCE = "bayes-reference"
 Kind = Literal["tune", "train", "measure", "join", "refer"]
@@ -64,8 +66,13 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The name of its row in a table."""
-        return REFERENCE if self.strategy is None else self.strategy.label
+        """The name of its row in a table: "tensor:width=8", or "tensor:width=8+ogm-ge" with a remedy."""
+        if self.strategy is None:
+            return REFERENCE
+        remedy = self.training.remedy
+        if remedy.name == "none" or self.strategy.registration.is_posthoc:
+            return self.strategy.label
+        return f"{self.strategy.label}+{remedies.find(remedy.name).label(remedy.options)}"
 
     @property
     def description(self) -> str:
@@ -104,7 +111,10 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     """Returns everything that can change the job's result, as JSON: see `store.Run.identity`."""
     data = dataclasses.asdict(job.data)
     del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them,
-    data |= {name: Path(data[name]).name for name in ("source", "captions")}  # and in any file.
+    data |= {
+        "source": recorded_name(job.data.source),
+        "captions": Path(job.data.captions).name,
+    }  # and in any file.
     training = dataclasses.asdict(job.training)
     if job.tune and job.kind in ("join", "refer"):  # each member was trained with its own
         training |= {"learning_rate": None, "weight_decay": None}

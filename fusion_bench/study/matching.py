@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.errors import UserError
-from fusion_bench.fusion.registry import StrategySpec, parse_strategies
+from fusion_bench.errors import ConfigError, UserError
+from fusion_bench.fusion.registry import StrategySpec, resolve
 from fusion_bench.study.job import Matched
 from fusion_bench.study.progress import Display
-from fusion_bench.training.program import count_params, count_train_flops
+from fusion_bench.training.cost import count_params, count_train_flops
 
 _CLOSE = 0.001  # of the target; nothing is gained by a closer search
 _LARGEST = 1 << 14
@@ -27,14 +27,10 @@ def match_study(
 ) -> tuple[tuple[StrategySpec, ...], Matched | None]:
     """Returns the strategies with the widths that `config.match` asks for, and what they are matched to."""
     if config.match == "none":
-        if config.match_to != BenchmarkConfig.match_to:
-            raise UserError(
-                f"--match-to {config.match_to} does nothing without --match params or --match flops"
-            )
         return specs, None
-    to = parse_strategies(config.match_to, dataset.task)
+    to = resolve([config.match_to], dataset.task)
     if len(to) != 1:
-        raise UserError(f"--match-to takes one strategy, got {config.match_to!r}")
+        raise ConfigError("match_to", config.match_to, "it must be one strategy")
 
     def measure(spec: StrategySpec) -> float:
         if config.match == "params":

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
-from fusion_bench.config import BenchmarkConfig, TrainingConfig
+from fusion_bench.config import BenchmarkConfig, Choice, TrainingConfig
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.study import tuning
@@ -39,6 +39,7 @@ def plan(
     *,
     reference: Reference | None = None,
     matched: Matched | None = None,
+    treated: Mapping[str, Choice] | None = None,
     chosen: Mapping[str, TrainingConfig] | None = None,
 ) -> tuple[Stage, ...]:
     """Returns the stages of a study; an empty one is left out.
@@ -49,29 +50,40 @@ def plan(
       specs: the strategies, with those that post-hoc ones join: see `with_members`.
       reference: what the Bayes reference uses, if there is one.
       matched: what the strategies are matched to.
+      treated: the remedy of each strategy, by label; none by default.
       chosen: the setting that tuning chose for each strategy, by label; before it, that of the study stands there.
     """
     chosen = chosen or {}
+    usual = {
+        spec.label: dataclasses.replace(
+            config.training, remedy=(treated or {}).get(spec.label, Choice("none"))
+        )
+        for spec in specs
+    }
     make = functools.partial(Job, data=config.data, model=config.model, matched=matched)
     tuned = functools.partial(make, tune=config.tune)
     trained = [spec for spec in specs if not spec.registration.is_posthoc]
     seeds = range(config.seeds)
     tune, train, join, refer = [], [], [], []
     if config.tune:
-        settings = tuning.settings(config.tune, config.training)
-        tune = [make("tune", spec, tuning.SEED, training=setting) for spec in trained for setting in settings]
+        tune = [
+            make("tune", spec, tuning.SEED, training=setting)
+            for spec in trained
+            for setting in tuning.settings(config.tune, usual[spec.label])
+        ]
     measured: dict[str, Job] = {}
     by_seed: dict[tuple[str, Target, int], Job] = {}
     for spec in trained:
-        training = chosen.get(spec.label, config.training)
+        training = chosen.get(spec.label, usual[spec.label])
         measured[spec.label] = tuned("measure", spec, 0, training=training)
         jobs = [tuned("train", spec, seed, training=training) for seed in seeds]
         if reference is not None and reference == Reference(spec.label, "class"):  # tuning was for the label
-            jobs += [make("train", spec, seed, training=config.training, target="class") for seed in seeds]
-        by_seed |= {(job.label, job.target, job.seed): job for job in jobs}
+            class_training = usual[spec.label]
+            jobs += [make("train", spec, seed, training=class_training, target="class") for seed in seeds]
+        by_seed |= {(spec.label, job.target, job.seed): job for job in jobs}
         train += [measured[spec.label], *jobs]
     unimodal = [f"{name}-only" for name in task.modalities]
-    joined = functools.partial(tuned, training=config.training)
+    joined = functools.partial(tuned, training=dataclasses.replace(config.training, remedy=Choice("none")))
     for spec in specs:
         if spec.registration.is_posthoc:
             members = tuple(measured[label] for label in unimodal)

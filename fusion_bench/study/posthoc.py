@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fusion_bench.data.dataset import Dataset, Split, Task
-from fusion_bench.fusion.interface import Blueprint, PosthocFusion
+from fusion_bench.fusion.base import PosthocFusion
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.store import Run, Store
 from fusion_bench.store.model import restore
 from fusion_bench.study.job import Job
-from fusion_bench.training.program import Predictor
+from fusion_bench.training.compile import Predictor
 from fusion_bench.training.step import run_key
 
 
@@ -52,7 +53,7 @@ def join_members(
         split: {name: jnp.asarray(arrays[f"{split}_logits"]) for name, arrays in stored.items()}
         for split in splits
     }
-    return module, {split: np.asarray(module.join(logits[split])) for split in splits}
+    return module, {split: np.asarray(module.fuse(logits[split])) for split in splits}
 
 
 def joint_cost(members: Iterable[Run]) -> dict[str, int | float]:

@@ -19,10 +19,10 @@ from fusion_bench.store import Run, Store
 from fusion_bench.store.unfinished import TrainingCheckpoint
 from fusion_bench.study.job import Job, Surroundings, identifier, identity
 from fusion_bench.study.provenance import describe_data, describe_environment
+from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.loop import Progress
 from fusion_bench.training.mesh import replicate, use_devices
-from fusion_bench.training.program import Program, compile_program
 
 
 @contextmanager

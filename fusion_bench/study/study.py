@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from fusion_bench.config import BenchmarkConfig, TrainingConfig
+from fusion_bench.config import BenchmarkConfig, Choice, TrainingConfig
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec, left_out, resolve
@@ -14,7 +14,8 @@ from fusion_bench.study.plan import Reference, Stage, plan, with_members
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources, open_resources
 from fusion_bench.study.tensorboard import EventFiles
-from fusion_bench.training.program import count_params
+from fusion_bench.training.cost import count_params
+from fusion_bench.training.remedies.base import assign
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Subject:
     specs: tuple[StrategySpec, ...]
     matched: Matched | None
     reference: Reference | None
+    treated: dict[str, Choice]
 
 
 def run_study(config: BenchmarkConfig, display: Display) -> Study:
@@ -92,7 +94,11 @@ def prepare(resources: Resources, display: Display) -> Subject:
         if spec.options:  # asked for, so what they cannot be is said before anything is trained
             count_params(spec, dataset.task, config.model)
     specs, matched = match_study(config, specs, dataset, resources.data, display)
-    return Subject(specs, matched, reference_of(dataset))
+    treated, skipped = assign(specs, config.training.remedy, dataset.task)
+    for label, reason in skipped.items():
+        display.note(f"left out, as {config.training.remedy.name} does not apply: {label}, {reason}")
+    specs = tuple(spec for spec in specs if spec.label not in skipped)
+    return Subject(specs, matched, reference_of(dataset), treated)
 
 
 def reference_of(dataset: Dataset) -> Reference | None:
@@ -113,16 +119,19 @@ def stages(
         subject.specs,
         reference=subject.reference,
         matched=subject.matched,
+        treated=subject.treated,
         chosen=chosen,
     )
 
 
 def choose(stage: Stage, resources: Resources, display: Display) -> dict[str, TrainingConfig]:
     """Returns the setting of each strategy with the highest validation accuracy, by label; the first wins a tie."""
-    accuracies: dict[str, dict[TrainingConfig, float]] = {job.label: {} for job in stage.jobs}
+    accuracies: dict[str, dict[TrainingConfig, float]] = {}
     for job in stage.jobs:
+        assert job.strategy is not None
+        found = accuracies.setdefault(job.strategy.label, {})
         if (run := resources.find(job)) is not None:
-            accuracies[job.label][job.training] = run.metrics["validation_accuracy"]
+            found[job.training] = run.metrics["validation_accuracy"]
     chosen, count = {}, resources.config.tune
     for label, found in accuracies.items():
         if len(found) < count:

@@ -12,7 +12,7 @@ from fusion_bench.config import CheckpointConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Split
 from fusion_bench.metrics import classification
-from fusion_bench.training.program import Program
+from fusion_bench.training.compile import Program
 from fusion_bench.training.step import TrainState, Variables, epoch_order
 
 

@@ -20,7 +20,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
-from fusion_bench.errors import UserError
+from fusion_bench.errors import ConfigError, UserError
 
 AXIS = "data"
 THREADS = 2  # of a virtual device
@@ -39,7 +39,7 @@ def use_devices(count: int | Literal["all"]) -> contextlib.AbstractContextManage
     if count > len(devices):
         hint = f"; XLA_FLAGS=--xla_force_host_platform_device_count={count} divides a CPU"
         hint = hint if jax.default_backend() == "cpu" else ""
-        raise UserError(f"--devices is {count}; there {_are(len(devices))}{hint}")
+        raise ConfigError("devices", count, f"there {_are(len(devices))}{hint}")
     if count == 1:
         return contextlib.nullcontext()
     return jax.set_mesh(jax.make_mesh((count,), (AXIS,), (AxisType.Auto,), devices=devices[:count]))

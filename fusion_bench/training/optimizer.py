@@ -9,12 +9,15 @@ from optax.contrib import MuonDimensionNumbers
 from fusion_bench.config import TrainingConfig
 
 WARMUP_FRACTION = 0.25
+START_DIVISOR, END_DIVISOR = 10.0, 100.0
+"""A one-cycle schedule starts at its peak / START_DIVISOR and ends at its start / END_DIVISOR."""
 MOMENTUM = 0.9
+ADAM_B2 = 0.99
 MUON_RMS = 0.2
 """Root mean square of Muon's updates before the learning rate: about that of Adam's (Liu et al. 2025)."""
 
 
-def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTransformationExtraArgs:
     """Returns p ← p - rate · (direction + decay · p), with decay on tensors of two or more axes only.
 
     The direction is Adam's (with the decay: AdamW, Loshchilov & Hutter 2019), that of Nesterov's momentum (Sutskever
@@ -33,17 +36,17 @@ def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTr
     ]
     if config.bias_rate != 1:
         parts.append(optax.masked(optax.scale(config.bias_rate), _are_vectors))
-    return optax.chain(*parts)
+    return optax.with_extra_args_support(optax.chain(*parts))
 
 
 def _direction(name: str) -> optax.GradientTransformation:
     if name == "adamw":  # one long vector compiles faster than many small tensors
-        return optax.flatten(optax.scale_by_adam(b2=0.99))
+        return optax.flatten(optax.scale_by_adam(b2=ADAM_B2))
     if name == "nesterov":
         return optax.flatten(optax.trace(MOMENTUM, nesterov=True))
     # Its own schedule and decay are left out: a rate of -1 gives the direction itself.
     return optax.contrib.muon(
-        -1.0, adam_b2=0.99, consistent_rms=MUON_RMS, muon_weight_dimension_numbers=_dimensions_of_kernels
+        -1.0, adam_b2=ADAM_B2, consistent_rms=MUON_RMS, muon_weight_dimension_numbers=_dimensions_of_kernels
     )
 
 
@@ -74,5 +77,5 @@ def make_schedule(config: TrainingConfig, total_steps: int) -> optax.Schedule:
     if config.schedule == "cosine":
         return optax.cosine_decay_schedule(config.learning_rate, total_steps)
     return optax.cosine_onecycle_schedule(
-        total_steps, config.learning_rate, pct_start=WARMUP_FRACTION, div_factor=10.0, final_div_factor=100.0
+        total_steps, config.learning_rate, WARMUP_FRACTION, START_DIVISOR, END_DIVISOR
     )

@@ -19,10 +19,11 @@ from jaxtyping import Array, Float, Int, Key
 from fusion_bench.config import ModelConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData, Inputs, alternating_flip, augment, gather
 from fusion_bench.data.dataset import Task
-from fusion_bench.fusion.interface import Blueprint
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training import mesh
 from fusion_bench.training.optimizer import make_optimizer
+from fusion_bench.training.remedies.base import remedies
 
 
 class Variables(NamedTuple):
@@ -41,7 +42,7 @@ class TrainState(NamedTuple):
 
 
 def run_key(seed: int | Int[Array, ""], purpose: str) -> Key[Array, ""]:
-    """Returns the key of a seed for one purpose: "init", "augment", "flip" or "dropout"."""
+    """Returns the key of a seed for one purpose: "init", "augment", "flip", "dropout" or "remedy"."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
 
@@ -57,7 +58,7 @@ def split_module(module: nnx.Module) -> tuple[Any, Variables]:
 
 
 class Functions(NamedTuple):
-    """What of a strategy is compiled, as `program.Program` has it, and its module in evaluation mode."""
+    """Uncompiled `init` and `train` of one strategy, as in `compile.Program`, and its graph in evaluation mode."""
 
     init: Callable[..., TrainState]
     train: Callable[..., tuple[TrainState, Array]]
@@ -69,11 +70,11 @@ class Functions(NamedTuple):
 def make_functions(
     spec: StrategySpec, task: Task, model: ModelConfig, training: TrainingConfig, num_train: int
 ) -> Functions:
-    """Returns the functions that `program.compile_program` compiles; its arguments are the same."""
+    """Returns the functions that `compile.compile_program` compiles; its arguments are the same."""
     steps_per_epoch = max(1, num_train // training.batch_size)
     batch_size = min(training.batch_size, num_train)
     mesh.check_divisible(batch_size)
-    optimizer = make_optimizer(training, steps_per_epoch * training.epochs)
+    remedy = remedies.make(training.remedy)
 
     def build(key: Key[Array, ""]):
         return spec.build(Blueprint(task, model, key))
@@ -81,32 +82,38 @@ def make_functions(
     abstract = nnx.eval_shape(build, jax.random.key(0))
     train_graph, *_ = nnx.split(_mode(abstract, training=True), nnx.Param, ...)
     eval_graph, *_ = nnx.split(_mode(abstract, training=False), nnx.Param, ...)
+    optimizer = make_optimizer(training, steps_per_epoch * training.epochs)
+    optimizer = remedy.wrap(optimizer, abstract.modality_of)
 
     def init(seed: Int[Array, ""]) -> TrainState:
         _, params, rest = nnx.split(build(run_key(seed, "init")), nnx.Param, ...)
         return TrainState(Variables(params, rest), optimizer.init(params), jnp.zeros((), jnp.int32))
 
     def loss_fn(params, rest, inputs: Inputs, labels, key_dropout):
-        module: Any = nnx.merge(train_graph, params, rest, copy=True)
+        module: Any
+        twin: Any  # asked for unimodal logits, so that no batch statistic of the module is updated twice
+        module, twin = (nnx.merge(train_graph, params, rest, copy=True) for _ in range(2))
         outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
         loss = module.loss(outputs, labels, label_smoothing=training.label_smoothing)
-        return loss, nnx.state(module, nnx.Not(nnx.Param))
+        alone = twin.unimodal_logits(inputs) if remedy.needs_unimodal_logits else {}
+        return remedy.loss(loss, outputs, labels), (nnx.state(module, nnx.Not(nnx.Param)), alone)
 
     def update(state: TrainState, data: DeviceData, batch: Array, seed: Array) -> tuple[TrainState, Array]:
         """One step: gather, augment, differentiate, update."""
+        (params, rest), optimizer_state, step = state
+        key_augment, key_dropout, key_remedy = (
+            jax.random.fold_in(run_key(seed, purpose), step) for purpose in ("augment", "dropout", "remedy")
+        )
         inputs, labels = gather(data, mesh.divide(batch))
+        epoch = step // steps_per_epoch
         if training.augment:
-            epoch = state.step // steps_per_epoch
             alternates = training.flip == "alternating"
             flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
-            inputs = augment(
-                inputs, task.augmented, jax.random.fold_in(run_key(seed, "augment"), state.step), flip
-            )
-        key_dropout = jax.random.fold_in(run_key(seed, "dropout"), state.step)
-        (params, rest), optimizer_state, step = state
+            inputs = augment(inputs, task.augmented, key_augment, flip)
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, rest), gradients = grad_fn(params, rest, inputs, labels, key_dropout)
-        updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
+        (loss, (rest, alone)), gradients = grad_fn(params, rest, inputs, labels, key_dropout)
+        extra = {"unimodal_logits": alone, "labels": labels, "epoch": epoch, "key": key_remedy}
+        updates, optimizer_state = optimizer.update(gradients, optimizer_state, params, **extra)
         params = optax.apply_updates(params, updates)
         return TrainState(Variables(params, rest), optimizer_state, step + 1), loss
 

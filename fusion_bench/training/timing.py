@@ -10,8 +10,8 @@ import numpy as np
 
 from fusion_bench.config import MeasurementConfig
 from fusion_bench.data.batches import DeviceData
+from fusion_bench.training.compile import Program, compile_fixed
 from fusion_bench.training.mesh import device_count
-from fusion_bench.training.program import Program, compile_fixed
 from fusion_bench.training.step import Variables
 
 _MOST_STEPS = 1000

@@ -117,8 +117,10 @@ def test_the_fingerprint_tells_any_difference(config, tmp_path):
         dataclasses.replace(config, source=save(tmp_path / "image.npz", image=image)),
         dataclasses.replace(config, captions=write_captions(tmp_path / "own.csv", ["word"] * COUNT)),
     ]
-    fingerprints = [load_dataset(each).fingerprint for each in different]
-    assert len(set(fingerprints)) == len(different)
+    datasets = [load_dataset(each) for each in different]
+    image = dataclasses.replace(datasets[0].modalities["image"], augment=False)
+    datasets += [dataclasses.replace(datasets[0], modalities={**datasets[0].modalities, "image": image})]
+    assert len({dataset.fingerprint for dataset in datasets}) == len(datasets)
 
 
 def test_the_data_seed_decides_captions_and_split(config):
@@ -128,6 +130,20 @@ def test_the_data_seed_decides_captions_and_split(config):
     assert first.captions.texts != other.captions.texts
     assert set(first.splits["train"]) != set(other.splits["train"])
     np.testing.assert_array_equal(first.splits["test"], other.splits["test"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "about"), [({"audio": (2,)}, "audio"), ({"audio": (2,), "sensor": (3,)}, None), ({}, "image")]
+)
+def test_captions_are_about_the_image_or_the_only_modality(tmp_path, shape, about):
+    arrays: Any = {name: np.zeros((COUNT, *each)) for name, each in shape.items()} or {
+        "sensor": np.zeros((COUNT, 1))
+    }
+    np.savez(tmp_path / "mine.npz", label=LABELS, **arrays)
+    source = tmp_path / "mine.npz" if shape else save(tmp_path / "mine.npz", **arrays)
+    captions = load_dataset(DataConfig(source=str(source))).captions
+    assert captions is not None
+    assert (captions.modality, captions.about) == ("text", about)
 
 
 def test_captions_from_a_file(config, tmp_path):

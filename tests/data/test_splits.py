@@ -118,12 +118,12 @@ def test_a_smaller_choice_is_a_part_of_a_larger_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_size": 501}, "--train-size is 501, but there are only 500 examples"),
-        ({"test_size": 501}, "--test-size is 501, but there are only 500 examples"),
-        ({"train_size": 9}, "--train-size is 9; 5 classes need at least 10 examples"),
-        ({"test_size": -1}, "--test-size is -1; 5 classes need at least 10 examples"),
-        ({"validation_fraction": 0.0}, "--validation-fraction is 0.0; it must lie between 0 and 1"),
-        ({"validation_fraction": float("nan")}, "--validation-fraction is nan; it must lie between 0 and 1"),
+        ({"train_size": 501}, "train_size is 501; there are only 500 examples"),
+        ({"test_size": 501}, "test_size is 501; there are only 500 examples"),
+        ({"train_size": 9}, "train_size is 9; 5 classes need at least 10 examples"),
+        ({"test_size": -1}, "test_size is -1; 5 classes need at least 10 examples"),
+        ({"validation_fraction": 0.0}, "validation_fraction is 0; it must be between 0 and 1"),
+        ({"validation_fraction": float("nan")}, "validation_fraction is nan; it must be between 0 and 1"),
         ({"validation_fraction": 0.999}, "no example of class 'class 0' is left to train on"),
     ],
 )

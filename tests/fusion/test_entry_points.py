@@ -12,28 +12,37 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 OPERATORS = '''
-from fusion_bench.fusion.interface import FeatureFusion
+from flax import nnx
+
 from fusion_bench.fusion.registry import register
 from fusion_bench.fusion.tensor import mfb
 from third_party.scale import scale
 
 
 @register("third-party", family="intermediate", reference="a paper of theirs")
-class ThirdParty(FeatureFusion):
+class ThirdParty(nnx.Module):
     """The image, enlarged."""
 
-    def __init__(self, blueprint, *, factor: float = 2.0):
-        super().__init__(blueprint)
+    def __init__(self, in_features, *, factor: float = 2.0, dtype=None, rngs):
         self.factor = factor
-        self.head = blueprint.head(self.feature_widths["image"])
+        self.out_features = in_features["image"]
 
-    def join(self, features):
+    def __call__(self, features):
         return scale(features["image"], self.factor)
 '''
 
+SOURCE = """
+from fusion_bench.data.sources.base import register_source
+
+
+@register_source("third-party-data", summary="pictures of theirs")
+def load(config):
+    raise NotImplementedError
+"""
+
 # registers and then fails; takes a name of ours; is of no family
 LATE = '''
-from fusion_bench.fusion.interface import Strategy
+from fusion_bench.fusion.base import Strategy
 from fusion_bench.fusion.registry import register
 
 
@@ -47,15 +56,13 @@ raise RuntimeError("no licence found")
 TAKEN = LATE.replace("half-registered", "tensor").partition("\nraise")[0]
 FAMILY = TAKEN.replace('"tensor"', '"elsewhere"').replace('family="late"', 'family="quantum"')
 
-USE = '''
+USE = """
 import json, warnings
-from pathlib import Path
 
 import jax
 
-from fusion_bench.benchmark.environment import _operator_files, operator_digest
-from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import parse_strategies, strategies
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.registry import StrategySpec, strategies
 from tests.tasks import CONFIG, call, make_inputs, make_task
 
 with warnings.catch_warnings(record=True) as caught:
@@ -63,46 +70,27 @@ with warnings.catch_warnings(record=True) as caught:
     names = list(strategies())
 
 task = make_task("image", "text")
-(spec,) = parse_strategies("third-party:factor=3", task)
+spec = StrategySpec("third-party", {"factor": 3})
 module = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
 module.eval()
 
-import third_party, third_party.operators, third_party.scale
-MODULES = third_party, third_party.operators, third_party.scale
-
-
-def digest_after_change_of(changed):
-    """The digest with a line more in the module's file, which is then as before."""
-    path = Path(changed.__file__)
-    before = path.read_bytes()
-    path.write_bytes(before + b"# changed\\n")
-    operator_digest.cache_clear()
-    digest = operator_digest(third_party.operators.ThirdParty)
-    path.write_bytes(before)
-    return digest
-
-
-operator_digest.cache_clear()
 print(json.dumps({
     "names": names,
     "warnings": [str(warning.message) for warning in caught],
     "label": spec.label,
     "shape": call(module, make_inputs(task)).logits.shape,
-    "digest": operator_digest(third_party.operators.ThirdParty),
-    "files": sorted(path.name for path in _operator_files("third_party.operators")),
-    "changed": {m.__name__: digest_after_change_of(m) for m in MODULES},
 }))
-'''
+"""
 
 
-def install(folder, name, files, entry_points):
+def install(folder, name, files, entry_points, sources=()):
     """Installs a package from a wheel, as a user would, and returns the directory to import it from."""
     info = f"{name}-1.5.dist-info"
     files = {f"{name}/{path}": text for path, text in files.items()}
     files |= {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": "\n".join(["[fusion_bench.strategies]", *entry_points, ""]),
+        f"{info}/entry_points.txt": "\n".join(["[fusion_bench.strategies]", *entry_points, "", *sources, ""]),
     }
     files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
     wheel, target = folder / f"{name}-1.5-py3-none-any.whl", folder / name
@@ -119,10 +107,12 @@ def third_party(tmp_path_factory):
     files = {
         "__init__.py": "",
         "operators.py": OPERATORS,
+        "data.py": SOURCE,
         "scale.py": "def scale(x, factor):\n    return factor * x\n",
     }
     entry_points = ["mine = third_party.operators", "again = third_party.operators:ThirdParty"]
-    return install(tmp_path_factory.mktemp("wheels"), "third_party", files, entry_points)
+    sources = ["[fusion_bench.sources]", "data = third_party.data"]
+    return install(tmp_path_factory.mktemp("wheels"), "third_party", files, entry_points, sources)
 
 
 @pytest.fixture(scope="module")
@@ -160,22 +150,13 @@ def test_a_strategy_of_an_installed_package_is_listed_built_and_called(used):
     assert used["warnings"] == []
 
 
-def test_the_digest_of_their_operator_follows_their_files(used):
-    """The operator's own and the one that it takes a name from; not the rest of their package."""
-    changed = {name for name, digest in used["changed"].items() if digest != used["digest"]}
-    assert changed == {"third_party.operators", "third_party.scale"}
-    assert set(used["changed"]) == {*changed, "third_party"}
-
-
-def test_it_follows_ours_that_they_build_on(used):
-    assert used["files"] == ["mfb.py", "operators.py", "scale.py"]
-
-
 def test_what_cannot_be_loaded_is_named_and_the_rest_is_listed(third_party, broken, tmp_path):
     out, errors = python("-m", "fusion_bench", "list", "--json", packages=[third_party, broken], cwd=tmp_path)
+    assert "third-party-data" in [entry["name"] for entry in json.loads(out)["datasets"]]
     listed = {entry["name"]: entry for entry in json.loads(out)["strategies"]}
     assert {"third-party", "concat", "late-mean"} < set(listed)
     assert not {"half-registered", "elsewhere"} & set(listed)
+    assert listed["third-party"]["options"] == {"factor": 2.0}
     assert listed["tensor"]["reference"].startswith("TFN")
     warned = [line for line in errors.splitlines() if "entry point" in line and "UserWarning" in line]
     reasons = {

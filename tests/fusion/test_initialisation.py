@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.cli.choices import parse_choices
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.registry import resolve
 from fusion_bench.training.step import run_key
 from tests.tasks import CONFIG, make_task
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 LABELS = ["image-only", "text-only", "concat", "tensor:width=2", "late-mean", "late-posthoc"]
 
@@ -21,7 +20,7 @@ LABELS = ["image-only", "text-only", "concat", "tensor:width=2", "late-mean", "l
 def initial(label, names=("image", "text"), seed=0):
     """Returns every parameter of a strategy as a run initialises it, by path."""
     task = make_task(*names)
-    (spec,) = parse_strategies(label, task)
+    (spec,) = resolve(parse_choices(label), task)
     module = spec.build(Blueprint(task, CONFIG, run_key(seed, "init")))
     return {path: np.asarray(v[...]) for path, v in nnx.to_flat_state(nnx.state(module, nnx.Param))}
 

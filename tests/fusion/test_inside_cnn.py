@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fusion_bench.cli.choices import parse_choices
 from fusion_bench.config import ModelConfig
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.registry import resolve
 from fusion_bench.models.cnn import PatchStageSpec
 from fusion_bench.models.encoders import WIDTHS
-from fusion_bench.training.program import count_params as count_of_spec
+from fusion_bench.training.cost import count_params as count_of_spec
 from tests import oracles
 from tests.oracles import array, linear
 from tests.tasks import (
     BATCH,
     CONFIG,
-    TINY,
+    MICRO,
     WORDS,
     call,
     count_params,
@@ -40,9 +41,9 @@ TASKS = [("image", "text"), ("image", "text", "sensor"), ("sensor", "image", "au
 
 @pytest.fixture(scope="module")
 def two_stages():
-    """Gives the size "tiny" two stages, one of them of two blocks, so that a depth lies between them."""
+    """Gives the size "micro" two stages, one of them of two blocks, so that a depth lies between them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(WIDTHS, "tiny", dataclasses.replace(TINY, stages=STAGES))
+        patch.setitem(WIDTHS, "micro", dataclasses.replace(MICRO, stages=STAGES))
         yield
 
 
@@ -90,7 +91,7 @@ at_every_depth = pytest.mark.parametrize(
 def test_parameters_beside_the_image_encoder(label, depth, names):
     embeddings = 2 * (WORDS * ("text" in names) + (3 + 1) * ("sensor" in names))
     added = 2 * len(set(names) & {"text", "sensor"}) + ("audio" in names)
-    following = (2**2 * 6, 2**2 * 8, TINY.hidden + 2)[depth]  # at last the head, and a normalisation
+    following = (2**2 * 6, 2**2 * 8, MICRO.hidden + 2)[depth]  # at last the head, and a normalisation
     alone = count_params(make_strategy("image-only", names))
     assert count_params(make_strategy(label, names)) == alone + embeddings + added * following
 
@@ -99,7 +100,7 @@ def test_parameters_where_the_first_layer_has_3x3_kernels():
     config = ModelConfig(encoder="resnet9", dtype="float32")
     task = make_task(*TASKS[0])
     alone, early = (
-        count_of_spec(spec, task, config) for spec in parse_strategies("image-only,early-channel", task)
+        count_of_spec(spec, task, config) for spec in resolve(["image-only", "early-channel"], task)
     )
     first = next(iter(WIDTHS["resnet9"].stages)).width
     assert early - alone == 16 * WORDS + 3**2 * 16 * first
@@ -126,7 +127,7 @@ def test_there_is_no_depth_below_the_last_stage():
 def test_depth_zero_is_early_channel(names):
     task, inputs, found = make_task(*names), make_inputs(make_task(*names)), []
     for label in ("early-channel", "mid-channel:depth=0", "mid-channel:depth=1"):
-        (spec,) = parse_strategies(label, task)
+        (spec,) = resolve(parse_choices(label), task)
         module: Any = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
         module.eval()
         found.append(call(module, inputs).logits)
@@ -158,7 +159,7 @@ def test_film_scales_and_shifts_every_block_before_its_relu(names):
 
 def test_film_starts_as_the_image_alone():
     task = make_task(*TASKS[0])
-    (spec,) = parse_strategies("film", task)
+    (spec,) = resolve(["film"], task)
     module: Any = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
     module.eval()
     inputs = make_inputs(task)

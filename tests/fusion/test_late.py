@@ -1,5 +1,7 @@
 """Late fusion: its formulas, and that only scores meet, so that modalities do not interact where scores are added."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,14 +9,17 @@ import optax
 import pytest
 from flax import nnx
 
-from fusion_bench.fusion.late.maximum import LateMax
-from fusion_bench.fusion.late.mean import LateFusion, LateMean
+from fusion_bench.fusion.base import LateFusion
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.late.max import LateMax
+from fusion_bench.fusion.late.mean import LateMean
 from fusion_bench.fusion.late.mixture import LateMixture
-from fusion_bench.fusion.registry import strategies
+from fusion_bench.fusion.registry import StrategySpec, strategies
 from tests import oracles
 from tests.tasks import (
     BATCH,
     CLASSES,
+    CONFIG,
     THREE,
     TWO,
     call,
@@ -24,8 +29,6 @@ from tests.tasks import (
     make_strategy,
     make_task,
 )
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 
 def mean(module, logits):
@@ -48,6 +51,12 @@ def maximum(module, logits):
     return out
 
 
+def member_scores(module, name, inputs):
+    """A member's scores, from its encoder's feature."""
+    member = module.members[name]
+    return oracles.head(member.head, np.asarray(call(member.encoder, inputs[name]), np.float64))
+
+
 # the formula, and the parameters of the join for M modalities
 CASES = {
     "late-mean": (mean, lambda m: 0),
@@ -63,14 +72,16 @@ def test_scores_are_joined_by_the_formula(label, names):
     module, inputs = make_strategy(label, names), make_inputs(make_task(*names))
     formula, _ = CASES[label]
     outputs = call(module, inputs)
-    scores = [np.asarray(outputs.by_modality[name], np.float64) for name in names]
+    scores = [member_scores(module, name, inputs) for name in names]
+    for name, expected in zip(names, scores, strict=True):
+        np.testing.assert_allclose(outputs.by_modality[name], expected, atol=1e-5)
     np.testing.assert_allclose(outputs.logits, formula(module, scores), atol=1e-5)
 
 
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
-@pytest.mark.parametrize("label", CASES)
+@pytest.mark.parametrize("label", [*CASES, "late-posthoc", "late-stacking"])
 def test_the_members_are_the_unimodal_models_and_the_join_costs_what_it_says(label, names):
-    _, parameters = CASES[label]
+    _, parameters = CASES.get(label, (None, lambda m: 0))
     total = count_params(make_strategy(label, names)) - sum(
         count_params(make_strategy(f"{name}-only", names)) for name in names
     )
@@ -78,7 +89,7 @@ def test_the_members_are_the_unimodal_models_and_the_join_costs_what_it_says(lab
 
 
 def test_every_joint_late_fusion_is_tested():
-    joint = {name for name, r in strategies().items() if issubclass(r.make, LateFusion)}
+    joint = {name for name, r in strategies().items() if issubclass(r.make, LateFusion) and not r.is_posthoc}
     assert joint == set(CASES)
 
 
@@ -100,6 +111,54 @@ def interaction(label):
     return np.abs(scores).max()
 
 
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_late_posthoc_is_a_product_of_calibrated_experts_over_the_prior(names):
+    module, inputs = make_strategy("late-posthoc", names), make_inputs(make_task(*names))
+    rng = np.random.default_rng(1)
+    temperatures = dict(zip(names, rng.uniform(0.5, 2, len(names)), strict=True))
+    prior = rng.dirichlet(np.ones(CLASSES))
+    for name, temperature in temperatures.items():
+        module.temperatures[name].set_value(jnp.float32(temperature))
+    module.log_prior.set_value(jnp.log(jnp.float32(prior)))
+
+    logits = {name: rng.normal(size=(BATCH, CLASSES)) for name in names}
+    expected = np.zeros((BATCH, CLASSES))
+    for example, label in np.ndindex(expected.shape):
+        for name in names:
+            p = oracles.softmax(logits[name][example] / temperatures[name])[label]
+            expected[example, label] += np.log(p)
+        expected[example, label] -= (len(names) - 1) * np.log(prior[label])
+    np.testing.assert_allclose(module.fuse(jax.tree.map(jnp.float32, logits)), expected, atol=1e-5)
+
+    outputs = module(inputs)
+    np.testing.assert_allclose(outputs.logits, module.fuse(outputs.by_modality), atol=1e-6)
+    for name in names:
+        np.testing.assert_allclose(outputs.by_modality[name], member_scores(module, name, inputs), atol=1e-5)
+
+
+def test_late_posthoc_starts_from_a_uniform_prior_and_no_temperature():
+    task = make_task(*TWO)
+    spec = StrategySpec("late-posthoc")
+    module: Any = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
+    np.testing.assert_allclose(module.log_prior[...], np.full(CLASSES, -np.log(CLASSES)), rtol=1e-6)
+    assert all(float(temperature[...]) == 1 for temperature in module.temperatures.values())
+
+
+def test_late_posthoc_fits_each_temperature_and_takes_the_prior():
+    module = make_strategy("late-posthoc")
+    rng = np.random.default_rng(0)
+    logits = {name: rng.normal(size=(4000, CLASSES)) for name in TWO}
+    labels = rng.integers(0, CLASSES, 4000)
+    logits["image"][np.arange(4000), labels] += 2
+    prior = np.array([0.1, 0.2, 0.3, 0.4])
+    module.fit(logits, labels, prior)
+    # scores drawn as N(2 · onehot, 1) are the log-likelihood ratios if doubled
+    assert float(module.temperatures["image"][...]) == pytest.approx(0.5, rel=0.1)
+    assert float(module.temperatures["text"][...]) > 10
+    np.testing.assert_allclose(module.log_prior[...], np.log(prior), rtol=1e-6)
+    assert {module.log_prior[...].dtype, module.temperatures["text"][...].dtype} == {jnp.dtype("float32")}
+
+
 def test_stacking_is_the_logistic_regression_of_scikit_learn():
     from sklearn.linear_model import LogisticRegression
 
@@ -110,7 +169,7 @@ def test_stacking_is_the_logistic_regression_of_scikit_learn():
     module.fit(logits, labels, np.full(CLASSES, 1 / CLASSES))
     scores = np.concatenate([oracles.log_softmax(z) for z in logits.values()], axis=1)
     expected = LogisticRegression(max_iter=1000).fit(scores, labels).decision_function(scores)
-    joined = module.join({name: jnp.float32(z) for name, z in logits.items()})
+    joined = module.fuse({name: jnp.float32(z) for name, z in logits.items()})
     np.testing.assert_allclose(joined, expected, atol=1e-3)
 
 
@@ -121,7 +180,7 @@ def test_stacking_never_chooses_a_class_that_validation_lacks(present):
     labels = rng.choice(present, 200)
     logits = {name: rng.normal(size=(200, CLASSES)) + 2 * np.eye(CLASSES)[labels] for name in TWO}
     module.fit(logits, labels, np.full(CLASSES, 1 / CLASSES))
-    chosen = np.asarray(module.join({name: jnp.float32(z) for name, z in logits.items()})).argmax(1)
+    chosen = np.asarray(module.fuse({name: jnp.float32(z) for name, z in logits.items()})).argmax(1)
     assert set(chosen) <= set(present)
     assert (chosen == labels).mean() > 0.8
 
@@ -129,11 +188,11 @@ def test_stacking_never_chooses_a_class_that_validation_lacks(present):
 def lowest_cross_entropy(make_joint, steps=1500):
     """Fits scores of ten classes for each y and each k to the target (y + k) mod 10; the best of three starts."""
     numbers = jnp.arange(10)
-    target = jax.nn.one_hot((numbers[:, None] + numbers) % 10, 10)
+    target = jax.nn.one_hot((numbers[:, None] + numbers).ravel() % 10, 10)
 
     def loss(scores):
         tables = jnp.broadcast_arrays(scores[0][:, None], scores[1][None])
-        joint = make_joint({"image": tables[0], "text": tables[1]})
+        joint = make_joint(dict(zip(TWO, (table.reshape(100, 10) for table in tables), strict=True)))
         return optax.softmax_cross_entropy(joint, target).mean()
 
     def fit(seed):
@@ -155,7 +214,7 @@ def lowest_cross_entropy(make_joint, steps=1500):
     ("make", "lowest"), [(LateMean, np.log(10)), (LateMixture, np.log(10)), (LateMax, 2.15)]
 )
 def test_how_well_a_join_of_scores_can_learn_a_shift_of_the_class(make, lowest):
-    found = lowest_cross_entropy(lambda logits: make.combine(None, logits))
+    found = lowest_cross_entropy(lambda logits: make.fuse(None, logits))
     if make is LateMax:
         assert found < lowest
     else:

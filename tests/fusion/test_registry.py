@@ -1,18 +1,26 @@
+import dataclasses
 import inspect
+import json
+import math
+import pickle
 import re
+from typing import Any, cast
 
 import pytest
+from flax import nnx
 
+from fusion_bench.config import Choice
 from fusion_bench.errors import UserError
+from fusion_bench.fields import Natural
 from fusion_bench.fusion import registry
-from fusion_bench.fusion.interface import FeatureFusion, Strategy
+from fusion_bench.fusion.base import Strategy
 from fusion_bench.fusion.registry import (
     FAMILIES,
-    NonNegative,
     StrategySpec,
+    find,
     left_out,
-    parse_strategies,
     register,
+    resolve,
     strategies,
 )
 from tests.tasks import make_task
@@ -30,8 +38,11 @@ CANONICAL = [
 ]
 
 
-def labels(text, task=TASK):
-    return [spec.label for spec in parse_strategies(text, task)]
+NARROW = Choice("tensor", {"width": 4})
+
+
+def labels(*asked, task=TASK):
+    return [spec.label for spec in resolve(asked, task)]
 
 
 @pytest.fixture
@@ -43,7 +54,7 @@ def empty_registry(monkeypatch):
 def test_the_canonical_set():
     assert labels("canonical") == CANONICAL
     three = make_task("image", "text", "audio")
-    assert labels("canonical", three) == [*CANONICAL[:2], "audio-only", *CANONICAL[2:]]
+    assert labels("canonical", task=three) == [*CANONICAL[:2], "audio-only", *CANONICAL[2:]]
 
 
 def test_all_is_everything_once():
@@ -66,7 +77,7 @@ def test_every_registration_says_what_it_is():
         assert registration.family in FAMILIES
         assert len(registration.summary) > 20
         assert registration.reference
-        assert issubclass(registration.make, Strategy)
+        assert issubclass(registration.make, Strategy if registration.reads is None else nnx.Module)
         assert all(p.default is not p.empty for p in registration.options.values()), "options need defaults"
     order = [FAMILIES.index(registration.family) for registration in strategies().values()]
     assert order == sorted(order)
@@ -78,20 +89,21 @@ def test_early_token_is_compared_with_its_own_transformer():
     assert {"image-token-only", "text-token-only"} < set(found)
 
 
-def test_a_class_in_one_file_becomes_a_strategy(empty_registry):
+def test_a_layer_in_one_file_becomes_a_strategy(empty_registry):
     @register("mine", family="intermediate", reference="a paper")
-    class Mine(FeatureFusion):
+    class Mine(nnx.Module):
         """Joins."""
 
-        def __init__(self, blueprint, *, depth: int = 2):
-            super().__init__(blueprint)
+        def __init__(self, in_features, *, depth: int = 2, dtype=None, rngs):
+            self.out_features = in_features["image"]
 
-        def join(self, features):
+        def __call__(self, features):
             return features["image"]
 
     (found,) = strategies().values()
     assert (found.make, found.summary, found.canonical) == (Mine, "Joins.", False)
-    (spec,) = parse_strategies("mine:depth=3", TASK)
+    assert (found.reads, found.version) == ("features", 1)
+    (spec,) = resolve([Choice("mine", {"depth": 3})], TASK)
     assert (spec.label, spec.resolved_options) == ("mine:depth=3", {"depth": 3})
 
 
@@ -130,9 +142,9 @@ def test_no_name_is_that_of_a_baseline():
             register(name, family="late", reference="a paper")(Mine)
 
 
-def test_only_classes_of_strategies_are_registered(empty_registry):
-    with pytest.raises(TypeError, match="'mine' should be a subclass of Strategy"):
-        register("mine", family="late", reference="a paper")(dict)
+def test_only_layers_and_classes_of_strategies_are_registered(empty_registry):
+    with pytest.raises(TypeError, match="'mine' should be a Flax layer or a subclass of Strategy"):
+        register("mine", family="late", reference="a paper")(cast(Any, dict))
 
 
 @pytest.mark.parametrize("default", [None, (1, 2), b"x", inspect.Parameter.empty])
@@ -150,110 +162,127 @@ def test_options_have_defaults_that_can_be_typed(empty_registry, default):
 def test_an_option_takes_its_own_default(empty_registry):
     @register("mine", family="late", reference="a paper")
     class Mine(Strategy):
-        def __init__(self, blueprint, *, drop: int = 0, depth: "NonNegative" = 1):
+        def __init__(self, blueprint, *, drop: int = 0, depth: "Natural" = 1):
             pass
 
-    (spec,) = parse_strategies("mine:drop=0:depth=0", TASK)
+    (spec,) = resolve([Choice("mine", {"drop": 0, "depth": 0})], TASK)
     assert spec.label == "mine:depth=0"
-    with pytest.raises(UserError, match="takes a whole number above 0"):
-        parse_strategies("mine:drop=-1", TASK)
+    with pytest.raises(UserError, match="option drop of mine is -1; it must be at least 1, for example 0"):
+        resolve([Choice("mine", {"drop": -1})], TASK)
+    with pytest.raises(UserError, match="option depth of mine is -1; it must be at least 0, for example 1"):
+        resolve([Choice("mine", {"depth": -1})], TASK)
 
 
 def test_options():
-    (spec,) = parse_strategies("tensor:width=8", TASK)
+    (spec,) = resolve([Choice("tensor", {"width": 8})], TASK)
     assert spec.options == spec.resolved_options == {"width": 8}
     assert spec.label == "tensor:width=8"
-    (default,) = parse_strategies("tensor", TASK)
+    (default,) = resolve(["tensor"], TASK)
     assert default.options == {}
     assert default.resolved_options == {"width": strategies()["tensor"].options["width"].default}
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("asked", "expected"),
     [
-        ("concat", ["concat"]),
-        (" concat , tensor,", ["concat", "tensor"]),
-        ("tensor,concat", ["tensor", "concat"]),
-        ("concat,tensor:width=4,concat,tensor:width=4", ["concat", "tensor:width=4"]),
-        ("tensor,tensor:width=4", ["tensor", "tensor:width=4"]),
-        ("tensor,tensor:width=16", ["tensor"]),
-        ("image-only,canonical", CANONICAL),
-        ("canonical,image-token-only", [*CANONICAL, "image-token-only"]),
+        (["concat"], ["concat"]),
+        (["tensor", "concat"], ["tensor", "concat"]),
+        (["concat", NARROW, "concat", NARROW], ["concat", "tensor:width=4"]),
+        (["tensor", NARROW], ["tensor", "tensor:width=4"]),
+        (["tensor", Choice("tensor", {"width": 16})], ["tensor"]),
+        (["image-only", "canonical"], CANONICAL),
+        (["canonical", "image-token-only"], [*CANONICAL, "image-token-only"]),
     ],
 )
-def test_lists(text, expected):
-    assert labels(text) == expected
+def test_lists(asked, expected):
+    assert labels(*asked) == expected
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "value"),
-    [(int, "3", 3), (float, "0.5", 0.5), (str, "max", "max"), (bool, "True", True), (bool, "false", False)],
+    ("default", "value", "expected", "wrong"),
+    [(1, 3, 3, 3.0), (1.0, 3, 3.0, "much"), ("mean", "max", "max", 3), (True, False, False, "no")],
 )
-def test_an_option_is_read_as_its_default_is(empty_registry, kind, text, value):
-    default = {int: 1, float: 1.0, str: "mean", bool: True}[kind]
-
+def test_an_option_is_of_the_type_of_its_default(empty_registry, default, value, expected, wrong):
     @register("mine", family="late", reference="a paper")
     class Mine(Strategy):
         def __init__(self, blueprint, *, option=default):
             pass
 
-    (spec,) = parse_strategies(f"mine:option={text}", TASK)
-    assert spec.resolved_options == {"option": value}
-    assert type(spec.resolved_options["option"]) is kind
-    if kind is not str:
-        with pytest.raises(UserError, match=r"option option of mine takes .*, for example mine:option="):
-            parse_strategies("mine:option=much", TASK)
+    (spec,) = resolve([Choice("mine", {"option": value})], TASK)
+    assert spec.resolved_options == {"option": expected}
+    assert type(spec.resolved_options["option"]) is type(default)
+    with pytest.raises(UserError, match=f"option option of mine is {wrong!r}; it must be .*, for example"):
+        resolve([Choice("mine", {"option": wrong})], TASK)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("asked", "message"),
     [
-        ("concatt", "unknown strategy 'concatt'; did you mean concat?"),
-        ("cannonical", "did you mean canonical"),
-        ("audio-only", "unknown strategy 'audio-only'; did you mean"),
-        ("xyzzy", "choose from image-only"),
-        ("", "no strategy is named; choose from image-only"),
-        (" , ", "no strategy is named"),
-        ("tensor:widht=8", "unknown option of tensor 'widht'; did you mean width?"),
-        ("tensor:width", "option width of tensor takes a whole number above 0, for example tensor:width=16"),
-        ("tensor:width=", "got 'width='"),
-        ("tensor:width=many", "got 'width=many'"),
-        ("tensor:width=2.5", "got 'width=2.5'"),
-        ("tensor:width=0", "got 'width=0'"),
-        ("tensor:width=-4", "got 'width=-4'"),
-        ("tensor:modality=image", "unknown option of tensor 'modality'"),
-        ("concat:width=8", "strategy 'concat' has no options, got 'width=8'"),
-        ("image-only:modality=text", "strategy 'image-only' has no options"),
-        ("early-channel:loudness=nan", "option loudness of early-channel takes a number"),
-        ("tensor:width=8:width=9", "option width of tensor is given twice"),
-        ("canonical:width=8", "canonical stands for several strategies and takes no option, got 'width=8'"),
+        (["concatt"], "unknown strategy 'concatt'; did you mean concat?"),
+        (["cannonical"], "did you mean canonical"),
+        (["audio-only"], "unknown strategy 'audio-only'; did you mean"),
+        (["{modality}-only"], "unknown strategy '{modality}-only'"),
+        (["xyzzy"], "choose from image-only"),
+        ([], "no strategy is named; choose from image-only"),
+        ([Choice("tensor", {"widht": 8})], "unknown option of tensor 'widht'; did you mean width?"),
+        (
+            [Choice("tensor", {"width": ""})],
+            "option width of tensor is ''; it must be a whole number, for example 16",
+        ),
+        ([Choice("tensor", {"width": 2.5})], "is 2.5; it must be a whole number"),
+        ([Choice("tensor", {"width": 0})], "is 0; it must be at least 1"),
+        ([Choice("tensor", {"modality": "image"})], "unknown option of tensor 'modality'"),
+        ([Choice("concat", {"width": 8})], "concat has no options, got 'width'"),
+        ([Choice("image-only", {"modality": "text"})], "image-only has no options"),
+        ([Choice("early-channel", {"loudness": math.nan})], "of early-channel is nan; it must be finite"),
+        ([Choice("canonical", {"width": 8})], "canonical stands for several strategies and takes no option"),
     ],
 )
-def test_what_cannot_be_read(text, message):
+def test_what_cannot_be_resolved(asked, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
-        parse_strategies(text, TASK)
+        resolve(asked, TASK)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "modality"),
+    [
+        ("concat", "concat", None),
+        ("image-only", "{modality}-only", "image"),
+        ("image-token-only", "{modality}-token-only", "image"),
+        ("left_eye-token-only", "{modality}-token-only", "left_eye"),
+    ],
+)
+def test_a_spec_is_a_value_whose_registration_is_found_by_its_name(name, pattern, modality):
+    spec = StrategySpec(name)
+    assert spec.registration == dataclasses.replace(registry._REGISTRY[pattern], name=name, modality=modality)
+    assert pickle.loads(pickle.dumps(spec)) == StrategySpec(
+        **json.loads(json.dumps(dataclasses.asdict(spec)))
+    )
+    with pytest.raises(UserError, match=f"unknown strategy '{name}s'; did you mean"):
+        find(f"{name}s")
 
 
 def test_early_channel_needs_a_grid():
     import jax
 
-    from fusion_bench.fusion.interface import Blueprint
+    from fusion_bench.fusion.blueprint import Blueprint
     from tests.tasks import CONFIG
 
     task = make_task("text", "sensor")
-    (spec,) = parse_strategies("early-channel", task)
+    (spec,) = resolve(["early-channel"], task)
     with pytest.raises(UserError, match="needs a grid; these data have none"):
         spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
 
 
 def test_a_label_leaves_defaults_out():
-    tensor = strategies()["tensor"]
-    assert StrategySpec(tensor, {"width": tensor.options["width"].default}).label == "tensor"
+    width = find("tensor").options["width"].default
+    assert StrategySpec("tensor", {"width": width}).label == "tensor"
+    assert StrategySpec("block", {"width": 8, "chunks": 2}).label == "block:chunks=2:width=8"
 
 
 def test_all_says_what_it_leaves_out():
     three = make_task("image", "text", "audio")
-    assert left_out("all", three) == ("gated", "multiplicative")
-    assert left_out("canonical,concat", three) == left_out("all", TASK) == ()
-    assert not {"gated", "multiplicative"} & set(labels("all", three))
+    assert left_out(["all"], three) == ("gated", "multiplicative")
+    assert left_out(["canonical", "concat"], three) == left_out(["all"], TASK) == ()
+    assert not {"gated", "multiplicative"} & set(labels("all", task=three))

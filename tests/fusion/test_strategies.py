@@ -16,11 +16,10 @@ import pytest
 from flax import nnx
 
 from fusion_bench.data.batches import ModalityBatch
-from fusion_bench.fusion.interface import Blueprint, PosthocFusion, Strategy
+from fusion_bench.fusion.base import PosthocFusion, Strategy
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, strategies
 from tests.tasks import BATCH, CLASSES, CONFIG, build, call, jit, make_inputs, make_task
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 TWO, THREE = ("image", "text"), ("image", "text", "audio")
 LABELS = jnp.arange(BATCH) % CLASSES
@@ -38,7 +37,7 @@ CASES = [
 
 
 def make(names, name, config=CONFIG):
-    spec = StrategySpec(strategies(names)[name])
+    spec = StrategySpec(name)
     return lambda: spec.build(Blueprint(make_task(*names), config, jax.random.key(0)))
 
 

@@ -24,16 +24,16 @@ from fusion_bench.models.encoders import (
 )
 from fusion_bench.models.resnet9 import RESNET9
 from tests import oracles
-from tests.tasks import BATCH, SPECS, TINY, TOKENS, WORDS, build, call, jit, make_batch
+from tests.tasks import BATCH, MICRO, SPECS, TOKENS, WORDS, build, call, jit, make_batch
 
 FLOAT32 = jnp.dtype("float32")
 
 
-def build_encoder(make, spec, widths=TINY) -> Any:
+def build_encoder(make, spec, widths=MICRO) -> Any:
     return build(lambda: make(spec, widths, dtype=FLOAT32, rngs=nnx.Rngs(0)))
 
 
-def build_pooled(make, spec, widths=TINY, **how) -> Any:
+def build_pooled(make, spec, widths=MICRO, **how) -> Any:
     def pooled():
         return PooledEncoder(
             make(spec, widths, dtype=FLOAT32, rngs=nnx.Rngs(0)), dtype=FLOAT32, rngs=nnx.Rngs(0)
@@ -119,7 +119,7 @@ def test_vector_encoder_matches_its_definition():
     expected = np.maximum(oracles.linear(module.second, hidden), 0)
     tokens, mask = call(module, batch)
     np.testing.assert_allclose(tokens[:, 0], expected, atol=1e-5)
-    assert tokens.shape == (BATCH, 1, TINY.features)
+    assert tokens.shape == (BATCH, 1, MICRO.features)
     assert mask is None
 
 

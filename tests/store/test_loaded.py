@@ -19,7 +19,7 @@ STRATEGIES = ("image-only", "text-only", "concat", "late-posthoc", "late-stackin
 def done(plain, tmp_path_factory):
     out = tmp_path_factory.mktemp("loaded") / "out"
     shutil.copytree(plain.config.out, out)
-    return run_recorded(make_config(plain.config.data.source, out, strategies=",".join(STRATEGIES)))
+    return run_recorded(make_config(plain.config.data.source, out, strategies=STRATEGIES))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -119,7 +119,7 @@ def test_a_study_that_is_interrupted_goes_on_within_a_run(source, tmp_path, monk
 
         return loop.train(*arguments, report=stop, **options)
 
-    config = make_config(source, tmp_path / "whole", strategies="text-only")
+    config = make_config(source, tmp_path / "whole", strategies=("text-only",))
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=4))
     whole = run_recorded(config)
     every_epoch = CheckpointConfig(save_seconds=0.0)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,14 @@ BASE = BenchmarkConfig()
 HERE = Surroundings("0" * 64, "cpu", {"jax": "1"}, 1)
 JOB = Job("train", StrategySpec("tensor"), 0, BASE.data, BASE.model, BASE.training)
 
-OTHER = {
-    "data": DataConfig("cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c")),
-    "model": ModelConfig("small", "transformer", "bfloat16"),
-    "training": TrainingConfig(6, 32, "muon", 0.001, "cosine", 2.0, 0.1, 0.0, False, "alternating", "last"),
+OTHER: dict[str, Any] = {
+    "data": vars(DataConfig("cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c"), 16)),
+    "model": vars(ModelConfig("small", "transformer", "bfloat16")),
+    "training": {
+        **vars(TrainingConfig(6, 32, "muon", 0.001, "cosine", 2.0, 0.1, 0.0, True, "alternating", "last")),
+        "augment": False,
+        "remedy": Choice("ogm-ge"),
+    },
 }
 NO_RESULT = {("data", "data_dir"), ("data", "cache_dir")}
 FIELDS = [(part, field.name) for part in OTHER for field in dataclasses.fields(getattr(BASE, part))]
@@ -37,7 +42,7 @@ def changed(**fields):
 
 @pytest.mark.parametrize(("part", "field"), FIELDS, ids=lambda value: value)
 def test_every_field_of_the_configuration_that_changes_the_result_is_in_it(part, field):
-    here, there = getattr(BASE, part), getattr(OTHER[part], field)
+    here, there = getattr(BASE, part), OTHER[part][field]
     assert getattr(here, field) != there
     assert (changed(**{part: dataclasses.replace(here, **{field: there})}) == changed()) == (
         (part, field) in NO_RESULT

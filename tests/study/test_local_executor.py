@@ -168,7 +168,7 @@ def test_two_processes_share_a_study(source, tmp_path):
     assert len(store.runs()) == len(strategies) * seeds + 3
     assert store.damaged == {}
     assert {path.name for path in (out / "runs").iterdir() if path.name.startswith(".")} == {".locks"}
-    alone = run_recorded(make_config(source, tmp_path / "alone", strategies="late-posthoc", seeds=seeds))
+    alone = run_recorded(make_config(source, tmp_path / "alone", strategies=("late-posthoc",), seeds=seeds))
     ours, theirs = (
         pd.read_csv(path / "table.csv").drop(columns=MEASURED) for path in (out, alone.config.out)
     )

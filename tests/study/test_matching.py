@@ -5,17 +5,17 @@ import functools
 import numpy as np
 import pytest
 
+from fusion_bench.cli.choices import parse_choices
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec, resolve
 from fusion_bench.study.job import Matched
 from fusion_bench.study.matching import match, match_study, nearest
-from fusion_bench.training.program import compile_program, count_params, count_train_flops
+from fusion_bench.training.compile import compile_program
+from fusion_bench.training.cost import count_params, count_train_flops
 from tests.studies import Recorder
 from tests.tasks import CONFIG, make_dataset
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 DATASET = make_dataset()
 TASK = DATASET.task
@@ -27,7 +27,7 @@ def params(spec):
 
 
 def matched_to(text, target, measure=params):
-    return match(parse_strategies(text, TASK), Matched("params", "concat", target), measure)
+    return match(resolve(parse_choices(text), TASK), Matched("params", "concat", target), measure)
 
 
 @pytest.mark.parametrize(("start", "unit"), [(64, 1), (16, 1), (64, 4), (6, 4), (1, 1)])
@@ -54,10 +54,11 @@ def test_the_nearest_width_is_found_in_a_few_tries(start, unit, target):
 @pytest.mark.parametrize("target", [2_000.0, 9_000.0])
 def test_no_other_width_comes_nearer_than_the_one_that_is_chosen(text, target):
     (spec,) = matched_to(text, target)
-    width = spec.resolved_options["width"]
+    size = spec.registration.size
+    width = spec.resolved_options[size]
     unit = 4 if text == "cross-attention" else 1
     around = [
-        params(parse_strategies(f"{text.partition(':')[0]}{rest(text)}:width={w}", TASK)[0]) - target
+        params(resolve(parse_choices(f"{text.partition(':')[0]}{rest(text)}:{size}={w}"), TASK)[0]) - target
         for w in (max(unit, width - unit), width, width + unit)
     ]
     assert abs(around[1]) == min(map(abs, around)) or abs(around[1]) <= 0.001 * target
@@ -69,17 +70,19 @@ def rest(text):
 
 def test_what_has_no_width_stays_as_it_is():
     asked = "image-only,early-token,concat,film,late-mean,late-posthoc"
-    assert matched_to(asked, 9_000.0) == parse_strategies(asked, TASK)
+    assert matched_to(asked, 9_000.0) == resolve(parse_choices(asked), TASK)
 
 
 def test_what_gives_the_target_stays_as_it_is():
-    (spec,) = match(parse_strategies("sum:width=7", TASK), Matched("params", "sum:width=7", 1.0), params)
-    assert spec.options == {"width": 7}
+    (spec,) = match(
+        [StrategySpec("sum", {"out_features": 7})], Matched("params", "sum:out_features=7", 1.0), params
+    )
+    assert spec.options == {"out_features": 7}
 
 
 def test_two_widths_of_one_strategy_would_become_one():
-    with pytest.raises(UserError, match="matched, sum:width=40 is the same as another strategy"):
-        matched_to("sum:width=4,sum:width=40", 5_000.0)
+    with pytest.raises(UserError, match="matched, sum:out_features=40 is the same as another strategy"):
+        matched_to("sum:out_features=4,sum:out_features=40", 5_000.0)
 
 
 @pytest.mark.parametrize("name", ["early-channel", "mid-channel"])
@@ -90,9 +93,13 @@ def test_what_is_laid_over_a_map_is_matched_by_its_channels(name):
 
 
 def test_a_width_that_heads_or_chunks_do_not_divide_is_not_chosen():
-    for text, unit in (("bottleneck", 4), ("block:width=8:chunks=4", 4), ("block:width=60:chunks=20", 20)):
+    for text, unit in (
+        ("bottleneck", 4),
+        ("block:out_features=8:chunks=4", 4),
+        ("block:out_features=60:chunks=20", 20),
+    ):
         (spec,) = matched_to(text, 7_777.0)
-        assert spec.resolved_options["width"] % unit == 0
+        assert spec.resolved_options[spec.registration.size] % unit == 0
         params(spec)
 
 
@@ -103,7 +110,7 @@ def test_a_width_that_does_not_suit_is_left_for_its_run_to_say():
 
 @pytest.mark.parametrize("name", ["sum", "cross-attention"])
 def test_the_quick_counts_are_those_of_the_compiled_program(name):
-    (spec,) = parse_strategies(name, TASK)
+    spec = StrategySpec(name)
     data, num_train = to_device(DATASET), len(DATASET.splits["train"])
     program = compile_program(spec, TASK, CONFIG, TRAINING, data, num_train)
     assert count_params(spec, TASK, CONFIG) == program.params
@@ -113,28 +120,32 @@ def test_the_quick_counts_are_those_of_the_compiled_program(name):
 @pytest.mark.parametrize("quantity", ["params", "flops"])
 def test_a_study_is_matched_to_the_strategy_that_is_named(quantity):
     config = BenchmarkConfig(
-        model=CONFIG, training=TRAINING, strategies="concat,sum", match=quantity, match_to="sum:width=20"
+        model=CONFIG,
+        training=TRAINING,
+        strategies=("concat", "sum"),
+        match=quantity,
+        match_to=StrategySpec("sum", {"out_features": 20}),
     )
-    specs = parse_strategies(config.strategies, TASK)
+    specs = resolve(config.strategies, TASK)
     display = Recorder()
     chosen, matched = match_study(config, specs, DATASET, to_device(DATASET), display)
-    assert [spec.label for spec in chosen] == ["concat", "sum:width=20"]
+    assert [spec.label for spec in chosen] == ["concat", "sum:out_features=20"]
     assert matched is not None
-    assert (matched.quantity, matched.to) == (quantity, "sum:width=20")
+    assert (matched.quantity, matched.to) == (quantity, "sum:out_features=20")
     asked = [spec.registration.name for spec in specs]
-    assert display.events == [("matching", name, quantity, "sum:width=20") for name in asked]
+    assert display.events == [("matching", name, quantity, "sum:out_features=20") for name in asked]
 
 
 def test_without_a_match_nothing_changes():
-    specs = parse_strategies("concat,sum", TASK)
+    specs = resolve(["concat", "sum"], TASK)
     assert match_study(BenchmarkConfig(), specs, DATASET, to_device(DATASET), Recorder()) == (specs, None)
 
 
 @pytest.mark.parametrize(
     ("to", "message"),
-    [("concat,sum", "--match-to takes one strategy"), ("tensr", "unknown strategy 'tensr'")],
+    [("canonical", "match_to is canonical; it must be one strategy"), ("tensr", "unknown strategy 'tensr'")],
 )
 def test_the_target_is_one_strategy(to, message):
     config = BenchmarkConfig(match="params", match_to=to)
     with pytest.raises(UserError, match=message):
-        match_study(config, parse_strategies("sum", TASK), DATASET, to_device(DATASET), Recorder())
+        match_study(config, resolve(["sum"], TASK), DATASET, to_device(DATASET), Recorder())

@@ -9,7 +9,8 @@ from scipy.special import log_softmax
 
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.interface import Blueprint, PosthocFusion
+from fusion_bench.fusion.base import PosthocFusion
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store.model import restore
 from fusion_bench.study.job import Job

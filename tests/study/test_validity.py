@@ -8,9 +8,9 @@ import pytest
 from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.training.compile import compile_program
 from fusion_bench.training.loop import train
-from fusion_bench.training.program import compile_program
 
 TRAIN, TEST = 4000, 2000
 MODEL = ModelConfig(encoder="tiny", dtype="float32")
@@ -35,7 +35,7 @@ def accuracy(coloured):
     def accuracy(strategy, captions):
         """Test accuracy of one seed, and the channel."""
         dataset = load_dataset(DataConfig(str(coloured), captions=captions))
-        (spec,) = parse_strategies(strategy, dataset.task)
+        spec = StrategySpec(strategy)
         data, splits = to_device(dataset), dataset.splits
         program = compile_program(spec, dataset.task, MODEL, TRAINING, data, len(splits["train"]))
         trained = train(program, data, splits, 0, TRAINING)

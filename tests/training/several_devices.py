@@ -10,13 +10,12 @@ import numpy as np
 
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import to_device
-from fusion_bench.fusion.registry import parse_strategies
-from fusion_bench.models.encoders import WIDTHS
+from fusion_bench.fusion.registry import resolve
 from fusion_bench.training import mesh
+from fusion_bench.training.compile import compile_program
 from fusion_bench.training.loop import train
-from fusion_bench.training.program import compile_program
 from fusion_bench.training.step import epoch_order
-from tests.tasks import CONFIG, TINY, make_dataset
+from tests.tasks import CONFIG, make_dataset
 
 TRAINING = TrainingConfig(epochs=2, batch_size=16, learning_rate=0.03)
 
@@ -24,7 +23,7 @@ TRAINING = TrainingConfig(epochs=2, batch_size=16, learning_rate=0.03)
 def results(strategy: str, devices: int) -> dict[str, np.ndarray]:
     """Returns the first gradients, the state after one step, the logits after training, and FLOPs."""
     dataset = make_dataset()
-    (spec,) = parse_strategies(strategy, dataset.task)
+    (spec,) = resolve([strategy], dataset.task)
     examples = dataset.splits["train"]
     with mesh.use_devices(devices):
         data = mesh.replicate(to_device(dataset))
@@ -43,7 +42,6 @@ def results(strategy: str, devices: int) -> dict[str, np.ndarray]:
 def main(out: str, devices: str, strategies: str, coordinator: str = "", process="0", processes="1") -> None:
     if coordinator:
         jax.distributed.initialize(coordinator, int(processes), int(process))
-    WIDTHS["tiny"] = TINY  # type: ignore[index]
     found = {}
     for strategy in strategies.split(","):
         for count in map(int, devices.split(",")):

@@ -131,7 +131,7 @@ def test_a_study_on_two_devices(tmp_path):
 
 def test_more_devices_than_there_are():
     present = len(jax.devices())
-    with pytest.raises(UserError, match=f"--devices is {present + 1}; there"):
+    with pytest.raises(UserError, match=f"devices is {present + 1}; there"):
         mesh.use_devices(present + 1)
 
 

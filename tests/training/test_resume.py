@@ -8,16 +8,14 @@ import pytest
 
 from fusion_bench.config import CheckpointConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.training.compile import compile_program
 from fusion_bench.training.loop import Snapshot, train
-from fusion_bench.training.program import compile_program
 from tests.tasks import CONFIG, make_dataset
 
 EPOCHS = 5
 DATASET = make_dataset()
 DATA = to_device(DATASET)
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
 
 
 class Interrupted(Exception):
@@ -48,8 +46,8 @@ def config(select):
 
 
 @pytest.fixture(scope="module")
-def program(tiny_widths):
-    (spec,) = parse_strategies("concat", DATASET.task)
+def program():
+    spec = StrategySpec("concat")
     num_train = len(DATASET.splits["train"])
     return compile_program(spec, DATASET.task, CONFIG, config("best"), DATA, num_train)
 

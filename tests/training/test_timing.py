@@ -6,7 +6,7 @@ import pytest
 from fusion_bench.config import MeasurementConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.training import timing
-from fusion_bench.training.program import Program
+from fusion_bench.training.compile import Program
 from fusion_bench.training.step import TrainState, Variables
 from tests.tasks import make_dataset
 

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from fusion_bench.config import DataConfig
 from fusion_bench.data.dataset import RawDataset
@@ -116,6 +117,11 @@ def find_source(name: str) -> Source:
         if source.matches(name):
             return source
     raise unknown_name("data source", name, known)
+
+
+def recorded_name(name: str) -> str:
+    """Returns a source's name without the folder of a file, which tells where the data are and not what."""
+    return Path(name).name if find_source(name).name.startswith("FILE") else name
 
 
 def load_raw(config: DataConfig) -> RawDataset:

@@ -147,8 +147,8 @@ def _check_reachable(url: str) -> None:
 
 def _no_archive(url: str, reason: object) -> UserError:
     return UserError(
-        f"cannot download {url} ({reason}); without a network, --data-dir (or $TFDS_DATA_DIR) must be a "
-        f"directory that holds {NAME}/{VERSION}, prepared as {FILE_FORMAT}"
+        f"cannot download {url} ({reason}); without a network, the data directory (or $TFDS_DATA_DIR) "
+        f"must hold {NAME}/{VERSION}, prepared as {FILE_FORMAT}"
     )
 
 

@@ -45,11 +45,11 @@ def load(config: DataConfig) -> RawDataset:
       UserError: it is not prepared as array_record, is damaged, has not one image and one label an example, lacks a
         split, or its images differ in size and `config.image_size` does not say which they should have.
     """
-    if config.image_size is not None and config.image_size < 1:
-        raise UserError(f"--image-size is {config.image_size}; it must be at least 1")
     name = config.source.removeprefix("tfds:")
     directory = _find(name, data_root(config.data_dir, name))
-    return load_prepared(name.partition(":")[0], directory, config.cache_dir, _describe, config.image_size)
+    return load_prepared(
+        f"tfds:{name.partition(':')[0]}", directory, config.cache_dir, _describe, config.image_size
+    )
 
 
 def data_root(data_dir: Path | None, wanted: str) -> Path:
@@ -84,7 +84,7 @@ def load_prepared(
       UserError: as `load`.
     """
     key = hashlib.sha256(f"{image_size or ''}".encode() + os.fsencode(directory)).hexdigest()[:16]
-    entry = cache.cache_directory(cache_dir) / f"{name.replace('/', '-')}-{key}"
+    entry = cache.cache_directory(cache_dir) / f"{re.sub('[:/]', '-', name)}-{key}"
     try:
         stamp = cache.files_stamp(directory)
     except OSError as error:
@@ -114,7 +114,7 @@ def _find(name: str, root: Path) -> Path:
     if not found:
         raise UserError(
             f"{root} has no prepared {name}; make it with `tfds build {path} --file_format={FILE_FORMAT}`, which needs "
-            "TensorFlow, or name another --data-dir"
+            "TensorFlow, or name another data directory"
         )
     configs = sorted({folder.parent.name for folder in found})
     if len(configs) > 1:
@@ -144,12 +144,12 @@ def _read(
     if info.file_format is None or info.file_format.value != FILE_FORMAT:
         form = "an unknown format" if info.file_format is None else info.file_format.value
         raise UserError(
-            f"{directory} is in {form}, which needs TensorFlow; prepare it as {FILE_FORMAT} in another --data-dir"
+            f"{directory} is in {form}, which needs TensorFlow; prepare it as {FILE_FORMAT} in another directory"
         )
     with _damage_of(directory):
         arrays = _read_examples(directory, builder, image, label, image_size)
-    if arrays["label"].min() < 0:
-        split = arrays["split"][arrays["label"] < 0][0]
+    if (unlabelled := arrays["label"] < 0).any():
+        split = arrays["split"][unlabelled][0]
         raise UserError(f"{directory} has examples without a label in its split {split}")
     resized = f", {image_size}x{image_size}" if image_size else ""
     names = np.array(info.features[label].names)
@@ -169,7 +169,7 @@ def _image_and_label(directory: Path, info: Any) -> tuple[str, str]:
 
     images, labels = only(tfds.features.Image), only(tfds.features.ClassLabel)
     if (len(images), len(labels)) != (1, 1):
-        has = ", ".join(f"{name} {type(feature).__name__}" for name, feature in features.items())
+        has = ", ".join(f"{name} {type(feature).__name__}" for name, feature in sorted(features.items()))
         raise UserError(f"{directory} needs one Image and one ClassLabel, and its features are: {has}")
     (image,), (label,) = images, labels
     shape, dtype = features[image].shape, features[image].np_dtype
@@ -198,12 +198,11 @@ def _read_examples(
             images = np.empty((sum(counts), *picture.shape), np.uint8)
         if picture.shape != images.shape[1:]:
             sizes = " and ".join("x".join(map(str, shape[:2])) for shape in (images.shape[1:], picture.shape))
-            raise UserError(f"{directory} has images of {sizes} pixels; choose one size with --image-size N")
+            raise UserError(f"{directory} has images of {sizes} pixels; choose one image size")
         images[row], labels[row] = picture, example[label]
         ids.append(example["id"] if has_id else row)
-    order = np.lexsort(
-        (np.array(ids), np.repeat(np.arange(len(splits)), counts))
-    )  # shards hold them shuffled
+    # shards hold the examples of a split shuffled
+    order = np.lexsort((np.array(ids), np.repeat(np.arange(len(splits)), counts)))
     return {"image": images[order], "label": labels[order], "split": np.repeat(splits, counts)}
 
 

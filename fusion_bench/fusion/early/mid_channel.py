@@ -1,9 +1,10 @@
 """Fusion by channels at any depth of one CNN: from the input to next door of `concat`."""
 
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.early.channel import LOUDNESS, ChannelFusion
-from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.registry import NonNegative, register
+from fusion_bench.fields import Natural
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.early.base import LOUDNESS, ChannelFusion
+from fusion_bench.fusion.registry import register
 
 
 @register(
@@ -22,7 +23,7 @@ class MidChannel(ChannelFusion):
     """
 
     def __init__(
-        self, blueprint: Blueprint, *, depth: NonNegative = 1, channels: int = 16, loudness: float = LOUDNESS
+        self, blueprint: Blueprint, *, depth: Natural = 1, channels: int = 16, loudness: float = LOUDNESS
     ):
         stages = len(blueprint.widths.stages)
         if depth > stages:

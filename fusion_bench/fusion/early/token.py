@@ -1,47 +1,8 @@
-"""Early fusion in one token sequence, and the same transformer on one modality as its baseline."""
+"""Early fusion in one token sequence."""
 
-from collections.abc import Iterable
-
-import jax.numpy as jnp
-from flax import nnx
-
-from fusion_bench.data.batches import Inputs
-from fusion_bench.fusion.interface import Blueprint, Outputs, Strategy
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.early.base import JointTransformer
 from fusion_bench.fusion.registry import register
-from fusion_bench.models.encoders import HEADS
-from fusion_bench.models.layers import masked_mean
-from fusion_bench.models.tokens import TokenEmbedding
-from fusion_bench.models.transformer import Transformer
-
-
-class JointTransformer(Strategy):
-    """head(mean(transformer([patches of every grid; words of every text; a token for every vector]))).
-
-    Each modality has its own embedding and positions, which also tell the modalities apart; every token attends
-    to every other that is not padding.
-    """
-
-    def __init__(self, blueprint: Blueprint, modalities: Iterable[str]):
-        widths, dtype = blueprint.widths, blueprint.dtype
-        self.embeddings = nnx.Dict(
-            {
-                name: TokenEmbedding(
-                    blueprint.task.modalities[name], widths.tokens, patch=widths.patch, dtype=dtype,
-                    rngs=blueprint.rngs(f"tokens/{name}"),
-                )
-                for name in modalities
-            }
-        )  # fmt: skip
-        self.transformer = Transformer(
-            widths.tokens, HEADS, widths.layers, dtype=dtype, rngs=blueprint.rngs("transformer")
-        )
-        self.head = blueprint.head(widths.tokens)
-
-    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        embedded = [embed(inputs[name]) for name, embed in self.embeddings.items()]
-        tokens = jnp.concatenate([tokens for tokens, _ in embedded], axis=1)
-        mask = jnp.concatenate([mask for _, mask in embedded], axis=1)
-        return Outputs(self.head(masked_mean(self.transformer(tokens, mask), mask)))
 
 
 @register(
@@ -62,11 +23,3 @@ class EarlyToken(JointTransformer):
 
     def __init__(self, blueprint: Blueprint):
         super().__init__(blueprint, blueprint.modalities)
-
-
-@register("{modality}-token-only", family="unimodal", reference="baseline of early-token")
-class TokenUnimodal(JointTransformer):
-    """The transformer of early-token on one modality."""
-
-    def __init__(self, blueprint: Blueprint, *, modality: str):
-        super().__init__(blueprint, [modality])

@@ -1,31 +1,9 @@
-"""Late fusion, trained jointly: the mean of the modalities' scores, and what its kin share."""
-
-from abc import abstractmethod
-from collections.abc import Mapping
+"""The mean of the modalities' scores, trained jointly."""
 
 import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Float
 
-from fusion_bench.data.batches import Inputs
-from fusion_bench.fusion.interface import Blueprint, Outputs, Strategy
+from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits
 from fusion_bench.fusion.registry import register
-from fusion_bench.fusion.unimodal.only import unimodal_models
-
-
-class LateFusion(Strategy):
-    """An encoder and a head for each modality, trained jointly on what `combine` makes of their scores."""
-
-    def __init__(self, blueprint: Blueprint):
-        self.members = unimodal_models(blueprint)
-
-    @abstractmethod
-    def combine(self, logits: Mapping[str, Float[Array, "batch class"]]) -> Float[Array, "batch class"]:
-        """Returns the joint scores of the modalities' scores."""
-
-    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        logits = {name: member(inputs).logits for name, member in self.members.items()}
-        return Outputs(self.combine(logits), logits)
 
 
 @register(
@@ -41,5 +19,5 @@ class LateMean(LateFusion):
     modalities. Parameters of the join: none.
     """
 
-    def combine(self, logits):
+    def fuse(self, logits: ModalityLogits) -> Logits:
         return jnp.stack(list(logits.values())).mean(0)

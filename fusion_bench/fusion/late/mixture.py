@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from fusion_bench.fusion.late.mean import LateFusion
+from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits
 from fusion_bench.fusion.registry import register
 
 
@@ -15,6 +15,6 @@ class LateMixture(LateFusion):
     times M. Any number of modalities. Parameters of the join: none.
     """
 
-    def combine(self, logits):
+    def fuse(self, logits: ModalityLogits) -> Logits:
         scores = jax.nn.log_softmax(jnp.stack(list(logits.values())))
         return jax.nn.logsumexp(scores, axis=0) - jnp.log(len(logits))

@@ -6,14 +6,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint, PosthocFusion
+from fusion_bench.fusion.base import (
+    Fitted,
+    Logits,
+    ModalityLogits,
+    PosthocFusion,
+    Prior,
+    ValidationLabels,
+    ValidationLogits,
+)
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
-from fusion_bench.fusion.unimodal.only import unimodal_models
 from fusion_bench.metrics.calibration import fit_temperature
-
-
-class Fitted(nnx.Variable):
-    """A number that is fitted on validation data, not trained."""
 
 
 @register(
@@ -31,17 +35,17 @@ class LatePosthoc(PosthocFusion):
     """
 
     def __init__(self, blueprint: Blueprint):
-        self.members = unimodal_models(blueprint)
+        super().__init__(blueprint)
         self.temperatures = nnx.Dict({name: Fitted(jnp.ones(())) for name in blueprint.modalities})
         num_classes = blueprint.task.num_classes
         self.log_prior = Fitted(jnp.full((num_classes,), -math.log(num_classes), jnp.float32))
 
-    def fit(self, logits, labels, prior):
+    def fit(self, logits: ValidationLogits, labels: ValidationLabels, prior: Prior) -> None:
         for name, scores in logits.items():
             temperature = fit_temperature(scores, labels)
             self.temperatures[name].set_value(jnp.asarray(temperature, jnp.float32))
         self.log_prior.set_value(jnp.log(jnp.asarray(prior, jnp.float32)))
 
-    def join(self, logits):
+    def fuse(self, logits: ModalityLogits) -> Logits:
         scores = [jax.nn.log_softmax(z / self.temperatures[name][...]) for name, z in logits.items()]
-        return sum(scores) - (len(scores) - 1) * self.log_prior[...]
+        return jnp.stack(scores).sum(0) - (len(scores) - 1) * self.log_prior[...]

@@ -6,10 +6,17 @@ import numpy as np
 from flax import nnx
 from scipy.special import log_softmax
 
-from fusion_bench.fusion.interface import Blueprint, PosthocFusion
-from fusion_bench.fusion.late.posthoc import Fitted
+from fusion_bench.fusion.base import (
+    Fitted,
+    Logits,
+    ModalityLogits,
+    PosthocFusion,
+    Prior,
+    ValidationLabels,
+    ValidationLogits,
+)
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
-from fusion_bench.fusion.unimodal.only import unimodal_models
 
 
 @register(
@@ -25,13 +32,13 @@ class LateStacking(PosthocFusion):
 
     def __init__(self, blueprint: Blueprint, *, penalty: float = 1.0):
         self.penalty = penalty
-        self.members = unimodal_models(blueprint)
+        super().__init__(blueprint)
         classes = blueprint.task.num_classes
         # Before the fit: the sum of the log-probabilities.
         self.weights = nnx.Dict({name: Fitted(jnp.eye(classes)) for name in blueprint.modalities})
         self.bias = Fitted(jnp.zeros((classes,)))
 
-    def fit(self, logits, labels, prior):
+    def fit(self, logits: ValidationLogits, labels: ValidationLabels, prior: Prior) -> None:
         from sklearn.linear_model import LogisticRegression
 
         scores = np.concatenate([log_softmax(z.astype(np.float64), axis=1) for z in logits.values()], axis=1)
@@ -44,15 +51,14 @@ class LateStacking(PosthocFusion):
             bias[present] = 0
         else:
             fitted = LogisticRegression(C=1 / self.penalty, max_iter=1000).fit(scores, labels)
-            signs = (
-                np.array([[-0.5], [0.5]]) if len(present) == 2 else 1
-            )  # one row, for the second of the two
+            # of two classes there is one row, for the second
+            signs = np.array([[-0.5], [0.5]]) if len(present) == 2 else 1
             weights[:, present] = (signs * fitted.coef_).T
             bias[present] = np.ravel(signs) * fitted.intercept_
         for name, block in zip(logits, np.split(weights, len(logits)), strict=True):
             self.weights[name].set_value(jnp.asarray(block, jnp.float32))
         self.bias.set_value(jnp.asarray(bias, jnp.float32))
 
-    def join(self, logits):
+    def fuse(self, logits: ModalityLogits) -> Logits:
         scores = [jax.nn.log_softmax(z) @ self.weights[name][...] for name, z in logits.items()]
-        return sum(scores) + self.bias[...]
+        return jnp.stack(scores).sum(0) + self.bias[...]

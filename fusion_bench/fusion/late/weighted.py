@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.interface import Blueprint
-from fusion_bench.fusion.late.mean import LateFusion
+from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
+from fusion_bench.models.layers import total
 
 
 @register(
@@ -24,6 +25,6 @@ class LateWeighted(LateFusion):
         super().__init__(blueprint)
         self.log_weights = nnx.Param(jnp.zeros((len(blueprint.modalities),)))
 
-    def combine(self, logits):
+    def fuse(self, logits: ModalityLogits) -> Logits:
         weights = jax.nn.softmax(self.log_weights[...])
-        return sum(weight * scores for weight, scores in zip(weights, logits.values(), strict=True))
+        return total(weight * scores for weight, scores in zip(weights, logits.values(), strict=True))

@@ -12,7 +12,7 @@ import pytest
 from fusion_bench.cli import main
 from fusion_bench.config import DataConfig
 from fusion_bench.data.sources import base, shapes
-from fusion_bench.data.sources.base import load_raw, register_source, sources
+from fusion_bench.data.sources.base import load_raw, recorded_name, register_source, sources
 from fusion_bench.errors import UserError
 from tests.studies import make_config, run_recorded
 
@@ -101,7 +101,7 @@ def beeps(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("beeps")
-def test_a_new_source_is_one_file(capsys, tmp_path, tiny_widths):
+def test_a_new_source_is_one_file(capsys, tmp_path):
     """It is listed, named in errors, has captions, and is trained on; its one modality shows the class."""
 
     def call(*arguments):
@@ -115,7 +115,7 @@ def test_a_new_source_is_one_file(capsys, tmp_path, tiny_widths):
     assert "choose from shapes, beeps, cifar10, FILE.npz, tfds:NAME" in call("run", "--data", "??").err
     assert "low0" in call("captions", "clean", "--data", "beeps", "-n", "50").out
 
-    config = make_config(tmp_path, tmp_path / "out", strategies="audio-only")
+    config = make_config(tmp_path, tmp_path / "out", strategies=("audio-only",))
     training = dataclasses.replace(config.training, epochs=10)
     data = DataConfig("beeps", captions="half")
     frame = run_recorded(dataclasses.replace(config, data=data, training=training)).frame
@@ -124,6 +124,11 @@ def test_a_new_source_is_one_file(capsys, tmp_path, tiny_widths):
     assert min(accuracies["audio-only"], accuracies["bayes-reference"]) > 0.8
     assert accuracies["ceiling: text only"] == pytest.approx(0.75)
     assert accuracies["ceiling: audio only"] == 1
+
+
+def test_a_run_records_the_name_of_a_file_without_its_folder_and_others_whole():
+    names = {"shapes": "shapes", "of/mine.npz": "mine.npz", "tfds:a/b:1.0.0": "tfds:a/b:1.0.0"}
+    assert {name: recorded_name(name) for name in names} == names
 
 
 def test_two_sources_cannot_have_one_name():

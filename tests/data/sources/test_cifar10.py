@@ -250,7 +250,7 @@ def test_without_a_network_it_says_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     with pytest.raises(
-        UserError, match=r"cannot download https.*Network is unreachable.*--data-dir"
+        UserError, match=r"cannot download https.*Network is unreachable.*data directory"
     ) as caught:
         load_cifar10(tmp_path)
     assert "\n" not in str(caught.value)

@@ -1,8 +1,8 @@
 """The compiled program on a tiny dataset, and what runs of one seed must share."""
 
 import dataclasses
-import functools
 import logging
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,31 +11,17 @@ import pytest
 from flax import nnx
 
 from fusion_bench.config import TrainingConfig
-from fusion_bench.data.batches import alternating_flip, augment, gather, to_device
-from fusion_bench.data.dataset import Dataset, Modality
-from fusion_bench.fusion.interface import Outputs, Strategy
-from fusion_bench.fusion.registry import Registration, StrategySpec, parse_strategies
+from fusion_bench.data.batches import gather, to_device
+from fusion_bench.data.dataset import Modality
+from fusion_bench.fusion import registry
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.training.compile import compile_fixed, compile_predictor
 from fusion_bench.training.loop import TrainingDiverged, train
-from fusion_bench.training.program import (
-    compile_fixed,
-    compile_predictor,
-    compile_program,
-    predict_bytes,
-    train_bytes,
-)
-from fusion_bench.training.step import make_functions, run_key
-from tests.tasks import CLASSES, CONFIG, jit, make_dataset
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
+from tests.tasks import CLASSES, compile_strategy, jit, make_dataset
 
 TRAINING = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.03)
 DATASET = make_dataset()
 NUM_TRAIN = len(DATASET.splits["train"])
-
-
-def compile_strategy(spec, dataset=DATASET, training=TRAINING):
-    num_train = len(dataset.splits["train"])
-    return compile_program(spec, dataset.task, CONFIG, training, to_device(dataset), num_train)
 
 
 @dataclasses.dataclass
@@ -46,16 +32,19 @@ class Counted:
     builds: int = 0
 
     def __post_init__(self):
-        (spec,) = parse_strategies(self.label, DATASET.task)
-        counter = self
+        counter, spec = self, StrategySpec(self.label)
 
-        class Counting(spec.registration.make):
-            def __init__(self, blueprint, **options):
+        make: Any = spec.registration.make
+
+        class Counting(make):
+            def __init__(self, *arguments, **options):
                 counter.builds += 1
-                super().__init__(blueprint, **options)
+                super().__init__(*arguments, **options)
 
         registration = dataclasses.replace(spec.registration, make=Counting)
-        self.program = compile_strategy(StrategySpec(registration, spec.options))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(registry._REGISTRY, self.label, registration)
+            self.program = compile_strategy(spec, DATASET, TRAINING)
         self.data = to_device(DATASET)
 
     def train(self, seed, *, data=None, training=TRAINING):
@@ -63,12 +52,12 @@ class Counted:
 
 
 @pytest.fixture(scope="module")
-def concat(tiny_widths):
+def concat():
     return Counted("concat")
 
 
 @pytest.fixture(scope="module")
-def image_only(tiny_widths):
+def image_only():
     return Counted("image-only")
 
 
@@ -196,8 +185,8 @@ def test_costs(concat, image_only):
 def test_fewer_examples_than_a_batch():
     dataset = dataset_with(sensor=np.zeros((200, 3), np.float32))
     few = dataclasses.replace(dataset, splits={**DATASET.splits, "train": DATASET.splits["train"][:7]})
-    (spec,) = parse_strategies("sensor-only", few.task)
-    program = compile_strategy(spec, few)
+    spec = StrategySpec("sensor-only")
+    program = compile_strategy(spec, few, TRAINING)
     assert (program.batch_size, program.steps_per_epoch) == (7, 1)
     assert len(train(program, to_device(few), few.splits, 0, TRAINING).curve) == TRAINING.epochs
 
@@ -212,7 +201,7 @@ def test_encoders_start_the_same_in_every_program(concat, image_only):
 
 @pytest.mark.parametrize("what", ["data", "learning rate"])
 def test_what_is_no_number_is_an_error(what):
-    (spec,) = parse_strategies("sensor-only", dataset_with(sensor=np.zeros((200, 3), np.float32)).task)
+    spec = StrategySpec("sensor-only")
     sensor = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
     training = TRAINING
     if what == "data":
@@ -228,137 +217,3 @@ def test_what_is_no_number_is_an_error(what):
 def dataset_with(**vectors):
     modalities = {name: Modality("vector", values) for name, values in vectors.items()}
     return dataclasses.replace(DATASET, modalities=modalities)
-
-
-def test_bytes_moved_do_not_count_examples_that_are_only_stored():
-    (spec,) = parse_strategies("image-only", DATASET.task)
-    found = []
-    for copies in (1, 20):
-        many = {name: dataclasses.replace(m, values=np.tile(m.values, (copies, *[1] * (m.values.ndim - 1))))
-                for name, m in DATASET.modalities.items()}  # fmt: skip
-        data = to_device(
-            dataclasses.replace(DATASET, modalities=many, labels=np.tile(DATASET.labels, copies))
-        )
-        functions = make_functions(spec, DATASET.task, CONFIG, TRAINING, NUM_TRAIN)
-        state = jax.eval_shape(functions.init, jax.ShapeDtypeStruct((), jnp.int32))
-        trained = train_bytes(functions, data)
-        predicted = predict_bytes(functions.graph, state.variables, data, functions.batch_size)
-        found.append((trained, predicted))
-    assert found[0] == found[1]
-    trained, predicted = found[0]
-    assert (
-        trained > 2 * predicted > 2 * 8 * 8 * (3 + 4 * 3)
-    )  # at the least, bytes are read and floats made of them
-
-
-# What a run sees, recorded by a strategy that learns nothing.
-
-
-class Seen(nnx.Variable):
-    """What a probe was given."""
-
-
-STEPS, BATCH = 2 * (NUM_TRAIN // 16), 16
-
-
-class Probe(Strategy):
-    """Records the examples, the images and the dropout key of every training step."""
-
-    def __init__(self, blueprint, *, width: int = 0):
-        self.step = Seen(jnp.zeros((), jnp.int32))
-        self.ids = Seen(jnp.zeros((STEPS, BATCH), jnp.int32))
-        self.images = Seen(jnp.zeros((STEPS, BATCH, 8, 8, 3)))
-        self.dropout = Seen(jnp.zeros((STEPS, 2), jnp.uint32))
-        self.scores = nnx.Param(jnp.zeros(CLASSES))
-        if width:
-            self.extra = nnx.Linear(CLASSES, width, rngs=blueprint.rngs("extra"))
-
-    def __call__(self, inputs, *, rngs=None):
-        count = len(inputs["image"].values)
-        if rngs is not None:
-            key = jax.random.key_data(rngs.dropout())
-            seen = {"ids": inputs["id"].values[:, 0], "images": inputs["image"].values, "dropout": key}
-            for name, values in seen.items():
-                variable = getattr(self, name)
-                variable.set_value(variable[...].at[self.step[...]].set(values))
-            self.step.set_value(self.step[...] + 1)
-        return Outputs(jnp.broadcast_to(self.scores[...], (count, CLASSES)))
-
-
-IDS = Modality("tokens", np.arange(1, 201, dtype=np.int32)[:, None], 201)
-NUMBERED: Dataset = dataclasses.replace(DATASET, modalities={**DATASET.modalities, "id": IDS})
-
-
-@functools.cache
-def compile_probe(width, **changes):
-    training = dataclasses.replace(TRAINING, epochs=2, select="last", **changes)
-    spec = StrategySpec(Registration("probe", "late", "none", Probe), {"width": width})
-    return compile_strategy(spec, NUMBERED, training), training
-
-
-def probe(seed, width=0, **changes):
-    """Returns what a run of two epochs saw."""
-    program, training = compile_probe(width, **changes)
-    rest = train(program, to_device(NUMBERED), NUMBERED.splits, seed, training).variables.rest
-    assert int(rest["step"][...]) == STEPS
-    return {name: np.asarray(rest[name][...]) for name in ("ids", "images", "dropout")}
-
-
-@pytest.fixture(scope="module")
-def seen():
-    return probe(0)
-
-
-def test_an_epoch_shows_every_training_example_at_most_once(seen):
-    first, second = seen["ids"].reshape(2, -1) - 1
-    for epoch in (first, second):
-        assert len(set(epoch)) == len(epoch) == NUM_TRAIN // 16 * 16
-        assert set(epoch) <= set(DATASET.splits["train"].tolist())
-    assert (first != second).mean() > 0.9
-    assert set(first) != set(second)  # another incomplete batch is left out
-
-
-def test_strategies_of_one_seed_see_the_same_batches_images_and_keys(seen):
-    other = probe(0, width=5)
-    for name in seen:
-        np.testing.assert_array_equal(other[name], seen[name], err_msg=name)
-
-
-def test_another_seed_sees_other_batches_and_keys(seen):
-    other = probe(1)
-    assert (other["ids"] != seen["ids"]).mean() > 0.9
-    assert (other["dropout"] != seen["dropout"]).any(1).all()
-
-
-def test_images_are_augmented_anew_in_every_step(seen):
-    data = to_device(NUMBERED)
-    keys = set()
-    for step in (0, 1, STEPS // 2, STEPS - 1):
-        inputs, _ = gather(data, jnp.asarray(seen["ids"][step] - 1))
-        key = jax.random.fold_in(run_key(0, "augment"), step)
-        augmented = jit(augment, static_argnums=1)(inputs, ("image",), key)["image"].values
-        np.testing.assert_allclose(seen["images"][step], augmented, atol=1e-6)
-        assert np.abs(seen["images"][step] - inputs["image"].values).max() > 0.1
-        keys.add(tuple(seen["dropout"][step].tolist()))
-    assert len(keys) == 4
-
-
-def test_flips_alternate_from_epoch_to_epoch(seen):
-    alternating = probe(0, flip="alternating")
-    np.testing.assert_array_equal(alternating["ids"], seen["ids"])
-    data = to_device(NUMBERED)
-    for epoch, step in ((0, 1), (1, STEPS // 2), (1, STEPS - 1)):
-        indices = jnp.asarray(seen["ids"][step] - 1)
-        flip = alternating_flip(indices, run_key(0, "flip"), epoch)
-        key = jax.random.fold_in(run_key(0, "augment"), step)
-        inputs, _ = gather(data, indices)
-        expected = jit(augment, static_argnums=1)(inputs, ("image",), key, flip)["image"].values
-        np.testing.assert_allclose(alternating["images"][step], expected, atol=1e-6)
-    assert (alternating["images"] != seen["images"]).any()
-
-
-def test_augmentation_can_be_left_out(seen):
-    plain = probe(0, augment=False)
-    np.testing.assert_array_equal(plain["ids"], seen["ids"])
-    inputs, _ = gather(to_device(NUMBERED), jnp.asarray(plain["ids"].reshape(-1) - 1))
-    np.testing.assert_allclose(plain["images"].reshape(-1, 8, 8, 3), inputs["image"].values, atol=1e-6)

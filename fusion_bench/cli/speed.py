@@ -2,30 +2,30 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 
 from fusion_bench.errors import UserError
-from fusion_bench.report.listing import Listing
-from fusion_bench.report.plots.marks import Picture
-from fusion_bench.speed import compare, device, record
 from fusion_bench.speed.config import SpeedConfig
-from fusion_bench.speed.roofline import derive
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fusion_bench.report.listing import Listing
+    from fusion_bench.report.plots.marks import Picture
 
 
 def run(config: SpeedConfig, console: Console) -> int:
-    """Does what the command line asks for, and returns the exit status."""
-    config.check()
-    if config.compare:
-        _compare(config, console)
-    else:
-        _measure(config, console)
+    """Returns the exit status."""
+    (_compare if config.compare else _measure)(config, console)
     return 0
 
 
 def _measure(config: SpeedConfig, console: Console) -> None:
+    from fusion_bench.speed import device, record
     from fusion_bench.speed.measure import measure
+    from fusion_bench.speed.roofline import derive
 
     with Console(stderr=True).status("") as status:
         speed = measure(config, lambda text: status.update(f"{text} …"))
@@ -38,6 +38,8 @@ def _measure(config: SpeedConfig, console: Console) -> None:
 
 
 def _compare(config: SpeedConfig, console: Console) -> None:
+    from fusion_bench.speed import compare, record
+
     first = () if config.reference is None else (config.reference,)
     paths: list[Path] = list(dict.fromkeys((*first, *config.compare)))
     if len(paths) < 2:
@@ -50,13 +52,13 @@ def _compare(config: SpeedConfig, console: Console) -> None:
         _draw(compare.picture(frame, reference), config.figure)
 
 
-def _draw(picture: Picture, path: Path) -> None:
+def _draw(picture: "Picture", path: Path) -> None:
     from fusion_bench.report.plots import matplotlib
 
     matplotlib.write(picture, path)
 
 
-def _print(listing: Listing, frame: pd.DataFrame, config: SpeedConfig, console: Console) -> None:
+def _print(listing: "Listing", frame: "pd.DataFrame", config: SpeedConfig, console: Console) -> None:
     if config.format == "terminal":
         console.print(listing)
     elif config.format == "csv":

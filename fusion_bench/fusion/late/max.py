@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from fusion_bench.fusion.late.mean import LateFusion
+from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits
 from fusion_bench.fusion.registry import register
 
 
@@ -11,9 +11,8 @@ from fusion_bench.fusion.registry import register
 class LateMax(LateFusion):
     """Largest of the modalities' probabilities for each class, trained jointly: logits = max_m log softmax(z_m).
 
-    Any number of modalities. Parameters of the join: none. The paper applies its rules to classifiers that were trained
-    apart.
+    Any number of modalities. Parameters: none. The paper applies its rules to classifiers that were trained apart.
     """
 
-    def combine(self, logits):
+    def fuse(self, logits: ModalityLogits) -> Logits:
         return jax.nn.log_softmax(jnp.stack(list(logits.values()))).max(0)

@@ -97,3 +97,20 @@ def test_a_wrong_request_is_one_line(tmp_path):
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "no.json" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-sizes", text], f"--batch-sizes is {text!r}; it must be whole numbers above 0, for example")
+        for text in ("", "0", "8,x", "-1", "1.5")
+    ]
+    + [
+        (["--repetitions", "0"], "--repetitions is 0; it must be at least 1"),
+        (["--reference", "x.json"], "--reference is x.json; it does nothing where no devices are compared"),
+        (["--compare", "a.json", "--data", "cifar10"], "--data is cifar10; it does nothing where"),
+        (["--compare", "a.json"], "--compare takes two files or more"),
+    ],
+)
+def test_wrong_values(refuse, arguments, message):
+    assert message in refuse(*arguments, command="speed")

@@ -1,0 +1,48 @@
+"""The command line: a file a command. Heavy imports happen in the command that needs them."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Union
+
+import tyro
+from rich.console import Console
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, subcommand
+
+from fusion_bench.cli import captions, diagnose, flags, list, merge, report, run, speed, table
+from fusion_bench.errors import ConfigError, DiskFull, UserError
+from fusion_bench.speed.config import SpeedConfig
+
+_COMMANDS: Mapping[str, tuple[type, Callable[[Any, Console], int]]] = {
+    "run": (run.RunCommand, run.run),
+    "table": (table.TableCommand, table.run),
+    "merge": (merge.MergeCommand, merge.run),
+    "speed": (SpeedConfig, speed.run),
+    "report": (report.ReportCommand, report.run),
+    "diagnose": (diagnose.DiagnoseCommand, diagnose.run),
+    "captions": (captions.CaptionsCommand, captions.run),
+    "list": (list.ListCommand, list.run),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits: 0 if all went well, 1 if not with every run, 2 if the request was not right."""
+    forms = tuple(Annotated[form, subcommand(name)] for name, (form, _) in _COMMANDS.items())
+    try:
+        command: Any = tyro.cli(
+            Union[forms],  # type: ignore[arg-type]  # noqa: UP007
+            prog="fusion-bench",
+            description="Which place to join modalities wins, when, and at what cost.",
+            args=arguments,
+            config=(OmitArgPrefixes, FlagCreatePairsOff),
+            registry=flags.REGISTRY,
+        )
+        status = dict(_COMMANDS.values())[type(command)](command, Console())
+    except UserError as error:
+        message = error.named(flags.flag(error.field)) if isinstance(error, ConfigError) else error
+        print(f"fusion-bench: {message}", file=sys.stderr)
+        status = 1 if isinstance(error, DiskFull) else 2
+    except KeyboardInterrupt:
+        line = "fusion-bench: interrupted; the same command goes on from the last complete run"
+        print(line, file=sys.stderr)
+        status = 130
+    sys.exit(status)

@@ -1,0 +1,79 @@
+"""`fusion-bench captions`: samples and figures of a caption channel, or all captions of a dataset as a file."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from tyro.conf import Positional, arg
+
+from fusion_bench.cli.flags import OPTIONS, option
+from fusion_bench.config import DataConfig
+from fusion_bench.errors import UserError
+from fusion_bench.fields import Checked, Count, Natural
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionsCommand(Checked):
+    """Show what a caption channel says, the bits that it carries and the ceilings that follow."""
+
+    name: Annotated[Positional[str], option("NAME")]
+    """A caption channel; see `fusion-bench list`."""
+    num: Annotated[Count, option("N", aliases=["-n"])] = 10
+    """Number of samples to print."""
+    data: Annotated[str, option("shapes|cifar10|tfds:NAME|FILE.npz")] = "shapes"
+    """Whose classes the captions are about."""
+    data_dir: Annotated[Path | None, OPTIONS[DataConfig]["data_dir"]] = None
+    """For --export: a prepared TFDS directory."""
+    data_seed: Natural = 0
+    """Seeds the captions."""
+    export: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """Write the captions of all examples as CSV or Parquet: id, split, caption, y, k, t."""
+
+
+def run(command: CaptionsCommand, console: Console) -> int:
+    """Returns the exit status."""
+    from fusion_bench.data.captions.preview import preview
+    from fusion_bench.data.sources.base import class_names
+
+    if command.export is not None:
+        return _export_captions(command, command.export, console)
+    names = class_names(DataConfig(command.data, command.data_dir))
+    shown = preview(command.name, names, command.num, command.data_seed)
+    channel = shown.channel
+    samples = Table("caption", "class y", "word w", "shift k", "target t", box=None, pad_edge=False)
+    for example in shown.examples:
+        cells = example.caption, example.class_name, example.word, str(example.shift), example.target_name
+        samples.add_row(*map(Text, cells))
+    figures = Table(box=None, show_header=False, pad_edge=False)
+    figures.add_row("bits about the target", f"{channel.bits:.3f}")
+    figures.add_row("interaction bits, given the class", f"{channel.interaction_bits:.3f}")
+    figures.add_row("text-only ceiling", f"{channel.text_only_ceiling:.4f}")
+    figures.add_row("image-only ceiling", f"{channel.image_only_ceiling:.4f}")
+    console.print(samples)
+    console.print()
+    console.print(figures)
+    return 0
+
+
+def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> int:
+    from fusion_bench.data.captions.files import export_captions
+    from fusion_bench.data.load import load_dataset
+
+    config = DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed)
+    dataset = load_dataset(config)
+    if dataset.captions is None:
+        raise UserError(f"{command.data} has a text of its own; there are no captions to export")
+    export_captions(
+        path,
+        dataset.captions.texts,
+        splits=dataset.splits,
+        classes=dataset.classes,
+        targets=dataset.labels,
+        shifts=dataset.captions.shifts,
+    )
+    written = f"{len(dataset.captions.texts):,} captions written to {path}"
+    console.print(written, highlight=False, markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,61 @@
+"""`fusion-bench diagnose`: what stored models rely on, and what they bear."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from fusion_bench.cli.choices import parse_choices
+from fusion_bench.cli.flags import option, word
+from fusion_bench.config import Choice, as_choice
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagnoseCommand:
+    """Apply diagnostics to the stored models of a directory; nothing is trained."""
+
+    directory: Annotated[Positional[Path], option("DIR")]
+    """Where `fusion-bench run` put its runs; values go to DIR/diagnostics, and are columns of the table."""
+    names: Annotated[
+        tuple[str | Choice, ...],
+        word("a,b", parse_choices),
+        arg(
+            name="with",
+            help="Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero.",
+        ),
+    ] = ("missing-modality",)
+    data_dir: Annotated[Path | None, option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
+    """Where the data of a TFDS source are on this machine."""
+    source: Annotated[str, option("FILE.npz", "none", name="data")] = ""
+    """The file of data that the runs were trained on; a run records its name, not its folder."""
+    captions: Annotated[str, option("FILE", "none")] = ""
+    """The file of captions, likewise."""
+    cache_dir: Annotated[
+        Path | None, option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")
+    ] = None
+    """Where decoded images are kept."""
+
+
+def run(command: DiagnoseCommand, console: Console) -> int:
+    """Returns the exit status."""
+    from fusion_bench.store import Store
+    from fusion_bench.study.diagnose import Places, diagnose
+
+    def note(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    store = Store(command.directory)
+    choices = [as_choice(name) for name in command.names]
+    places = Places(command.data_dir, command.cache_dir, command.source, command.captions)
+    done = diagnose(store, choices, places=places, note=note)
+    for line in done.skipped:
+        print(f"fusion-bench: skipped: {line}", file=sys.stderr)
+    note(f"{done.computed} computed, {done.kept} there already; written to {command.directory}/diagnostics")
+    if done.names:
+        note(
+            f"show them: fusion-bench table {command.directory} --columns accuracy,{','.join(done.names[:3])}"
+        )
+    return 0

@@ -1,0 +1,110 @@
+"""Flags: what the command line adds to the fields of configurations, and the flag of each field."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from tyro.conf import Fixed, Suppress, arg
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    StructConstructorSpec,
+    StructTypeInfo,
+)
+
+from fusion_bench.cli.choices import parse_choice, parse_choices
+from fusion_bench.cli.run import RunCommand
+from fusion_bench.config import Choice, DataConfig, TrainingConfig, as_choice
+from fusion_bench.errors import ConfigError
+from fusion_bench.speed.config import SpeedConfig
+
+
+def option(metavar: str, default: str = "", **more: Any) -> Any:
+    """An argument with a placeholder; `default` says in the help what a default of None means."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else None, **more)
+
+
+def word(metavar: str, parse: Callable[[str], Any]) -> Any:
+    """An argument whose value is read from one word; a tuple is shown with commas."""
+
+    def show(value: Any) -> list[str]:
+        return [",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+
+    return PrimitiveConstructorSpec(1, metavar, lambda words: parse(words[0]), lambda value: True, show)
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Reads batch sizes, comma-separated."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdecimal() and int(word) for word in words):
+        raise ConfigError("batch_sizes", repr(text), "it must be whole numbers above 0, for example 1,8,64")
+    return tuple(map(int, words))
+
+
+STRATEGIES = (
+    word("a,b|canonical|all", parse_choices),
+    arg(help="Names, comma-separated; an option of a strategy follows a colon: tensor:width=8."),
+)
+Strategies = Annotated[tuple[str | Choice, ...], *STRATEGIES]
+"""The type of a field of strategies that a command line sets."""
+
+OPTIONS: Mapping[type, Mapping[str, Any]] = {
+    DataConfig: {
+        "source": option("shapes|cifar10|tfds:NAME|FILE.npz", name="data"),
+        "data_dir": option("DIR", "$TFDS_DATA_DIR, else TFDS's own"),
+        "captions": option("NAME|FILE"),
+        "train_size": option("N", "all"),
+        "test_size": option("N", "all"),
+        "cache_dir": option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory"),
+        "image_size": option("N", "their own size"),
+    },
+    TrainingConfig: {
+        "augment": arg(help="Do not flip and translate images.", help_behavior_hint=""),
+        "remedy": word("NAME", lambda text: as_choice(parse_choice(text))),
+    },
+    RunCommand: {
+        "strategies": STRATEGIES,
+        "match_to": word("STRATEGY", parse_choice),
+        "tune": option("N"),
+        "seeds": option("N"),
+        "devices": option("N|all"),
+        "out": option("DIR"),
+        "dry_run": arg(help_behavior_hint=""),
+        "measurement": (Suppress, Fixed),
+        "checkpoint": (Suppress, Fixed),
+    },
+    SpeedConfig: {
+        "strategies": STRATEGIES,
+        "batch_sizes": word("N,N", parse_sizes),
+        "repetitions": option("N"),
+        "out": option("FILE.json", "speed/DEVICE.json"),
+        "compare": arg(metavar="FILE.json [FILE.json ...]", help_behavior_hint="(optional)"),
+        "reference": option("FILE.json", "the first one compared"),
+        "figure": arg(metavar="FILE", help_behavior_hint="(optional)"),
+    },
+}
+"""By configuration and field, what annotates the field's type."""
+
+REGISTRY = ConstructorRegistry()
+"""For `tyro.cli`: reads every configuration with its options."""
+
+
+@REGISTRY.struct_rule
+def _add_options(info: StructTypeInfo) -> StructConstructorSpec | None:
+    if info.type not in OPTIONS:
+        return None
+    bare = type(info.type.__name__, (info.type,), {})  # has no options, so that tyro's own rule applies
+    spec = ConstructorRegistry.get_struct_spec(dataclasses.replace(info, type=bare))
+    assert isinstance(spec, StructConstructorSpec)
+    fields = []
+    for field in spec.fields:
+        options = OPTIONS[info.type].get(field.name, ())
+        for one in options if isinstance(options, tuple) else (options,):
+            field = dataclasses.replace(field, type=Annotated[field.type, one])
+        fields.append(field)
+    return StructConstructorSpec(info.type, tuple(fields))
+
+
+def flag(field: str) -> str:
+    """Returns the flag that sets a field of a configuration."""
+    return {"source": "--data", "num": "-n"}.get(field, "--" + field.replace("_", "-"))

@@ -1,0 +1,41 @@
+"""`fusion-bench merge`: copies the runs of several directories into one."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from fusion_bench.cli.flags import option
+from fusion_bench.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class MergeCommand:
+    """Copy the complete runs of several directories into one, and write its table."""
+
+    directories: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR [DIR ...]", help_behavior_hint="")]
+    """Where `fusion-bench run` put runs, on this machine or others; of equal runs the first is kept."""
+    out: Annotated[Path, option("DIR")]
+    """Where the runs and the table go."""
+
+
+def run(command: MergeCommand, console: Console) -> int:
+    """Returns the exit status: 1 if a run was damaged, or differs from one that should be equal."""
+    from fusion_bench.report.render import write_tables
+    from fusion_bench.report.table import table
+    from fusion_bench.store import merge
+
+    if not command.directories:
+        raise UserError("no directory is named; give those to merge")
+    merged = merge(command.directories, command.out)
+    for kind, lines in (("left out", merged.damaged), ("conflict", merged.conflicts)):
+        for line in lines:
+            print(f"fusion-bench: {kind}: {line}", file=sys.stderr)
+    write_tables(merged.store, table(merged.store))
+    counts = f"{merged.copied} copied, {merged.known} there already, {merged.failed} failed and left out"
+    line = f"runs: {counts}; written to {command.out}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return 1 if merged.conflicts or merged.damaged else 0

@@ -1,0 +1,63 @@
+"""`fusion-bench run`: trains what a study lacks and prints its table."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from fusion_bench.config import BenchmarkConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class RunCommand(BenchmarkConfig):
+    """Train, measure and tabulate a study."""
+
+    dry_run: bool = False
+    """Print the plan, stage by stage, with what is complete already; train nothing."""
+
+
+def run(command: RunCommand, console: Console) -> int:
+    """Returns the exit status: 1 if a run has failed."""
+    import fusion_bench
+    from fusion_bench.report.render import to_rich
+
+    if command.dry_run:
+        return _show_plan(command, console)
+    study, frame = fusion_bench.run_and_tabulate(command)
+    console.print(to_rich(frame))
+    written = f"written to {command.out}/table.csv and table.md"
+    console.print(written, style="dim", highlight=False, markup=False, soft_wrap=True)
+    return 1 if study.failed else 0
+
+
+def _show_plan(config: BenchmarkConfig, console: Console) -> int:
+    from fusion_bench.study.progress import make_display
+    from fusion_bench.study.study import plan_study
+
+    with make_display(Console(stderr=True)) as display:
+        planned = plan_study(config, display)
+    listing = Table("stage", "jobs", "runs", "complete", box=None, pad_edge=False)
+    for stage, done in planned:
+        for name, states in _grouped(stage.jobs, done):
+            listing.add_row(stage.kind, name, str(len(states)), str(sum(states)))
+    console.print(listing)
+    states = [state for _, done in planned for state in done]
+    line = f"{len(states)} runs, {sum(states)} of them complete in {config.out}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _grouped(jobs, done) -> Iterator[tuple[str, list[bool]]]:
+    """Gives what jobs that differ in their seed alone have in common, and which of them are complete."""
+    groups: dict[str, list[bool]] = {}
+    for job, is_done in zip(jobs, done, strict=True):
+        rate = job.training.learning_rate
+        purpose = {
+            "tune": f"tried with learning rate {rate:g}",
+            "measure": "costs",
+            "train": f"learning rate {rate:g}",
+        }
+        parts = [job.label, purpose.get(job.kind, ""), "learns the class" if job.target == "class" else ""]
+        groups.setdefault(", ".join(filter(None, parts)), []).append(is_done)
+    yield from groups.items()

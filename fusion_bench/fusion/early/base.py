@@ -1,0 +1,131 @@
+"""What early fusion is built of: channels laid over the image's CNN, and one transformer over all tokens."""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Inexact
+
+from fusion_bench.data.batches import Inputs, ModalityBatch
+from fusion_bench.data.dataset import ModalitySpec
+from fusion_bench.fusion.base import Outputs, Strategy
+from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.models.cnn import FeatureMap
+from fusion_bench.models.encoders import HEADS, GridEncoder, WordEmbedding
+from fusion_bench.models.layers import masked_mean
+from fusion_bench.models.tokens import TokenEmbedding
+from fusion_bench.models.transformer import Transformer
+
+LOUDNESS = 0.1
+"""Standard deviation, by default, of a channel that repeats one number at every pixel; the image's own have 1.
+
+Such a channel moves every activation of the first layer together, and a loud one drowns the image.
+"""
+
+
+class ChannelFusion(Strategy):
+    """One CNN over the image; at one depth, each other modality is laid over its feature map as channels.
+
+    A text becomes the mean of its word embeddings and a vector a linear map of itself, normalised and quiet, and
+    is repeated at every pixel; a further grid is resized to the map's size.
+    """
+
+    def __init__(self, blueprint: Blueprint, *, depth: int, channels: int, loudness: float):
+        specs = blueprint.task.modalities
+        self.base = blueprint.largest_grid
+        self.others = tuple(name for name in blueprint.modalities if name != self.base)
+        self.embeddings = nnx.Dict(
+            {
+                name: OverlaidChannels(
+                    specs[name],
+                    channels,
+                    loudness,
+                    dtype=blueprint.dtype,
+                    rngs=blueprint.rngs(f"channels/{name}"),
+                )
+                for name in self.others
+                if specs[name].kind != "grid"
+            }
+        )
+        added = sum(specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in self.others)
+        cnn = GridEncoder(
+            specs[self.base],
+            blueprint.widths,
+            overlay=(depth, added),
+            dtype=blueprint.dtype,
+            rngs=blueprint.rngs(f"encoder/{self.base}"),
+        )
+        self.encoder = blueprint.pooled(cnn)
+        self.head = blueprint.head(self.encoder.features)
+
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        def overlay(grid: FeatureMap) -> FeatureMap:
+            layers = [grid]
+            for name in self.others:
+                if name in self.embeddings:
+                    layers.append(lay_over(self.embeddings[name](inputs[name]), grid))
+                else:
+                    further = inputs[name].values
+                    layers.append(jax.image.resize(further, (*grid.shape[:3], further.shape[-1]), "linear"))
+            return jnp.concatenate([layer.astype(grid.dtype) for layer in layers], axis=-1)
+
+        return Outputs(self.head(self.encoder(inputs[self.base], overlay=overlay)))
+
+
+class OverlaidChannels(nnx.Module):
+    """A text or a vector as channels: the mean of its word embeddings or a linear map, with deviation `loudness`."""
+
+    def __init__(
+        self, spec: ModalitySpec, channels: int, loudness: float, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        self.loudness = loudness
+        if spec.kind == "tokens":
+            self.embed = WordEmbedding(spec, channels, dtype=dtype, rngs=rngs)
+        else:
+            self.embed = nnx.Linear(spec.shape[0], channels, dtype=dtype, rngs=rngs)
+        self.is_text = spec.kind == "tokens"
+        self.norm = nnx.BatchNorm(
+            channels, momentum=0.9, use_scale=False, use_bias=False, dtype=dtype, rngs=rngs
+        )
+
+    def __call__(self, batch: ModalityBatch) -> Inexact[Array, "batch channel"]:
+        values = self.embed(batch.values)
+        return self.loudness * self.norm(masked_mean(values, batch.mask) if self.is_text else values)
+
+
+def lay_over(
+    channels: Inexact[Array, "batch channel"], grid: Inexact[Array, "batch height width _"]
+) -> Inexact[Array, "batch height width channel"]:
+    """Repeats a vector at every pixel of a grid."""
+    return jnp.broadcast_to(channels[:, None, None, :], (*grid.shape[:3], channels.shape[-1]))
+
+
+class JointTransformer(Strategy):
+    """head(mean(transformer([patches of every grid; words of every text; a token for every vector]))).
+
+    Each modality has its own embedding and positions, which also tell the modalities apart; every token attends
+    to every other that is not padding.
+    """
+
+    def __init__(self, blueprint: Blueprint, modalities: Iterable[str]):
+        widths, dtype = blueprint.widths, blueprint.dtype
+        self.embeddings = nnx.Dict(
+            {
+                name: TokenEmbedding(
+                    blueprint.task.modalities[name], widths.tokens, patch=widths.patch, dtype=dtype,
+                    rngs=blueprint.rngs(f"tokens/{name}"),
+                )
+                for name in modalities
+            }
+        )  # fmt: skip
+        self.transformer = Transformer(
+            widths.tokens, HEADS, widths.layers, dtype=dtype, rngs=blueprint.rngs("transformer")
+        )
+        self.head = blueprint.head(widths.tokens)
+
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        embedded = [embed(inputs[name]) for name, embed in self.embeddings.items()]
+        tokens = jnp.concatenate([tokens for tokens, _ in embedded], axis=1)
+        mask = jnp.concatenate([mask for _, mask in embedded], axis=1)
+        return Outputs(self.head(masked_mean(self.transformer(tokens, mask), mask)))

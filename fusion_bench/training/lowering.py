@@ -1,0 +1,44 @@
+"""The functions of step.py lowered for this backend, and the compiler's options."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fusion_bench.data.batches import DeviceData
+from fusion_bench.training import mesh
+from fusion_bench.training.step import Functions, TrainState, Variables, predict
+
+RUNS_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0}
+"""Compiler options of a program that runs once: a quick compilation matters more than a quick run."""
+SEED = jax.ShapeDtypeStruct((), jnp.int32)
+"""Shape of a seed, and of any other integer."""
+
+
+def lower_train(
+    functions: Functions, state: TrainState, data: DeviceData, num_train: int
+) -> jax.stages.Lowered:
+    """Lowers training on `num_train` examples; the state is donated."""
+    order = jax.ShapeDtypeStruct((num_train,), jnp.int32)
+    return mesh.jit(functions.train, donate_argnums=0).lower(state, data, order, SEED, SEED)
+
+
+def lower_predict(
+    graph: Any, variables: Variables, data: DeviceData, predict_batch: int
+) -> jax.stages.Lowered:
+    """Lowers the prediction of `predict_batch` examples: (variables, data, indices) → logits."""
+    batch = jax.ShapeDtypeStruct((predict_batch,), jnp.int32)
+    return mesh.jit(functools.partial(predict, graph)).lower(variables, data, batch)
+
+
+def compiler_options(*, trains: bool = False) -> dict[str, Any]:
+    """Returns the options of a CPU's compiler; experiments/pytorch_speed.py has the figures.
+
+    Jax 0.10 can emit fused loops in two ways; the older compiles in about half the time and runs as fast. It gives
+    matrix products to a library that is slow at batches of middling ones, unless it may use that for sums only.
+    """
+    if jax.default_backend() != "cpu" or jax.__version_info__ >= (0, 11):
+        return {}
+    library = "LIBRARY_FUSION_TYPE_REDUCE" if trains else ""
+    return {"xla_cpu_use_fusion_emitters": False, "xla_cpu_experimental_ynn_fusion_type": library}

@@ -1,0 +1,1 @@
+"""Remedies for imbalance between modalities: changes of training that are independent of the fusion strategy."""

@@ -1,0 +1,91 @@
+"""Every registered diagnostic on stored runs; a new one is tested by being there."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from fusion_bench.config import Choice
+from fusion_bench.diagnostics.base import Diagnostic, diagnostics
+from fusion_bench.errors import UserError
+from fusion_bench.report.table import table
+from fusion_bench.store import Store
+from fusion_bench.store.diagnosed import read_values
+from fusion_bench.study.diagnose import Places, diagnose
+
+
+@pytest.fixture
+def stored(plain, tmp_path):
+    """A copy of a finished study, and a function that applies diagnostics to its runs."""
+    store = Store(shutil.copytree(plain.config.out, tmp_path / "out"))
+    places = Places(source=plain.config.data.source)
+    return store, lambda *choices: diagnose(store, choices, places=places)
+
+
+@pytest.mark.parametrize("name", diagnostics.registered())
+def test_a_diagnostic_gives_finite_numbers_or_a_reason(stored, name):
+    store, apply = stored
+    done = apply(Choice(name))
+    assert done.computed + len(done.skipped) > 0
+    for run in store.runs():
+        values = read_values(store.directory, run.id)
+        assert all(np.isfinite(value) for value in values.values())
+        if run.strategy == "concat" and run.metrics:
+            assert values
+    assert apply(Choice(name)).computed == 0  # stored already
+
+
+def test_values_of_a_fusion_are_stored_with_their_version_and_options(stored):
+    store, apply = stored
+    done = apply(Choice("missing-modality", {"permutations": 2}))
+    assert (done.computed, done.kept) == (2, 0)  # concat and late-posthoc
+    assert sorted(done.skipped) == [
+        "missing-modality: image-only reads image alone",
+        "missing-modality: text-only reads text alone",
+    ]
+    (path,) = (store.directory / "diagnostics").glob("concat-s0-*/missing-modality.json")
+    record = json.loads(path.read_text())
+    assert record["options"] == {"baseline": "marginal", "permutations": 2}
+    assert record["version"] == 1
+    assert 0 <= record["values"]["accuracy_without_text"] <= 1
+    assert apply(Choice("missing-modality")).computed == 2  # other options replace them
+
+
+def test_a_value_is_a_column_of_the_table(stored):
+    store, apply = stored
+    apply(Choice("missing-modality"))
+    rows = table(store).set_index("strategy")
+    (run,) = [run for run in store.runs() if run.strategy == "concat" and run.metrics]
+    value = read_values(store.directory, run.id)["accuracy_without_text"]
+    assert rows.loc["concat", "accuracy_without_text_mean"] == value
+    assert np.isnan(rows.loc["image-only", "accuracy_without_text_mean"])
+
+
+def test_other_data_are_refused(stored, plain):
+    store, _ = stored
+    path = next(store.directory.glob("runs/concat-s0-*/run.json"))
+    assert path.exists()
+    with pytest.raises(UserError, match=r"no file tiny\.npz"):
+        diagnose(store, [Choice("missing-modality")])
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(stored):
+    _, apply = stored
+    with pytest.raises(UserError, match="unknown diagnostic 'missing'; did you mean missing-modality"):
+        apply(Choice("missing"))
+
+
+def test_a_diagnostic_of_a_module_of_ones_own_is_found(stored, monkeypatch):
+    monkeypatch.setattr(diagnostics, "_known", dict(diagnostics.registered()))
+
+    @diagnostics.register("seven", reference="none")
+    class Seven(Diagnostic):
+        """Always seven."""
+
+        def __call__(self, model, indices):
+            return {"seven": 7.0}
+
+    store, apply = stored
+    assert apply(Choice("seven")).computed == 4
+    assert set(table(store).set_index("strategy").loc[["concat", "image-only"], "seven_mean"]) == {7.0}

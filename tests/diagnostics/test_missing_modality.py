@@ -1,0 +1,115 @@
+"""Accuracy with missing modalities, against a loop over examples."""
+
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fusion_bench.data.batches import to_device
+from fusion_bench.diagnostics.base import Model
+from fusion_bench.diagnostics.missing_modality import MissingModality, _missing_sets, derangement
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import StrategySpec
+from tests.tasks import CLASSES, WORDS, make_dataset, make_task
+
+DATASET = make_dataset()
+TEST = DATASET.splits["test"]
+
+
+class FirstWordAndColour(nnx.Module):
+    """Logits: a table of the first word, and a linear map of the image's mean colour; word 0 is padding."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.table = nnx.Param(jnp.asarray(rng.normal(size=(WORDS, CLASSES))))
+        self.colour = nnx.Param(jnp.asarray(rng.normal(size=(3, CLASSES))))
+
+    def __call__(self, inputs):
+        word, mask = inputs["text"].values[:, 0], inputs["text"].mask[:, 0]
+        text = jnp.where(mask[:, None], self.table[...][word], 0.0)
+        return types.SimpleNamespace(logits=text + inputs["image"].values.mean((1, 2)) @ self.colour[...])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model(FirstWordAndColour(), to_device(DATASET))
+
+
+def expected_accuracy(model, image_from, text_from):
+    """Returns accuracy over the test set, example by example; None stands for zero."""
+    images = DATASET.modalities["image"].values.astype(np.float64)
+    train = images[DATASET.splits["train"]].reshape(-1, 3)
+    words = DATASET.modalities["text"].values[:, 0]
+    table, colour = (
+        np.asarray(parameter[...], np.float64) for parameter in (model.module.table, model.module.colour)
+    )
+    right = 0
+    for row, index in enumerate(TEST):
+        logits = np.zeros(CLASSES)
+        if image_from is not None:
+            logits += ((images[image_from[row]].mean((0, 1)) - train.mean(0)) / train.std(0)) @ colour
+        if text_from is not None and words[text_from[row]] > 0:
+            logits += table[words[text_from[row]]]
+        right += int(logits.argmax() == DATASET.labels[index])
+    return right / len(TEST)
+
+
+def test_marginal_takes_the_missing_modality_from_other_examples(model):
+    found = MissingModality(permutations=3)(model, TEST)
+    for missing in ("image", "text"):
+        accuracies = []
+        for number in range(3):
+            other = TEST[derangement(len(TEST), number, missing)]
+            sources = (other, TEST) if missing == "image" else (TEST, other)
+            accuracies.append(expected_accuracy(model, *sources))
+        assert found[f"accuracy_without_{missing}"] == pytest.approx(np.mean(accuracies), abs=1e-12)
+        assert found[f"accuracy_without_{missing}_std"] == pytest.approx(
+            np.std(accuracies, ddof=1), abs=1e-12
+        )
+    assert set(found) == {f"accuracy_without_{m}{end}" for m in ("image", "text") for end in ("", "_std")}
+
+
+def test_zero_is_the_mean_image_and_a_text_without_words(model):
+    found = MissingModality(baseline="zero")(model, TEST)
+    assert found == {
+        "accuracy_without_image": pytest.approx(expected_accuracy(model, None, TEST), abs=1e-12),
+        "accuracy_without_text": pytest.approx(expected_accuracy(model, TEST, None), abs=1e-12),
+    }
+
+
+def test_nothing_missing_is_the_usual_accuracy(model):
+    logits = model.logits(TEST)
+    assert (logits.argmax(1) == model.labels(TEST)).mean() == expected_accuracy(model, TEST, TEST)
+
+
+def test_three_modalities_have_six_sets():
+    assert _missing_sets(("image", "audio", "text")) == [
+        *(("audio",), ("image",), ("text",)),
+        *(("audio", "image"), ("audio", "text"), ("image", "text")),
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_a_derangement_moves_every_example_and_depends_on_its_number_and_modality(count):
+    one = derangement(count, 0, "text")
+    assert sorted(one) == list(range(count))
+    assert (one != np.arange(count)).all()
+    np.testing.assert_array_equal(one, derangement(count, 0, "text"))
+    if count == 50:
+        assert (one != derangement(count, 1, "text")).any()
+        assert (one != derangement(count, 0, "image")).any()
+
+
+def test_a_unimodal_strategy_is_skipped_with_a_reason():
+    task = make_task("image", "text")
+    assert MissingModality().skip(StrategySpec("image-only"), task) == "image-only reads image alone"
+    assert MissingModality().skip(StrategySpec("concat"), task) is None
+
+
+def test_an_unknown_baseline_is_refused():
+    with pytest.raises(
+        UserError, match="the baseline of missing-modality is 'mean'; choose from marginal, zero"
+    ):
+        MissingModality(baseline="mean")

@@ -1,0 +1,136 @@
+"""The bases of strategies: encoders, operator and head; what belongs to one modality; the loss."""
+
+import collections
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fusion_bench.fusion.base import smoothed_cross_entropy
+from fusion_bench.fusion.registry import strategies
+from tests import oracles
+from tests.tasks import (
+    BATCH,
+    CLASSES,
+    THREE,
+    TWO,
+    WORDS,
+    call,
+    count_params,
+    make_inputs,
+    make_strategy,
+    make_task,
+)
+
+UNDEFINED = ("early-channel", "mid-channel", "early-token", "film")
+"""Fusion strategies in which no modality has an encoder that reads nothing else."""
+
+
+def owned(module):
+    """Returns the number of parameters of each modality, and of the joint parts by the name None."""
+    counts = collections.Counter()
+    for path, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+        counts[module.modality_of(path)] += variable[...].size
+    return counts
+
+
+def expected_of(name, modality):
+    """Returns the number of parameters that belong to a modality, counted in modules that hold nothing else."""
+    alone = make_strategy(f"{modality}-only")
+    if name in ("early-channel", "mid-channel"):
+        return 16 * WORDS if modality == "text" else 0
+    if name == "early-token":
+        return count_params(make_strategy(f"{modality}-token-only").embeddings)
+    if name.startswith("late"):
+        return count_params(alone)
+    return count_params(
+        alone.encoder if name not in ("bottleneck", "cross-attention") else alone.encoder.encoder
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, r in strategies().items() if r.modality is None])
+def test_a_modality_owns_its_encoder_and_none_the_joint_parts(name):
+    module = make_strategy(name)
+    counts = owned(module)
+    expected = {modality: expected_of(name, modality) for modality in TWO}
+    assert {modality: counts[modality] for modality in TWO} == expected
+
+
+@pytest.mark.parametrize("name", [name for name, r in strategies().items() if r.modality is not None])
+def test_all_of_a_baseline_is_of_its_modality(name):
+    assert set(owned(make_strategy(name))) == {strategies()[name].modality}
+
+
+def scores(module, inputs):
+    """Returns the scores of each modality alone, compiled."""
+
+    class Alone(nnx.Module):
+        def __init__(self):
+            self.module = module
+
+        def __call__(self, inputs):
+            return self.module.unimodal_logits(inputs)
+
+    return call(Alone(), inputs)
+
+
+@pytest.mark.parametrize("name", [name for name, r in strategies().items() if r.modality is None])
+def test_each_modality_answers_from_its_own_inputs_alone(name):
+    module, inputs = make_strategy(name), make_inputs(make_task(*TWO))
+    if name in UNDEFINED:
+        assert module.unimodal_logits(inputs) == {}
+        return
+    other = make_inputs(make_task(*TWO), seed=7)["text"]._replace(mask=inputs["text"].mask)
+    before, after = scores(module, inputs), scores(module, {**inputs, "text": other})
+    assert set(before) == set(TWO)
+    assert {(s.shape, s.dtype) for s in before.values()} == {((BATCH, CLASSES), jnp.dtype("float32"))}
+    np.testing.assert_array_equal(before["image"], after["image"])
+    assert np.abs(before["text"] - after["text"]).max() > 1e-4
+
+
+def test_a_baseline_has_no_other_answer():
+    assert make_strategy("image-only").unimodal_logits(make_inputs(make_task(*TWO))) == {}
+
+
+def test_alone_in_late_fusion_a_modality_is_its_member():
+    module, inputs = make_strategy("late-mean", THREE), make_inputs(make_task(*THREE))
+    alone = scores(module, inputs)
+    for name, member in module.members.items():
+        np.testing.assert_allclose(alone[name], call(member, inputs).logits, atol=1e-6)
+
+
+# of `tensor`, the head's first layer is applied through the product at width 3, factor by factor at 9
+@pytest.mark.parametrize("label", ["concat", "tensor:width=3", "tensor:width=9"])
+def test_features_go_through_the_operator_and_the_head_and_alone_the_others_are_zero(label):
+    module, inputs = make_strategy(label, THREE), make_inputs(make_task(*THREE))
+    features = {name: call(encoder, inputs[name]) for name, encoder in module.encoders.items()}
+    joint = module.operator(features)
+    np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, joint), atol=1e-5)
+    for kept, logits in scores(module, inputs).items():
+        joint = module.operator({name: h if name == kept else 0 * h for name, h in features.items()})
+        np.testing.assert_allclose(logits, oracles.head(module.head, joint), atol=1e-5)
+
+
+def test_tokens_go_through_the_operator_and_the_head_and_alone_the_others_are_zero():
+    module, inputs = make_strategy("bottleneck", THREE), make_inputs(make_task(*THREE))
+    encoded = {name: call(encoder, inputs[name]) for name, encoder in module.encoders.items()}
+    tokens = {name: found.tokens for name, found in encoded.items()}
+    masks = {name: jnp.ones(tokens[name].shape[:2], bool) for name in THREE} | {"text": inputs["text"].mask}
+    joint = module.operator(tokens, masks)
+    np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, joint), atol=1e-5)
+    for kept, logits in scores(module, inputs).items():
+        joint = module.operator({name: x if name == kept else 0 * x for name, x in tokens.items()}, masks)
+        np.testing.assert_allclose(logits, oracles.head(module.head, joint), atol=1e-5)
+
+
+def test_smoothed_cross_entropy():
+    rng = np.random.default_rng(0)
+    logits, labels, smoothing = rng.normal(size=(BATCH, CLASSES)), rng.integers(0, CLASSES, BATCH), 0.2
+    expected = 0.0
+    for scores, label in zip(logits, labels, strict=True):
+        q = np.full(CLASSES, smoothing / CLASSES)
+        q[label] += 1 - smoothing
+        expected -= q @ oracles.log_softmax(scores) / BATCH
+    got = smoothed_cross_entropy(jnp.float32(logits), jnp.asarray(labels), smoothing)
+    assert float(got) == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,170 @@
+"""The registry of remedies, and what every one of them owes to training."""
+
+import importlib.util
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fusion_bench.cli import main
+from fusion_bench.config import Choice, TrainingConfig
+from fusion_bench.data.batches import to_device
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import StrategySpec, resolve
+from fusion_bench.training.remedies.base import assign, remedies
+from fusion_bench.training.step import TrainState, epoch_order, make_functions
+from tests.tasks import CONFIG, jit, make_dataset, make_task
+
+DATASET = make_dataset()
+EPOCHS = 4
+DEFAULTS = {"alpha": 0.3, "noise": True, "stage": "update", "until": 0}
+
+MINE = '''
+import optax
+
+from fusion_bench.training.remedies.base import Remedy, map_owned, register_remedy
+
+
+@register_remedy("mine", reference="a paper")
+class Mine(Remedy):
+    """Adds a constant to the loss and stops the encoders."""
+
+    def __init__(self, *, constant: float = 2.0):
+        self.constant = constant
+
+    def loss(self, loss, outputs, labels):
+        return loss + self.constant * (outputs.logits.shape[0] == len(labels))
+
+    def wrap(self, optimizer, modality_of):
+        def stop(updates, params):
+            return map_owned(lambda modality, update: 0 * update, modality_of, updates)
+
+        return optax.chain(optimizer, optax.stateless(stop))
+'''
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Imports a remedy from a file outside of the package."""
+    monkeypatch.setattr(remedies, "_known", remedies.registered())
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    spec = importlib.util.spec_from_file_location("mine", path)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def functions_of(choice):
+    """Returns the functions of concat with a remedy."""
+    config = TrainingConfig(epochs=EPOCHS, batch_size=16, learning_rate=0.03, remedy=choice)
+    return make_functions(StrategySpec("concat"), DATASET.task, CONFIG, config, len(DATASET.splits["train"]))
+
+
+@pytest.mark.parametrize("name", remedies.registered())
+def test_training_with_a_remedy(name):
+    functions = functions_of(Choice(name))
+    data, seed = to_device(DATASET), jnp.int32(0)
+    traces, losses = [], []
+
+    @jit
+    def train(*arguments):
+        traces.append(name)
+        return functions.train(*arguments)
+
+    first = state = jit(functions.init)(seed)
+    for epoch in range(EPOCHS):
+        order = jnp.asarray(epoch_order(DATASET.splits["train"], 0, epoch + 1))
+        state, loss = train(state, data, order, seed, jnp.int32(functions.steps_per_epoch))
+        losses.append(float(loss))
+    assert losses[-1] < losses[0] - 0.2
+    assert len(traces) == 1
+    for before, after in zip(jax.tree.leaves(first), jax.tree.leaves(state), strict=True):
+        assert (after.shape, after.dtype) == (before.shape, before.dtype)
+        assert np.isfinite(after).all()
+
+
+@pytest.mark.parametrize("name", remedies.registered())
+def test_a_registration_describes_itself(name):
+    remedy = remedies.find(name)
+    assert remedy.name == name
+    assert len(remedy.summary) > 20
+    assert remedy.reference
+    assert remedies.make(Choice(name)).skip(StrategySpec("concat"), DATASET.task) is None
+
+
+def test_a_remedy_is_one_file(mine, capsys):
+    with pytest.raises(SystemExit):
+        main(["list", "--json"])
+    listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["remedies"]}
+    assert list(listed) == ["mine", "none", "ogm-ge"]
+    assert listed["mine"] == {
+        "name": "mine",
+        "summary": "Adds a constant to the loss and stops the encoders.",
+        "reference": "a paper",
+        "options": {"constant": 2.0},
+    }
+    with pytest.raises(UserError, match=r"unknown remedy 'mime'; did you mean mine\?"):
+        remedies.make(Choice("mime"))
+    data, seed = to_device(DATASET), jnp.int32(0)
+    order = jnp.asarray(epoch_order(DATASET.splits["train"], 0, 1))
+    none, mine = (functions_of(choice) for choice in (Choice("none"), Choice("mine", {"constant": 3})))
+    before = jit(none.init)(seed)
+    (plain, loss), (stopped, larger) = (
+        jit(functions.train)(
+            TrainState(before.variables, optimizer, before.step), data, order, seed, jnp.int32(1)
+        )
+        for functions, optimizer in ((none, before.optimizer), (mine, (before.optimizer, optax.EmptyState())))
+    )
+    assert float(larger - loss) == pytest.approx(3, abs=1e-5)
+    before, plain, stopped = (state.variables.params for state in (before, plain, stopped))
+    jax.tree.map(np.testing.assert_array_equal, stopped["encoders"], before["encoders"])
+    for ours, theirs in zip(jax.tree.leaves(stopped["head"]), jax.tree.leaves(plain["head"]), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (Choice("ogmge"), "unknown remedy 'ogmge'; did you mean ogm-ge?"),
+        (Choice("xyzzy"), "unknown remedy 'xyzzy'; choose from none, ogm-ge"),
+        (Choice("ogm-ge", {"alhpa": 1.0}), "unknown option of ogm-ge 'alhpa'; did you mean alpha?"),
+        (
+            Choice("ogm-ge", {"alpha": -1.0}),
+            "option alpha of ogm-ge is -1.0; it must be finite and at least 0",
+        ),
+        (
+            Choice("ogm-ge", {"stage": "loss"}),
+            "option stage of ogm-ge is 'loss'; it must be update or gradient",
+        ),
+        (
+            Choice("ogm-ge", {"until": -1}),
+            "option until of ogm-ge is -1; it must be at least 0, for example 0",
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_choices(choice, message):
+    with pytest.raises(UserError) as error:
+        assign([], choice, DATASET.task)
+    assert str(error.value) == message
+
+
+def test_a_study_trains_what_a_remedy_applies_to():
+    task = make_task("image", "text")
+    specs = resolve(("canonical", "late-mixture", StrategySpec("tensor", {"width": 4})), task)
+    assigned = assign(specs, Choice("ogm-ge", {"alpha": 1}), task)
+    without, with_it = Choice("none"), Choice("ogm-ge", {**DEFAULTS, "alpha": 1.0})
+    assert assigned.remedies == {
+        **dict.fromkeys(["image-only", "text-only"], without),
+        **dict.fromkeys(["concat", "tensor", "late-mean", "late-mixture", "tensor:width=4"], with_it),
+    }
+    assert assigned.skipped == {
+        "early-channel": "it has no separate encoder of each modality",
+        "early-token": "it has no separate encoder of each modality",
+        "late-posthoc": "it trains nothing itself",
+    }
+    assert assign(specs, Choice("none"), task) == ({spec.label: without for spec in specs}, {})
