@@ -19,12 +19,12 @@ from fusion_bench.config import (
     ModelConfig,
     TrainingConfig,
 )
+from fusion_bench.families import MULTIMODAL
 from fusion_bench.report.table import table
 from fusion_bench.report.text import MISSING, percent, points
 from fusion_bench.store import Store
 
 CEILING = "ceiling"
-JOINED = ("early", "intermediate", "tensor", "late")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ def rank_correlation(frame: pd.DataFrame) -> str:
     """Returns one line: how far the multimodal strategies are in the order of the last point at each other one."""
     from scipy.stats import kendalltau
 
-    joined = frame[frame["family"].isin(JOINED)]
+    joined = frame[frame["family"].isin(MULTIMODAL)]
     means = joined.pivot(index="strategy", columns="x", values="test_accuracy_mean")
     *others, last = dict.fromkeys(frame["x"])
     agreement = {other: kendalltau(means[other], means[last]) for other in others}

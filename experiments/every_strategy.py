@@ -29,8 +29,8 @@ from rich.markdown import Markdown
 
 import fusion_bench
 from fusion_bench.config import BenchmarkConfig, DataConfig, ModelConfig, TrainingConfig
+from fusion_bench.families import MULTIMODAL
 
-JOINED = ("early", "intermediate", "tensor", "late")
 ADDS_SCORES = "no: log-scores add up"
 FAMILY_THEORY = {
     "unimodal": "no: the target is independent of each modality",
@@ -137,7 +137,7 @@ def main(config: Config) -> int:
     console = Console()
     console.print(Markdown(text))
     console.print(f"default captions took {seconds:.0f} s; written to {config.out}/table.md", style="dim")
-    below = [name for name, row in default.items() if row["family"] in JOINED and not gain(row)[0] > 0]
+    below = [name for name, row in default.items() if row["family"] in MULTIMODAL and not gain(row)[0] > 0]
     if below:
         print(f"not above their baseline: {', '.join(below)}", file=sys.stderr)
     return 1 if below else 0

@@ -92,7 +92,7 @@ def params(row: dict) -> str:
 def level_with_best(study: Path) -> str:
     """Returns one sentence: the join with the highest mean, and which others are not shown to be behind it."""
     store = Store(study, read_only=True)
-    joined = table(store).query("family in @ablation.JOINED and n_seeds > 0")
+    joined = table(store).query("family in @MULTIMODAL and n_seeds > 0")
     best = joined.loc[joined["test_accuracy_mean"].idxmax(), "strategy"]
     against = table(store, against=best)
     rows = against.loc[against["strategy"].isin(joined["strategy"])].to_dict("records")

@@ -16,13 +16,13 @@ from fusion_bench.config import Choice, as_choice
 from fusion_bench.data.dataset import Task
 from fusion_bench.entry_points import import_registrations
 from fusion_bench.errors import UserError, unknown_name
+from fusion_bench.families import MULTIMODAL
 from fusion_bench.fusion.base import FeatureFusion, PosthocFusion, Strategy, TokenFusion
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.options import check_options, value_type
 
 Module = TypeVar("Module", bound=nnx.Module)
-Family = Literal["unimodal", "early", "intermediate", "tensor", "late"]
-FAMILIES: tuple[Family, ...] = ("unimodal", "early", "intermediate", "tensor", "late")
+FAMILIES = ("unimodal", *MULTIMODAL)
 DEFAULT_MODALITIES = ("image", "text")
 RESERVED = ("all", "canonical", "bayes-reference")
 """Names that stand for something else, on the command line or in a table."""
@@ -52,7 +52,7 @@ class Registration:
     """
 
     name: str
-    family: Family
+    family: str
     reference: str
     make: type[nnx.Module]
     canonical: bool = False
@@ -115,7 +115,7 @@ _REGISTRY: dict[str, Registration] = {}
 def register(
     name: str,
     *,
-    family: Family,
+    family: str,
     reference: str,
     canonical: bool = False,
     baseline: str = "only",

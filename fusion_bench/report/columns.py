@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -58,10 +58,9 @@ class Column:
     def is_text(self) -> bool:
         return self.form is str
 
-    def values(self, row: Row) -> dict[str, Any]:
-        """Returns its values of a row, by key."""
-        found = self.compute(row)
-        return dict(zip(self.keys, found if len(self.keys) > 1 else (found,), strict=True))
+    def values(self, row: Row) -> Sequence[Any]:
+        """Returns its values of a row, one a key."""
+        return self.compute(row) if len(self.keys) > 1 else [self.compute(row)]
 
     def cell(self, row: Mapping[Hashable, Any]) -> str:
         """Returns its text of a row of the frame."""

@@ -11,19 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 _LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "≥": r"$\geq$",
-    "−": "$-$",
-    "–": "--",
-    "<": "$<$",
-    ">": "$>$",
-    "|": r"\textbar{}",
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$",
+    "≥": r"$\geq$", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "|": r"\textbar{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
-}
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,10 +28,8 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
     rows = [row for block in blocks(store, against).values() for row in block.rows.values()]
     diagnosed = sorted({name for row in rows for values in row.diagnosed for name in values})
     columns = [column for column in ALL if details or not column.detail] + [*map(value_column, diagnosed)]
-    records = [
-        {key: value for column in columns for key, value in column.values(row).items()} for row in rows
-    ]
-    frame = pd.DataFrame(records, columns=pd.Index([key for column in columns for key in column.keys]))
+    values = [[value for column in columns for value in column.values(row)] for row in rows]
+    frame = pd.DataFrame(values, columns=pd.Index([key for column in columns for key in column.keys]))
     frame = frame.astype({key: "Int64" for column in columns if column.integer for key in column.keys})
     frame = frame.assign(order=frame["family"].map([*FAMILIES].index))
     blockwise = ["dataset", "captions", "encoder", "epochs", "setting", "order", "baseline_kind", "strategy"]
@@ -54,14 +52,14 @@ def arrange(frame: pd.DataFrame, sort: Column | None, *, by_family: bool = True)
       sort: the column; None leaves the order of the frame.
       by_family: keep the rows of a family together.
     """
-    found = []
-    for _, block in frame.groupby("setting", sort=False):
-        if sort is not None:
-            key, ascending = sort.keys[0], sort.ascending
-            block = block.sort_values(key, ascending=ascending, kind="stable", na_position="last")
-        if by_family:
-            block = block.sort_values(
-                "family", key=lambda column: column.map([*FAMILIES].index), kind="stable"
-            )
-        found.append(block)
-    return pd.concat(found, ignore_index=True) if found else frame
+    settings = [*dict.fromkeys(frame["setting"])]
+    order = {
+        "_setting": frame["setting"].map(settings.index),
+        "_family": frame["family"].map([*FAMILIES].index),
+    }
+    keys = {"_setting": True} | ({"_family": True} if by_family else {})
+    keys |= {} if sort is None else {sort.keys[0]: sort.ascending}
+    found = frame.assign(**order).sort_values(
+        [*keys], ascending=[*keys.values()], kind="stable", ignore_index=True
+    )
+    return found.drop(columns=[*order])
