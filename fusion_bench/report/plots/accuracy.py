@@ -1,6 +1,7 @@
 """Accuracy by strategy, with ceilings and the Bayes reference as lines."""
 
-from collections.abc import Hashable, Mapping, Sequence
+import itertools
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,11 @@ import pandas as pd
 
 from fusion_bench.report.findings import Findings
 from fusion_bench.report.palette import PALE
-from fusion_bench.report.plots.marks import Area, Axis, Line, Panel, Picture, Points, band
+from fusion_bench.report.plots.marks import Area, Axis, Line, Panel, Picture, Points
 from fusion_bench.report.text import INTERVAL, percent
 
 FOCUS = 0.12
 """Accuracies further than this below the best are outside the enlarged part of a figure."""
-_DASHES = {"ceiling: image only": "dot", "ceiling: text only": "dashdot"}
 
 
 def picture(found: Findings) -> Picture | None:
@@ -22,27 +22,23 @@ def picture(found: Findings) -> Picture | None:
     if rows.empty:
         return None
     low, high = focus(found.rows)
-    lowest = min(
-        r["test_accuracy_mean"] - np.nan_to_num(r["test_accuracy_ci95"]) for r in rows.to_dict("records")
-    )
-    y, values = Axis(names=tuple(rows["strategy"])), [result(row) for row in rows.to_dict("records")]
-    whole = Panel((), Axis("test accuracy, %", (max(0.0, 100 * lowest - 4), 102.0)), y, values=values)
-    panels = {"all": whole}
+    records, y = rows.to_dict("records"), Axis(names=tuple(rows["strategy"]))
+    lowest = min(row["test_accuracy_mean"] - np.nan_to_num(row["test_accuracy_ci95"]) for row in records)
+    limits = {"all": (max(0.0, 100 * lowest - 4), 102.0)}
     if lowest < low:
-        best = Panel((), Axis("test accuracy, %", (100 * low, 100 * high)), y, values=values)
-        panels = {"all": Panel((), whole.x, y), "the best, enlarged": best}
+        limits["the best, enlarged"] = 100 * low, 100 * high
+    values = {[*limits][-1]: [result(row) for row in records]}  # at the right of the last panel
+    panels = {
+        name: Panel((), Axis("test accuracy, %", ends), y, values=values.get(name, ()))
+        for name, ends in limits.items()
+    }
     return Picture(
-        "accuracy",
-        "Accuracy",
+        "accuracy", "Accuracy",
         f"Mean test accuracy over {found.said_of(rows['strategy'])}; bars: {INTERVAL}.",
-        panels,
-        [*points(rows), *(mark for row in found.lines for mark in _line(row, len(rows)))],
-        "show",
-        page=[*reversed(panels)],
-        size=(3.45, 1.0 + 0.155 * len(rows)),
-        height=150 + 20 * len(rows),
+        panels, [*points(rows), *_lines(found.lines, len(rows))], "show", page=[*reversed(panels)],
+        size=(3.45, 1.0 + 0.155 * len(rows)), height=150 + 20 * len(rows),
         hint="A click on the name of a ceiling shows it.",
-    )
+    )  # fmt: skip
 
 
 def focus(rows: pd.DataFrame) -> tuple[float, float]:
@@ -86,16 +82,21 @@ def result(row: Mapping[Hashable, Any]) -> str:
     return percent(row["test_accuracy_mean"], row["test_accuracy_ci95"])
 
 
-def _line(row: Mapping[Hashable, Any], count: int) -> list[Line | Area]:
-    """Returns the reference with its interval, or a ceiling."""
-    mean, width, ends = 100 * row["test_accuracy_mean"], 100 * row["test_accuracy_ci95"], (-0.5, count - 0.5)
-    name, hover = str(row["strategy"]), [f"{row['strategy']}\n{result(row)} %"] * 2
-    if row["family"] == "ceiling":
-        dash = _DASHES.get(name, "dot")
-        return [
-            Line((mean, mean), ends, f"{name} {result(row)}", PALE, dash, 1.0, is_hidden=True, hover=hover)
-        ]
-    interval = [
-        Area(area.y, area.x, PALE, name) for area in band(ends, (mean, mean), (width, width), colour=PALE)
-    ]
-    return [Line((mean, mean), ends, name, dash="dash", hover=hover), *interval]
+def _lines(rows: Sequence[Mapping[Hashable, Any]], count: int) -> Iterator[Line | Area]:
+    """Yields the reference with its interval, and the ceilings, across a number of rows."""
+    dashes = itertools.cycle(("dot", "dashdot"))
+    for row in rows:
+        mean, width, ends = (
+            100 * row["test_accuracy_mean"],
+            100 * row["test_accuracy_ci95"],
+            (-0.5, count - 0.5),
+        )
+        name, hover = str(row["strategy"]), [f"{row['strategy']}\n{result(row)} %"] * 2
+        if row["family"] == "ceiling":
+            label = f"{name} {result(row)}"
+            yield Line((mean, mean), ends, label, PALE, next(dashes), 1.0, is_hidden=True, hover=hover)
+            continue
+        yield Line((mean, mean), ends, name, dash="dash", hover=hover)
+        if not np.isnan(width):
+            low, high = mean - width, mean + width
+            yield Area((low, high, high, low), (ends[0], ends[0], ends[1], ends[1]), PALE, name)

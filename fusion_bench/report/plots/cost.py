@@ -32,19 +32,14 @@ def picture(found: Findings) -> Picture | None:
         return None
     below = rows.loc[100 * rows["test_accuracy_mean"] < low].to_dict("records")
     outside = ", ".join(f"{row['strategy']} {percent(row['test_accuracy_mean'])}" for row in below)
-    return Picture(
-        "cost",
-        "Accuracy against cost",
+    caption = (
         f"Mean test accuracy over {found.said_of(rows['strategy'])}; bars: {INTERVAL}. Cost: median over seeds. Line: "
         "Pareto front, the strategies that no other one equals or exceeds in accuracy at the same or lower cost."
-        + f" Below the picture, %: {outside}."
-        * bool(outside),
-        panels,
-        chooser="cost",
-        size=(3.45, 2.4),
-        height=480,
-        hint="A double click shows all points." * bool(outside),
     )
+    return Picture(
+        "cost", "Accuracy against cost", caption + f" Below the picture, %: {outside}." * bool(outside), panels,
+        chooser="cost", size=(3.45, 2.4), height=480, hint="A double click shows all points." * bool(outside),
+    )  # fmt: skip
 
 
 def values(rows: pd.DataFrame, label: str) -> list[float]:
@@ -69,38 +64,28 @@ def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
 
 
 def _panel(found: Findings, rows: pd.DataFrame, label: str, limits: tuple[float, float]) -> Panel | None:
-    costs, accuracies = values(rows, label), [100 * float(value) for value in rows["test_accuracy_mean"]]
-    shown = [
-        cost for cost, accuracy in zip(costs, accuracies, strict=True) if cost > 0 and accuracy >= limits[0]
-    ]
+    x, y = values(rows, label), [100 * float(value) for value in rows["test_accuracy_mean"]]
+    shown = [cost for cost, accuracy in zip(x, y, strict=True) if cost > 0 and accuracy >= limits[0]]
     if not shown:
         return None
     decades = max(math.log10(max(shown) / min(shown)), 0.05)
     low, high = (
         min(shown) / 10 ** (0.4 * decades),
         max(shown) * 10 ** (0.07 * decades),
-    )  # names need room on the left
-    front = pareto_front(costs, accuracies)
-    end = max(cost for cost in costs if not math.isnan(cost))
-    named = [place for place in front if accuracies[place] >= limits[0]]
+    )  # names are on the left
+    front = pareto_front(x, y)
+    named = [place for place in front if y[place] >= limits[0]]
+    names = [str(rows["strategy"][place]) for place in named]
+    end = max(cost for cost in x if not math.isnan(cost))
+    steps = [*(x[place] for place in front), end], [y[place] for place in (*front, front[-1])]
+    references = [row for row in found.lines if row["family"] == "reference"]
     marks = [
-        *points(rows, costs, label),
-        Line(
-            [*(costs[place] for place in front), end],
-            [accuracies[place] for place in (*front, front[-1])],
-            "Pareto front",
-            is_step=True,
-        ),
+        *points(rows, x, label),
+        Line(*steps, "Pareto front", is_step=True),
         *(
-            Line((low, high), [100 * row["test_accuracy_mean"]] * 2, str(row["strategy"]), PALE, "dash")
-            for row in found.lines
-            if row["family"] == "reference"
+            Line((low, high), [100 * r["test_accuracy_mean"]] * 2, r["strategy"], PALE, "dash")
+            for r in references
         ),
-        Names(
-            [costs[place] for place in named],
-            [accuracies[place] for place in named],
-            [str(rows["strategy"][place]) for place in named],
-            side="left",
-        ),
+        Names([x[place] for place in named], [y[place] for place in named], names, side="left"),
     ]
     return Panel(marks, log_axis(label, low, high), Axis("test accuracy, %", limits))
