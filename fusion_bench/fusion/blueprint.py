@@ -75,13 +75,8 @@ class Blueprint:
 
     def head(self, in_features: int, name: str = "joint") -> Head:
         """Returns a head over features of this width."""
-        return Head(
-            in_features,
-            self.widths.hidden,
-            self.task.num_classes,
-            dtype=self.dtype,
-            rngs=self.rngs(f"head/{name}"),
-        )
+        rngs = self.rngs(f"head/{name}")
+        return Head(in_features, self.widths.hidden, self.task.num_classes, dtype=self.dtype, rngs=rngs)
 
     def operator(self, make: Callable[..., Any], in_features: Sizes) -> Any:
         """Returns the layer that joins the modalities: `make(in_features, dtype=..., rngs=...)`.

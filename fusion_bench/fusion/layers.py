@@ -25,13 +25,7 @@ Joint = Inexact[Array, "batch {self.out_features}"]
 class Projections(nnx.Dict[nnx.Linear]):
     """A linear map from each modality's features to one width: z_m = W_m h_m + b_m, in alphabetical order.
 
-    Args:
-      in_features: width of each modality's features.
-      out_features: width of every result.
-      variance: of a result's entries at the start, for features of variance 1.
-      bias: start of every bias; None for no bias.
-      dtype: as in `nnx.Linear`.
-      rngs: the stream `params` draws the weights.
+    For features of variance 1, entries of z_m start with variance `variance` around `bias`; None is for no bias.
     """
 
     def __init__(
@@ -66,8 +60,8 @@ class Factors(Projections):
     """Projections that are to be multiplied: each starts at 1, with a standard deviation of 1/2 around it.
 
     Their product starts as a sum, 1 + a_1 + a_2 + a_1 a_2, with a small interaction. Around 0, where the published
-    operators start, it is the interaction alone, and what each modality says by itself is learned late; where only
-    the interaction counts, that start is the better one.
+    operators start, it is the interaction alone: what each modality says by itself is then learned late, and an
+    interaction early.
     """
 
     def __init__(self, in_features: Sizes, out_features: int, *, dtype: Dtype = None, rngs: nnx.Rngs):

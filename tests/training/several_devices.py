@@ -15,13 +15,14 @@ from fusion_bench.training import mesh
 from fusion_bench.training.compile import compile_program
 from fusion_bench.training.loop import train
 from fusion_bench.training.step import epoch_order
-from tests.tasks import CONFIG, make_dataset
 
 TRAINING = TrainingConfig(epochs=2, batch_size=16, learning_rate=0.03)
 
 
 def results(strategy: str, devices: int) -> dict[str, np.ndarray]:
     """Returns the first gradients, the state after one step, the logits after training, and FLOPs."""
+    from tests.tasks import CONFIG, make_dataset  # starts JAX's backend, which processes join before
+
     dataset = make_dataset()
     (spec,) = resolve([strategy], dataset.task)
     examples = dataset.splits["train"]

@@ -59,14 +59,11 @@ class CompactBilinear(nnx.Module):
         return jnp.fft.irfft(spectrum, self.out_features)
 
     def _sketch(self, h: Inexact[Array, "batch _"], matrix: Drawn) -> Float[Array, "batch _"]:
+        x = jnp.asarray(h, self.dtype)
+        if self.one:
+            x = jnp.concatenate([jnp.ones_like(x[:, :1]), x / (4 * math.sqrt(x.shape[1]))], axis=-1)
         # By a matrix; then in float32, in which every backend has a Fourier transform.
-        x = jnp.asarray(with_one(h) if self.one else h, self.dtype)
         return (x @ matrix[...].astype(x.dtype)).astype(jnp.float32)
-
-
-def with_one(h: Inexact[Array, "batch _"]) -> Inexact[Array, "batch _"]:
-    """Returns [1; h / (4 √d)]."""
-    return jnp.concatenate([jnp.ones_like(h[:, :1]), h / (4 * math.sqrt(h.shape[1]))], axis=-1)
 
 
 def draw_sketch(features: int, width: int, key: Key[Array, ""]) -> Float[Array, "features width"]:
