@@ -140,15 +140,15 @@ def growths(config: Config) -> list[Growth]:
     def sized(size: int) -> Dataset:
         return load_dataset(DataConfig(train_size=size, test_size=100))
 
-    def of_width(strategy: str) -> Callable[[int], Measured]:
-        return lambda width: steps_of(dataset, f"{strategy}:width={width}")
+    def of_width(strategy: str, option: str = "out_features") -> Callable[[int], Measured]:
+        return lambda width: steps_of(dataset, f"{strategy}:{option}={width}")
 
     def of_modalities(strategy: str) -> Callable[[int], Measured]:
         return lambda count: steps_of(with_sensors(dataset, count), strategy)
 
     found = [
         Growth("batch", "concat", few(32, 64, 128, 256, 512), lambda n: steps_of(dataset, "concat", n), (1, 1, 1)),
-        Growth("width", "tensor", few(16, 32, 64, 128), of_width("tensor"), (2, 2, 2)),
+        Growth("width", "tensor", few(16, 32, 64, 128), of_width("tensor", "width"), (2, 2, 2)),
         Growth("width", "low-rank", few(32, 64, 128, 256), of_width("low-rank"), (1, 1, 1)),
         Growth("width", "multiplicative", few(16, 32, 64, 128), of_width("multiplicative"), (1, 1, 1)),
         Growth("modalities", "concat", few(2, 4, 8), of_modalities("concat"), (1, 1, 1)),

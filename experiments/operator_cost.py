@@ -43,7 +43,7 @@ from fusion_bench.benchmark.environment import describe_environment
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import ModalitySpec, Task
-from fusion_bench.fusion.base import FeatureFusion, LateFusion, PosthocFusion, TokenFusion
+from fusion_bench.fusion.base import LateFusion, PosthocFusion
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import Registration, strategies
 from fusion_bench.models.encoders import Encoder, GridEncoder, VectorEncoder, Widths
@@ -139,7 +139,9 @@ def of_the_join(path: tuple, value: Any) -> bool:
 
 def kind_of(registration: Registration) -> str:
     """Returns what is measured of a strategy: "features", "tokens", "late", "post-hoc" or "inside"."""
-    kinds = {FeatureFusion: "features", TokenFusion: "tokens", PosthocFusion: "post-hoc", LateFusion: "late"}
+    if registration.reads is not None:
+        return registration.reads
+    kinds = {PosthocFusion: "post-hoc", LateFusion: "late"}
     return next((kind for base, kind in kinds.items() if issubclass(registration.make, base)), "inside")
 
 
@@ -150,11 +152,13 @@ def measure(registration: Registration, count: int, width: int) -> Cost:
         return added_cost(registration, count, width)
     module = build(registration, modalities, width)
     if kind == "features":
-        return join_cost(module, lambda m, x: m.fuse(x), {name: floats(BATCH, width) for name in modalities})
+        return join_cost(
+            module, lambda m, x: m.operator(x), {name: floats(BATCH, width) for name in modalities}
+        )
     if kind == "tokens":
         masks = {name: jnp.ones((BATCH, TOKENS), bool) for name in modalities}
         tokens = {name: floats(BATCH, TOKENS, width) for name in modalities}
-        return join_cost(module, lambda m, x: m.fuse(x, masks), tokens)
+        return join_cost(module, lambda m, x: m.operator(x, masks), tokens)
     scores = {name: floats(BATCH, CLASSES) for name in modalities}
     return join_cost(module, lambda m, x: m.fuse(x), scores)
 

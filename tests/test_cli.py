@@ -77,7 +77,7 @@ def refuse(call, tmp_path):
         (["--train-size", "0"], "0"),
         (["--strategies", "concat,mid-channel:depth=9"], "mid-channel has depths from 0 to 2"),
         (["--strategies", "cross-attention:width=30"], "30 cannot be divided among 4 heads"),
-        (["--strategies", "block:width=10", "--match", "params"], "10 is not divisible by 4"),
+        (["--strategies", "block:out_features=10", "--match", "params"], "10 is not divisible by 4"),
         (
             ["--data", "shapes", "--audio", "--strategies", "gated"],
             "gated joins two modalities; these are audio,",

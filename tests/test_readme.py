@@ -4,28 +4,49 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
-from fusion_bench.config import ModelConfig
+from fusion_bench.config import TrainingConfig
+from fusion_bench.data.batches import to_device
 from fusion_bench.fusion import registry
 from fusion_bench.fusion.blueprint import Blueprint
-from tests.tasks import make_inputs, make_task
+from fusion_bench.training.step import make_functions
+from tests.tasks import BATCH, CONFIG, jit, make_dataset, make_inputs, make_task
 
-TASK = make_task("image", "text", "audio")
+DATASET = make_dataset()
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_operator_of_the_readme_is_a_strategy(monkeypatch):
+def test_the_operator_of_the_readme_is_a_strategy_that_learns(monkeypatch, tiny_widths):
     registry.strategies()  # imports what the package registers, before the copy
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     (snippet,) = [text for text in SNIPPETS if "@register" in text]
-    namespace: dict = {"__name__": "readme"}
+    exec(snippet, {"__name__": "readme"})
+    task = make_task("image", "text", "audio")
+    (spec,) = registry.parse_strategies("product:out_features=8", task)
+    functions = make_functions(
+        spec, DATASET.task, CONFIG, TrainingConfig(batch_size=32, learning_rate=0.01), 130
+    )
+
+    @jit
+    def losses(seed, data, order, steps):
+        state, first = functions.train(functions.init(seed), data, order, seed, steps)
+        return first, functions.train(state, data, order, seed, steps)[1]
+
+    order = jnp.asarray(DATASET.splits["train"])
+    first, last = losses(jnp.int32(0), to_device(DATASET), order, jnp.int32(4))
+    assert last < first
+    module = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
+    assert module(make_inputs(task)).logits.shape == (BATCH, task.num_classes)
+
+
+def test_the_layer_of_the_readme_is_called():
+    (snippet,) = [text for text in SNIPPETS if "import LowRank" in text]
+    namespace: dict = {}
     exec(snippet, namespace)
-    (spec,) = registry.parse_strategies("product:width=8", TASK)
-    module = spec.build(Blueprint(TASK, ModelConfig(), jax.random.key(0)))
-    assert module(make_inputs(TASK)).logits.shape[-1] == TASK.num_classes
-    assert spec.options == {"width": 8}
+    assert namespace["joint"].shape == (8, 128)
 
 
 def test_the_study_of_the_readme_gives_a_table(tmp_path, monkeypatch):

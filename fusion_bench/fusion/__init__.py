@@ -1,1 +1,49 @@
-"""Fusion strategies behind one interface: a folder a family, a file an operator."""
+"""Fusion operators as Flax layers, a folder a family, a file an operator; strategies are built of them by name.
+
+    fuse = LowRank({"image": 64, "text": 32}, out_features=64, rank=4, rngs=nnx.Rngs(0))
+    joint = fuse({"image": h_image, "text": h_text})  # [batch, 64]
+
+Each is built from the width of each modality's features, has the width of its result in `out_features`, and takes
+features [batch, feature] by modality; `Bottleneck` and `CrossAttention` take tokens [batch, token, feature] and masks
+[batch, token], and `FiLM` gives scales and shifts. Any number of modalities, where a layer does not say two.
+"""
+
+from fusion_bench.fusion.intermediate.attention import Attention
+from fusion_bench.fusion.intermediate.bottleneck import Bottleneck
+from fusion_bench.fusion.intermediate.concat import Concat
+from fusion_bench.fusion.intermediate.cross_attention import CrossAttention
+from fusion_bench.fusion.intermediate.film import FiLM
+from fusion_bench.fusion.intermediate.gated import Gated
+from fusion_bench.fusion.intermediate.gmu import GatedMultimodalUnit
+from fusion_bench.fusion.intermediate.multiplicative import Multiplicative
+from fusion_bench.fusion.intermediate.sum import Sum
+from fusion_bench.fusion.tensor.block import BlockTerm
+from fusion_bench.fusion.tensor.compact_bilinear import CompactBilinear
+from fusion_bench.fusion.tensor.low_rank import LowRank
+from fusion_bench.fusion.tensor.mfb import FactorizedBilinear
+from fusion_bench.fusion.tensor.mfh import FactorizedHighOrder
+from fusion_bench.fusion.tensor.mlb import LowRankBilinear
+from fusion_bench.fusion.tensor.mutan import Mutan
+from fusion_bench.fusion.tensor.tensor import OuterProduct
+from fusion_bench.fusion.tensor.tucker import Tucker
+
+__all__ = [
+    "Attention",
+    "BlockTerm",
+    "Bottleneck",
+    "CompactBilinear",
+    "Concat",
+    "CrossAttention",
+    "FactorizedBilinear",
+    "FactorizedHighOrder",
+    "FiLM",
+    "Gated",
+    "GatedMultimodalUnit",
+    "LowRank",
+    "LowRankBilinear",
+    "Multiplicative",
+    "Mutan",
+    "OuterProduct",
+    "Sum",
+    "Tucker",
+]

@@ -1,7 +1,7 @@
 """Base classes of strategies, which are built from a blueprint and give class scores of a batch's modalities."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,20 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Inexact, Int
+from jaxtyping import Array, Float, Int
 
 from fusion_bench.data.batches import Inputs
 from fusion_bench.fusion.blueprint import Blueprint
-from fusion_bench.models.layers import Head
+from fusion_bench.fusion.layers import Features, Masks, Tokens
 
-Features = Mapping[str, Inexact[Array, "batch _"]]
-"""Pooled features h_m of all modalities."""
-Tokens = Mapping[str, Inexact[Array, "batch _ _"]]
-"""Tokens H_m of all modalities, [batch, token, feature]."""
-Masks = Mapping[str, Bool[Array, "batch _"]]
-"""True where there is a token."""
-Joint = Inexact[Array, "batch joint"]
-"""The joint feature, over which the head classifies."""
 Logits = Float[Array, "batch class"]
 ModalityLogits = Mapping[str, Logits]
 """Class scores of each modality alone."""
@@ -99,32 +91,26 @@ class Unimodal(Strategy):
 
 
 class FeatureFusion(Strategy):
-    """An encoder for each modality, their pooled features joined by `fuse`, and one head over the result.
+    """An encoder for each modality, an operator over their pooled features, and one head over its result."""
 
-    A subclass builds what its join needs, and `self.head = blueprint.head(width of the joint feature)`.
-    """
-
-    head: Head
-
-    def __init__(self, blueprint: Blueprint):
+    def __init__(self, blueprint: Blueprint, make_operator: Callable[..., Any]):
         self.encoders = nnx.Dict({name: blueprint.encoder(name) for name in blueprint.modalities})
-
-    @property
-    def feature_widths(self) -> dict[str, int]:
-        """The width of each modality's pooled feature h_m."""
-        return {name: encoder.features for name, encoder in self.encoders.items()}
-
-    @abstractmethod
-    def fuse(self, features: Features) -> Joint:
-        """Returns the joint feature."""
+        widths = {name: encoder.features for name, encoder in self.encoders.items()}
+        self.operator = blueprint.operator(make_operator, widths)
+        self.head = blueprint.head(self.operator.out_features)
 
     def encode(self, inputs: Inputs) -> Features:
         """Returns the pooled feature h_m of each modality."""
         return {name: encoder(inputs[name]) for name, encoder in self.encoders.items()}
 
     def classify(self, features: Features) -> Logits:
-        """Returns the class scores of pooled features."""
-        return self.head(self.fuse(features))
+        """Returns class scores; an operator that can apply the head's first kernel itself does so."""
+        if not hasattr(self.operator, "apply_kernel"):
+            return self.head(self.operator(features))
+        kernel, bias = self.head.hidden.kernel, self.head.hidden.bias
+        assert bias is not None
+        hidden = self.operator.apply_kernel(features, kernel[...])
+        return self.head.from_hidden(hidden + bias[...].astype(hidden.dtype))
 
     def unimodal_logits(self, inputs: Inputs) -> ModalityLogits:
         """Returns the joint head's scores with the features of all other modalities at zero.
@@ -139,24 +125,13 @@ class FeatureFusion(Strategy):
 
 
 class TokenFusion(Strategy):
-    """An encoder for each modality, their tokens joined by `fuse`, and one head over the result.
+    """An encoder for each modality, an operator over their tokens, and one head over its result."""
 
-    A subclass builds what its join needs, and `self.head = blueprint.head(width of the joint feature)`.
-    """
-
-    head: Head
-
-    def __init__(self, blueprint: Blueprint):
+    def __init__(self, blueprint: Blueprint, make_operator: Callable[..., Any]):
         self.encoders = nnx.Dict({name: blueprint.token_encoder(name) for name in blueprint.modalities})
-
-    @property
-    def token_widths(self) -> dict[str, int]:
-        """The width of each modality's tokens H_m."""
-        return {name: encoder.features for name, encoder in self.encoders.items()}
-
-    @abstractmethod
-    def fuse(self, tokens: Tokens, masks: Masks) -> Joint:
-        """Returns the joint feature."""
+        widths = {name: encoder.features for name, encoder in self.encoders.items()}
+        self.operator = blueprint.operator(make_operator, widths)
+        self.head = blueprint.head(self.operator.out_features)
 
     def encode(self, inputs: Inputs) -> tuple[Tokens, Masks]:
         """Returns the tokens H_m of each modality and their masks."""
@@ -169,10 +144,10 @@ class TokenFusion(Strategy):
     def unimodal_logits(self, inputs: Inputs) -> ModalityLogits:
         """Returns the joint head's scores with the tokens of all other modalities at zero; masks are kept."""
         tokens, masks = self.encode(inputs)
-        return {name: self.head(self.fuse(_only(name, tokens), masks)) for name in tokens}
+        return {name: self.head(self.operator(_only(name, tokens), masks)) for name in tokens}
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        return Outputs(self.head(self.fuse(*self.encode(inputs))))
+        return Outputs(self.head(self.operator(*self.encode(inputs))))
 
 
 class LateFusion(Strategy):

@@ -1,4 +1,4 @@
-"""The strategies by name. A file in a family's folder registers its class; nothing else has to know of it.
+"""The strategies by name. A file in a family's folder registers its layer or class; nothing else has to know of it.
 
 A strategy of another package is registered in a module that the package names as an entry point.
 """
@@ -14,13 +14,16 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+
+from flax import nnx
 
 from fusion_bench.data.dataset import Task
 from fusion_bench.errors import UserError, unknown_name
-from fusion_bench.fusion.base import PosthocFusion, Strategy
+from fusion_bench.fusion.base import FeatureFusion, PosthocFusion, Strategy, TokenFusion
 from fusion_bench.fusion.blueprint import Blueprint
 
+Module = TypeVar("Module", bound=nnx.Module)
 Family = Literal["unimodal", "early", "intermediate", "tensor", "late"]
 FAMILIES: tuple[Family, ...] = ("unimodal", "early", "intermediate", "tensor", "late")
 NonNegative = Annotated[int, "0 or more"]
@@ -29,6 +32,7 @@ DEFAULT_MODALITIES = ("image", "text")
 RESERVED = ("all", "canonical", "bayes-reference")
 """Names that stand for something else, on the command line or in a table."""
 _NAME = r"(\{modality\}-)?[a-z0-9]+(-[a-z0-9]+)*"
+_NO_OPTIONS = ("modality", "dtype", "rngs")
 ENTRY_POINTS = "fusion_bench.strategies"
 """The group of entry points by which other packages name the modules that register their strategies."""
 
@@ -41,23 +45,28 @@ class Registration:
       name: as on the command line.
       family: where it joins.
       reference: the paper it comes from, or what it is.
-      make: the class, called with a blueprint and options.
+      make: the operator, a Flax layer called with the features' widths and options; or a class of strategies.
       canonical: whether it is one of the set that is run by default.
       modality: the only one that it reads; None for a fusion strategy.
-      baseline: the family of unimodal strategies that it is compared with, by the ending of their names.
+      baseline: ending of the names of the unimodal strategies that it is compared with: "only", or "token-only" where
+        that is the joint transformer on one modality.
       pairs_only: whether it is defined for two modalities alone.
-      size: the option that sets the size of its joint part, if it has one of that name.
+      size: the option, if there is one of that name, that sets the size of its joint part to match others in cost.
+      reads: whether an operator joins pooled features or tokens; None for a class of strategies.
+      version: of its results, kept by hand: raise it when they change.
     """
 
     name: str
     family: Family
     reference: str
-    make: type[Strategy]
+    make: type[nnx.Module]
     canonical: bool = False
     modality: str | None = None
     baseline: str = "only"
     pairs_only: bool = False
-    size: str = "width"
+    size: str = "out_features"
+    reads: Literal["features", "tokens"] | None = None
+    version: int = 1
 
     @property
     def summary(self) -> str:
@@ -70,10 +79,10 @@ class Registration:
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
-        """The strategy's own options: its keyword-only arguments."""
+        """The strategy's own options: the keyword-only arguments of its layer or class."""
         # of __init__: Flax's metaclass hides the class's own signature
         parameters = inspect.signature(self.make.__init__).parameters.values()
-        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "modality"}
+        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _NO_OPTIONS}
 
     def joins(self, modalities: Collection[str]) -> bool:
         """Returns whether it is defined for so many modalities."""
@@ -91,8 +100,11 @@ class Registration:
           UserError: it cannot join these modalities, or an option does not suit it.
         """
         self.check(blueprint.modalities)
+        if not issubclass(self.make, Strategy):
+            compose = TokenFusion if self.reads == "tokens" else FeatureFusion
+            return compose(blueprint, functools.partial(self.make, **options))
         if self.modality is not None:
-            return self.make(blueprint, modality=self.modality, **options)
+            options = {**options, "modality": self.modality}
         return self.make(blueprint, **options)
 
 
@@ -107,39 +119,42 @@ def register(
     canonical: bool = False,
     baseline: str = "only",
     pairs_only: bool = False,
-    size: str = "width",
-) -> Callable[[type], type]:
-    """Decorates the class of a strategy.
+    size: str = "out_features",
+    reads: Literal["features", "tokens"] = "features",
+    version: int = 1,
+) -> Callable[[type[Module]], type[Module]]:
+    """Decorates the layer by which a strategy joins features or tokens, or a whole class of strategies.
 
-    Args:
-      name: as on the command line. With "{modality}" in it, one strategy for each modality of the data, whose
-        class takes the keyword `modality`.
-      family: where it joins.
-      reference: the paper it comes from.
-      canonical: whether the default run includes it.
-      baseline: "only", or "token-only" where the fair unimodal baseline is the joint transformer on one modality.
-      pairs_only: whether it is defined for two modalities alone.
-      size: the option that sets the size of its joint part, by which it is matched to others in cost.
+    A layer is built as `layer(in_features, dtype=..., rngs=..., **options)` from the width of each modality's
+    features, has the width of its result in `out_features`, and is called with features, or with tokens and masks, by
+    modality. The options of a layer or class are its other keyword-only arguments.
+
+    The arguments are the attributes of `Registration`. A name with "{modality}" in it stands for one strategy for each
+    modality of the data, whose class takes the keyword `modality`.
 
     Raises:
       ValueError: the name cannot be one or is taken, there is no such family, or an option has no default of a kind
         that the command line can read.
-      TypeError: what is decorated is not a class of strategies.
+      TypeError: what is decorated is neither a Flax layer nor a class of strategies.
     """
     if family not in FAMILIES:
         raise ValueError(f"strategy {name!r} is of the family {family!r}; choose from {', '.join(FAMILIES)}")
     if not re.fullmatch(_NAME, name) or name in RESERVED:
         raise ValueError(f"a strategy cannot be called {name!r}; use small letters, digits and hyphens")
 
-    def decorate(cls: type) -> type:
-        if not (isinstance(cls, type) and issubclass(cls, Strategy)):
-            raise TypeError(f"strategy {name!r} should be a subclass of Strategy, and is {cls!r}")
+    def decorate(cls: type[Any]) -> type[Any]:
+        if not (isinstance(cls, type) and issubclass(cls, nnx.Module)):
+            raise TypeError(
+                f"strategy {name!r} should be a Flax layer or a subclass of Strategy, and is {cls!r}"
+            )
         for taken in _REGISTRY.values():
             if taken.make is not cls and _may_be_the_same(taken.name, name):
                 raise ValueError(f"strategy {name!r} is registered twice: {taken.make} and {cls}")
         registration = Registration(
-            name, family, reference, cls, canonical, baseline=baseline, pairs_only=pairs_only, size=size
-        )
+            name, family, reference, cls, canonical,
+            baseline=baseline, pairs_only=pairs_only, size=size, version=version,
+            reads=None if issubclass(cls, Strategy) else reads,
+        )  # fmt: skip
         for option in registration.options.values():
             if _kind(option) not in _PARSERS:
                 raise ValueError(

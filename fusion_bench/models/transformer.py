@@ -1,11 +1,9 @@
 """A small transformer encoder over tokens of any modality (Vaswani et al. 2017, pre-norm)."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Inexact
-
-from fusion_bench.errors import UserError
 
 Tokens = Inexact[Array, "batch token feature"]
 
@@ -13,7 +11,7 @@ Tokens = Inexact[Array, "batch token feature"]
 class TransformerBlock(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); a token attends to the tokens that are not masked."""
 
-    def __init__(self, features: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, heads: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs):
         self.norm_attention = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
         self.attention = make_attention(features, heads, dtype=dtype, rngs=rngs)
         self.norm_mlp = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
@@ -28,7 +26,7 @@ class TransformerBlock(nnx.Module):
 class CrossBlock(nnx.Module):
     """x + attention(norm(x), norm(source)), then x + mlp(norm(x)); attends to the source's tokens, not to its own."""
 
-    def __init__(self, features: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, heads: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs):
         self.norm_attention = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
         self.norm_source = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
         self.attention = make_attention(features, heads, dtype=dtype, rngs=rngs)
@@ -49,21 +47,23 @@ class CrossBlock(nnx.Module):
         return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
 
 
-def make_attention(features: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.MultiHeadAttention:
+def make_attention(
+    features: int, heads: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs
+) -> nnx.MultiHeadAttention:
     """Returns attention with so many heads over so many features.
 
     Raises:
-      UserError: the heads cannot share the features evenly.
+      ValueError: the heads cannot share the features evenly.
     """
     if features % heads:
-        raise UserError(f"a width of {features} cannot be divided among {heads} heads")
+        raise ValueError(f"a width of {features} cannot be divided among {heads} heads")
     return nnx.MultiHeadAttention(heads, features, dtype=dtype, decode=False, rngs=rngs)
 
 
 class Transformer(nnx.Module):
     """Blocks in a row and a last normalisation."""
 
-    def __init__(self, features: int, heads: int, layers: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, heads: int, layers: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs):
         self.blocks = nnx.List(
             [TransformerBlock(features, heads, dtype=dtype, rngs=rngs) for _ in range(layers)]
         )

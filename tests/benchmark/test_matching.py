@@ -53,10 +53,11 @@ def test_the_nearest_width_is_found_in_a_few_tries(start, unit, target):
 @pytest.mark.parametrize("target", [2_000.0, 9_000.0])
 def test_no_other_width_comes_nearer_than_the_one_that_is_chosen(text, target):
     (spec,) = matched_to(text, target)
-    width = spec.resolved_options["width"]
+    size = spec.registration.size
+    width = spec.resolved_options[size]
     unit = 4 if text == "cross-attention" else 1
     around = [
-        params(parse_strategies(f"{text.partition(':')[0]}{rest(text)}:width={w}", TASK)[0]) - target
+        params(parse_strategies(f"{text.partition(':')[0]}{rest(text)}:{size}={w}", TASK)[0]) - target
         for w in (max(unit, width - unit), width, width + unit)
     ]
     assert abs(around[1]) == min(map(abs, around)) or abs(around[1]) <= 0.001 * target
@@ -72,13 +73,15 @@ def test_what_has_no_width_stays_as_it_is():
 
 
 def test_what_gives_the_target_stays_as_it_is():
-    (spec,) = match(parse_strategies("sum:width=7", TASK), Matched("params", "sum:width=7", 1.0), params)
-    assert spec.options == {"width": 7}
+    (spec,) = match(
+        parse_strategies("sum:out_features=7", TASK), Matched("params", "sum:out_features=7", 1.0), params
+    )
+    assert spec.options == {"out_features": 7}
 
 
 def test_two_widths_of_one_strategy_would_become_one():
-    with pytest.raises(UserError, match="matched, sum:width=40 is the same as another strategy"):
-        matched_to("sum:width=4,sum:width=40", 5_000.0)
+    with pytest.raises(UserError, match="matched, sum:out_features=40 is the same as another strategy"):
+        matched_to("sum:out_features=4,sum:out_features=40", 5_000.0)
 
 
 @pytest.mark.parametrize("name", ["early-channel", "mid-channel"])
@@ -89,9 +92,13 @@ def test_what_is_laid_over_a_map_is_matched_by_its_channels(name):
 
 
 def test_a_width_that_heads_or_chunks_do_not_divide_is_not_chosen():
-    for text, unit in (("bottleneck", 4), ("block:width=8:chunks=4", 4), ("block:width=60:chunks=20", 20)):
+    for text, unit in (
+        ("bottleneck", 4),
+        ("block:out_features=8:chunks=4", 4),
+        ("block:out_features=60:chunks=20", 20),
+    ):
         (spec,) = matched_to(text, 7_777.0)
-        assert spec.resolved_options["width"] % unit == 0
+        assert spec.resolved_options[spec.registration.size] % unit == 0
         params(spec)
 
 
@@ -112,16 +119,20 @@ def test_the_quick_counts_are_those_of_the_compiled_program(name):
 @pytest.mark.parametrize("quantity", ["params", "flops"])
 def test_a_study_is_matched_to_the_strategy_that_is_named(quantity):
     config = BenchmarkConfig(
-        model=CONFIG, training=TRAINING, strategies="concat,sum", match=quantity, match_to="sum:width=20"
+        model=CONFIG,
+        training=TRAINING,
+        strategies="concat,sum",
+        match=quantity,
+        match_to="sum:out_features=20",
     )
     specs = parse_strategies(config.strategies, TASK)
     display = Recorder()
     chosen, matched = match_study(config, specs, DATASET, to_device(DATASET), display)
-    assert [spec.label for spec in chosen] == ["concat", "sum:width=20"]
+    assert [spec.label for spec in chosen] == ["concat", "sum:out_features=20"]
     assert matched is not None
-    assert (matched.quantity, matched.to) == (quantity, "sum:width=20")
+    assert (matched.quantity, matched.to) == (quantity, "sum:out_features=20")
     asked = [spec.registration.name for spec in specs]
-    assert display.events == [("matching", name, quantity, "sum:width=20") for name in asked]
+    assert display.events == [("matching", name, quantity, "sum:out_features=20") for name in asked]
 
 
 def test_without_a_match_nothing_changes():

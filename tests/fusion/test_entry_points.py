@@ -12,22 +12,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 OPERATORS = '''
-from fusion_bench.fusion.base import FeatureFusion
+from flax import nnx
+
 from fusion_bench.fusion.registry import register
 from fusion_bench.fusion.tensor import mfb
 from third_party.scale import scale
 
 
 @register("third-party", family="intermediate", reference="a paper of theirs")
-class ThirdParty(FeatureFusion):
+class ThirdParty(nnx.Module):
     """The image, enlarged."""
 
-    def __init__(self, blueprint, *, factor: float = 2.0):
-        super().__init__(blueprint)
+    def __init__(self, in_features, *, factor: float = 2.0, dtype=None, rngs):
         self.factor = factor
-        self.head = blueprint.head(self.feature_widths["image"])
+        self.out_features = in_features["image"]
 
-    def fuse(self, features):
+    def __call__(self, features):
         return scale(features["image"], self.factor)
 '''
 
@@ -176,6 +176,7 @@ def test_what_cannot_be_loaded_is_named_and_the_rest_is_listed(third_party, brok
     listed = {entry["name"]: entry for entry in json.loads(out)["strategies"]}
     assert {"third-party", "concat", "late-mean"} < set(listed)
     assert not {"half-registered", "elsewhere"} & set(listed)
+    assert listed["third-party"]["options"] == {"factor": 2.0}
     assert listed["tensor"]["reference"].startswith("TFN")
     warned = [line for line in errors.splitlines() if "entry point" in line and "UserWarning" in line]
     reasons = {

@@ -1,5 +1,7 @@
 """Late fusion: its formulas, and that only scores meet, so that modalities do not interact where scores are added."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,14 +10,16 @@ import pytest
 from flax import nnx
 
 from fusion_bench.fusion.base import LateFusion
+from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.late.max import LateMax
 from fusion_bench.fusion.late.mean import LateMean
 from fusion_bench.fusion.late.mixture import LateMixture
-from fusion_bench.fusion.registry import strategies
+from fusion_bench.fusion.registry import parse_strategies, strategies
 from tests import oracles
 from tests.tasks import (
     BATCH,
     CLASSES,
+    CONFIG,
     THREE,
     TWO,
     call,
@@ -49,6 +53,12 @@ def maximum(module, logits):
     return out
 
 
+def member_scores(module, name, inputs):
+    """A member's scores, from its encoder's feature."""
+    member = module.members[name]
+    return oracles.head(member.head, np.asarray(call(member.encoder, inputs[name]), np.float64))
+
+
 # the formula, and the parameters of the join for M modalities
 CASES = {
     "late-mean": (mean, lambda m: 0),
@@ -64,14 +74,16 @@ def test_scores_are_joined_by_the_formula(label, names):
     module, inputs = make_strategy(label, names), make_inputs(make_task(*names))
     formula, _ = CASES[label]
     outputs = call(module, inputs)
-    scores = [np.asarray(outputs.by_modality[name], np.float64) for name in names]
+    scores = [member_scores(module, name, inputs) for name in names]
+    for name, expected in zip(names, scores, strict=True):
+        np.testing.assert_allclose(outputs.by_modality[name], expected, atol=1e-5)
     np.testing.assert_allclose(outputs.logits, formula(module, scores), atol=1e-5)
 
 
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
-@pytest.mark.parametrize("label", CASES)
+@pytest.mark.parametrize("label", [*CASES, "late-posthoc", "late-stacking"])
 def test_the_members_are_the_unimodal_models_and_the_join_costs_what_it_says(label, names):
-    _, parameters = CASES[label]
+    _, parameters = CASES.get(label, (None, lambda m: 0))
     total = count_params(make_strategy(label, names)) - sum(
         count_params(make_strategy(f"{name}-only", names)) for name in names
     )
@@ -99,6 +111,54 @@ def interaction(label):
     for axis in (0, 1):
         scores = scores - scores.mean(axis, keepdims=True)
     return np.abs(scores).max()
+
+
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_late_posthoc_is_a_product_of_calibrated_experts_over_the_prior(names):
+    module, inputs = make_strategy("late-posthoc", names), make_inputs(make_task(*names))
+    rng = np.random.default_rng(1)
+    temperatures = dict(zip(names, rng.uniform(0.5, 2, len(names)), strict=True))
+    prior = rng.dirichlet(np.ones(CLASSES))
+    for name, temperature in temperatures.items():
+        module.temperatures[name].set_value(jnp.float32(temperature))
+    module.log_prior.set_value(jnp.log(jnp.float32(prior)))
+
+    logits = {name: rng.normal(size=(BATCH, CLASSES)) for name in names}
+    expected = np.zeros((BATCH, CLASSES))
+    for example, label in np.ndindex(expected.shape):
+        for name in names:
+            p = oracles.softmax(logits[name][example] / temperatures[name])[label]
+            expected[example, label] += np.log(p)
+        expected[example, label] -= (len(names) - 1) * np.log(prior[label])
+    np.testing.assert_allclose(module.fuse(jax.tree.map(jnp.float32, logits)), expected, atol=1e-5)
+
+    outputs = module(inputs)
+    np.testing.assert_allclose(outputs.logits, module.fuse(outputs.by_modality), atol=1e-6)
+    for name in names:
+        np.testing.assert_allclose(outputs.by_modality[name], member_scores(module, name, inputs), atol=1e-5)
+
+
+def test_late_posthoc_starts_from_a_uniform_prior_and_no_temperature():
+    task = make_task(*TWO)
+    (spec,) = parse_strategies("late-posthoc", task)
+    module: Any = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
+    np.testing.assert_allclose(module.log_prior[...], np.full(CLASSES, -np.log(CLASSES)), rtol=1e-6)
+    assert all(float(temperature[...]) == 1 for temperature in module.temperatures.values())
+
+
+def test_late_posthoc_fits_each_temperature_and_takes_the_prior():
+    module = make_strategy("late-posthoc")
+    rng = np.random.default_rng(0)
+    logits = {name: rng.normal(size=(4000, CLASSES)) for name in TWO}
+    labels = rng.integers(0, CLASSES, 4000)
+    logits["image"][np.arange(4000), labels] += 2
+    prior = np.array([0.1, 0.2, 0.3, 0.4])
+    module.fit(logits, labels, prior)
+    # scores drawn as N(2 · onehot, 1) are the log-likelihood ratios if doubled
+    assert float(module.temperatures["image"][...]) == pytest.approx(0.5, rel=0.1)
+    assert float(module.temperatures["text"][...]) > 10
+    np.testing.assert_allclose(module.log_prior[...], np.log(prior), rtol=1e-6)
+    assert {module.log_prior[...].dtype, module.temperatures["text"][...].dtype} == {jnp.dtype("float32")}
 
 
 def test_stacking_is_the_logistic_regression_of_scikit_learn():

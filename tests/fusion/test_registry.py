@@ -1,11 +1,13 @@
 import inspect
 import re
+from typing import Any, cast
 
 import pytest
+from flax import nnx
 
 from fusion_bench.errors import UserError
 from fusion_bench.fusion import registry
-from fusion_bench.fusion.base import FeatureFusion, Strategy
+from fusion_bench.fusion.base import Strategy
 from fusion_bench.fusion.registry import (
     FAMILIES,
     NonNegative,
@@ -66,7 +68,7 @@ def test_every_registration_says_what_it_is():
         assert registration.family in FAMILIES
         assert len(registration.summary) > 20
         assert registration.reference
-        assert issubclass(registration.make, Strategy)
+        assert issubclass(registration.make, Strategy if registration.reads is None else nnx.Module)
         assert all(p.default is not p.empty for p in registration.options.values()), "options need defaults"
     order = [FAMILIES.index(registration.family) for registration in strategies().values()]
     assert order == sorted(order)
@@ -78,19 +80,20 @@ def test_early_token_is_compared_with_its_own_transformer():
     assert {"image-token-only", "text-token-only"} < set(found)
 
 
-def test_a_class_in_one_file_becomes_a_strategy(empty_registry):
+def test_a_layer_in_one_file_becomes_a_strategy(empty_registry):
     @register("mine", family="intermediate", reference="a paper")
-    class Mine(FeatureFusion):
+    class Mine(nnx.Module):
         """Joins."""
 
-        def __init__(self, blueprint, *, depth: int = 2):
-            super().__init__(blueprint)
+        def __init__(self, in_features, *, depth: int = 2, dtype=None, rngs):
+            self.out_features = in_features["image"]
 
-        def fuse(self, features):
+        def __call__(self, features):
             return features["image"]
 
     (found,) = strategies().values()
     assert (found.make, found.summary, found.canonical) == (Mine, "Joins.", False)
+    assert (found.reads, found.version) == ("features", 1)
     (spec,) = parse_strategies("mine:depth=3", TASK)
     assert (spec.label, spec.resolved_options) == ("mine:depth=3", {"depth": 3})
 
@@ -130,9 +133,9 @@ def test_no_name_is_that_of_a_baseline():
             register(name, family="late", reference="a paper")(Mine)
 
 
-def test_only_classes_of_strategies_are_registered(empty_registry):
-    with pytest.raises(TypeError, match="'mine' should be a subclass of Strategy"):
-        register("mine", family="late", reference="a paper")(dict)
+def test_only_layers_and_classes_of_strategies_are_registered(empty_registry):
+    with pytest.raises(TypeError, match="'mine' should be a Flax layer or a subclass of Strategy"):
+        register("mine", family="late", reference="a paper")(cast(Any, dict))
 
 
 @pytest.mark.parametrize("default", [None, (1, 2), b"x", inspect.Parameter.empty])

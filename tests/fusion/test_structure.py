@@ -1,4 +1,4 @@
-"""What the operators are in exact arithmetic: which contain which, what a sketch keeps, and who can know of whom."""
+"""What the operators are in exact arithmetic: which contain which, and what a sketch keeps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,24 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from fusion_bench.fusion.blueprint import Blueprint
-from fusion_bench.fusion.registry import parse_strategies
+from fusion_bench import fusion
 from fusion_bench.fusion.tensor import block, compact_bilinear
-from fusion_bench.models.transformer import TransformerBlock
-from tests.oracles import array, linear
-from tests.tasks import BATCH, CONFIG, THREE, TWO, jit, make_strategy, make_task
-
-pytestmark = pytest.mark.usefixtures("tiny_widths")
+from tests.oracles import array
+from tests.tasks import BATCH, TWO, build, jit
 
 IMAGE, TEXT = 8, 6
-"""Widths of the pooled features."""
+"""Widths of the features."""
 
 
-def parse(label, names=TWO):
-    task = make_task(*names)
-    (spec,) = parse_strategies(label, task)
-    return lambda key: spec.build(Blueprint(task, CONFIG, key))
+def make(make_operator, **options) -> Any:
+    """Returns an operator with random variables."""
+    return build(lambda: make_operator({"image": IMAGE, "text": TEXT}, **options, rngs=nnx.Rngs(0)))
 
 
 def draw_features(seed=0):
@@ -32,8 +28,8 @@ def draw_features(seed=0):
     return {name: rng.normal(size=(BATCH, width)) for name, width in zip(TWO, (IMAGE, TEXT), strict=True)}
 
 
-def join(module, features):
-    return np.asarray(module.fuse({name: jnp.float32(h) for name, h in features.items()}), np.float64)
+def call(module, features):
+    return np.asarray(module({name: jnp.float32(h) for name, h in features.items()}), np.float64)
 
 
 # --- a factorised operator of sufficient rank is the full bilinear form h_1ᵀ W_k h_2
@@ -83,7 +79,7 @@ def pad(right):
 
 
 def tucker(form, rank):
-    module = make_strategy(f"tucker:width={rank}:out={form.shape[-1]}")
+    module = make(fusion.Tucker, width=rank, out_features=form.shape[-1])
     copy_features(module)
     put(module.core, np.pad(form, ((0, 0), (0, IMAGE - TEXT), (0, 0))))
     return module
@@ -91,7 +87,7 @@ def tucker(form, rank):
 
 def low_rank(form, rank):
     outputs = form.shape[-1]
-    module = make_strategy(f"low-rank:rank={rank}:width={outputs}")
+    module = make(fusion.LowRank, rank=rank, out_features=outputs)
     for name, factor in zip(TWO, factorise(form, rank), strict=True):
         put_linear(module.factors[name], np.moveaxis(factor, 1, 0).reshape(-1, rank * outputs))
     put(module.weights, np.ones(rank))
@@ -100,7 +96,7 @@ def low_rank(form, rank):
 
 
 def mutan(form, rank):
-    module = make_strategy(f"mutan:rank={rank}:width={IMAGE}:out={form.shape[-1]}")
+    module = make(fusion.Mutan, rank=rank, width=IMAGE, out_features=form.shape[-1])
     left, right = factorise(form, rank)
     copy_features(module)
     put(module.factors["image"], left)
@@ -109,7 +105,7 @@ def mutan(form, rank):
 
 
 def one_block(form, rank):
-    module = make_strategy(f"block:width={form.shape[-1]}:chunks=1:rank={rank}")
+    module = make(fusion.BlockTerm, out_features=form.shape[-1], chunks=1, rank=rank)
     left, right = factorise(form, rank)
     copy_features(module)
     put(module.factors["image"], left[None])
@@ -130,7 +126,7 @@ FORMS = {
 def test_sufficient_rank_gives_any_bilinear_form(label, plain):
     express, outputs, rank = FORMS[label]
     form, features = draw_form(outputs), draw_features()
-    np.testing.assert_allclose(join(express(form, rank), features), bilinear(form, features), atol=1e-4)
+    np.testing.assert_allclose(call(express(form, rank), features), bilinear(form, features), atol=1e-4)
 
 
 @pytest.mark.parametrize("label", ["low-rank", "mutan", "block"])
@@ -138,7 +134,7 @@ def test_one_rank_less_gives_the_nearest_form_of_that_rank_and_not_any(label, pl
     express, outputs, rank = FORMS[label]
     form, features = draw_form(outputs), draw_features()
     nearest = np.einsum("rik,rjk->ijk", *factorise(form, rank - 1))
-    joint = join(express(form, rank - 1), features)
+    joint = call(express(form, rank - 1), features)
     np.testing.assert_allclose(joint, bilinear(nearest, features), atol=1e-4)
     assert np.abs(joint - bilinear(form, features)).max() > 0.1
 
@@ -147,14 +143,14 @@ def test_one_rank_less_gives_the_nearest_form_of_that_rank_and_not_any(label, pl
 def test_the_nonlinearities_are_all_that_parts_it_from_the_form(label):
     express, outputs, rank = FORMS[label]
     form, features = draw_form(outputs), draw_features()
-    assert np.abs(join(express(form, rank), features) - bilinear(form, features)).max() > 0.1
+    assert np.abs(call(express(form, rank), features) - bilinear(form, features)).max() > 0.1
 
 
 def test_chunks_give_any_form_that_is_block_diagonal(plain):
     """Each half of the outputs has a form of its own, between a half of the image and a half of the text."""
     half, rows, size = TEXT // 2, IMAGE // 2, IMAGE // 2
     whole, form = draw_form(IMAGE), np.zeros((IMAGE, TEXT, IMAGE))
-    module = make_strategy(f"block:width={IMAGE}:chunks=2:rank={half}")
+    module = make(fusion.BlockTerm, out_features=IMAGE, chunks=2, rank=half)
     copy_features(module, rows=[*range(half), *range(rows, rows + half)])
     left, right = [], []
     for chunk in range(2):
@@ -166,28 +162,27 @@ def test_chunks_give_any_form_that_is_block_diagonal(plain):
     put(module.factors["image"], left)
     put(module.factors["text"], right)
     features = draw_features()
-    np.testing.assert_allclose(join(module, features), bilinear(form, features), atol=1e-4)
+    np.testing.assert_allclose(call(module, features), bilinear(form, features), atol=1e-4)
 
 
 # --- what contains multiplicative interaction
 
 
-def test_multiplicative_under_a_linear_map_is_tensor_under_a_linear_map():
+def test_multiplicative_is_a_linear_map_of_the_outer_product():
     """The map's weights of [1; h_1] ⊗ [1; h_2] are b, V, U and 𝐖, each in its place."""
-    multiplicative, tensor = make_strategy("multiplicative:width=5"), make_strategy(f"tensor:width={IMAGE}")
-    copy_features(tensor)
-    of_image, of_text = multiplicative.linear["image"], multiplicative.linear_second["text"]
+    multiplicative, outer = (
+        make(fusion.Multiplicative, out_features=5),
+        make(fusion.OuterProduct, width=IMAGE),
+    )
+    copy_features(outer)
     weights = np.zeros((IMAGE + 1, IMAGE + 1, 5))
-    weights[0, 0] = array(of_image.bias)
-    weights[1:, 0] = array(of_image.kernel)
-    weights[0, 1 : TEXT + 1] = array(of_text.kernel)
+    weights[0, 0] = array(multiplicative.first.bias)
+    weights[1:, 0] = array(multiplicative.first.kernel)
+    weights[0, 1 : TEXT + 1] = array(multiplicative.second.kernel)
     weights[1:, 1 : TEXT + 1] = array(multiplicative.product) / np.sqrt(IMAGE * TEXT)  # 𝐖, as it is trained
-    first = multiplicative.head.hidden  # a linear head
-    put(tensor.head.hidden.kernel, weights.reshape(-1, 5) @ array(first.kernel))
-    put(tensor.head.hidden.bias, array(first.bias))
     features = draw_features()
-    expected = linear(first, join(multiplicative, features))
-    np.testing.assert_allclose(linear(tensor.head.hidden, join(tensor, features)), expected, atol=1e-4)
+    expected = call(multiplicative, features)
+    np.testing.assert_allclose(call(outer, features) @ weights.reshape(-1, 5), expected, atol=1e-4)
 
 
 # --- what a count sketch keeps
@@ -197,11 +192,11 @@ DRAWS, WIDTH = 6000, 16
 
 def mean_inner_products(features):
     """Mean over sketches of the inner products of all pairs of a batch, its standard error, and the exact ones."""
-    make_module = parse(f"compact-bilinear:width={WIDTH}")
 
     def inner_products(key):
-        module: Any = make_module(key)
-        sketch = module.product({name: jnp.float32(h) for name, h in features.items()})
+        in_features = {name: h.shape[1] for name, h in features.items()}
+        operator = fusion.CompactBilinear(in_features, out_features=WIDTH, rngs=nnx.Rngs(key))
+        sketch = operator.sketch({name: jnp.float32(h) for name, h in features.items()})
         return sketch @ sketch.T
 
     keys = jax.random.split(jax.random.key(0), DRAWS)
@@ -235,33 +230,3 @@ def test_sketches_of_another_kind_do_not(spoil, monkeypatch):
     monkeypatch.setattr(compact_bilinear, "draw_sketch", lambda *arguments: spoil(draw(*arguments)))
     mean, error, exact = mean_inner_products(draw_large_features())
     assert (np.abs(mean - exact) > 4 * error).any()
-
-
-# --- who can know of whom
-
-
-@pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut"])
-def test_where_no_shared_token_is_visible_a_bottleneck_exchanges_nothing(cut, monkeypatch):
-    """A modality's part of the joint feature depends on its own tokens; on the others', unless the cut is made."""
-    count = 3
-    module = make_strategy(f"bottleneck:width=8:bottlenecks={count}", THREE)
-    if cut:
-        attend = TransformerBlock.__call__
-        monkeypatch.setattr(
-            TransformerBlock,
-            "__call__",
-            lambda self, x, mask: attend(self, x, mask.at[:, -count:].set(False)),
-        )
-    rng = np.random.default_rng(0)
-    tokens = {
-        name: jnp.float32(rng.normal(size=(BATCH, length, module.token_widths[name])))
-        for name, length in zip(THREE, (3, 4, 5), strict=True)
-    }
-    masks = {name: jnp.ones(x.shape[:2], bool) for name, x in tokens.items()}
-    masks["text"] = jnp.asarray(np.arange(5) <= np.arange(BATCH)[:, None] % 5)
-    compiled = jit(module.fuse)
-    for changed in THREE:
-        other = {**tokens, changed: tokens[changed][::-1]}
-        difference = np.abs(np.asarray(compiled(tokens, masks) - compiled(other, masks)))
-        for name, part in zip(THREE, np.split(difference, len(THREE), axis=1), strict=True):
-            assert part.max() == 0 if cut and name != changed else part.max() > 1e-3

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,10 +50,12 @@ class Counted:
         (spec,) = parse_strategies(self.label, DATASET.task)
         counter = self
 
-        class Counting(spec.registration.make):
-            def __init__(self, blueprint, **options):
+        make: Any = spec.registration.make
+
+        class Counting(make):
+            def __init__(self, *arguments, **options):
                 counter.builds += 1
-                super().__init__(blueprint, **options)
+                super().__init__(*arguments, **options)
 
         registration = dataclasses.replace(spec.registration, make=Counting)
         self.program = compile_strategy(StrategySpec(registration, spec.options))

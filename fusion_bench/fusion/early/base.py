@@ -38,23 +38,17 @@ class ChannelFusion(Strategy):
         self.embeddings = nnx.Dict(
             {
                 name: OverlaidChannels(
-                    specs[name],
-                    channels,
-                    loudness,
-                    dtype=blueprint.dtype,
+                    specs[name], channels, loudness, dtype=blueprint.dtype,
                     rngs=blueprint.rngs(f"channels/{name}"),
                 )
                 for name in self.others
                 if specs[name].kind != "grid"
             }
-        )
+        )  # fmt: skip
         added = sum(specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in self.others)
+        rngs = blueprint.rngs(f"encoder/{self.base}")
         cnn = GridEncoder(
-            specs[self.base],
-            blueprint.widths,
-            overlay=(depth, added),
-            dtype=blueprint.dtype,
-            rngs=blueprint.rngs(f"encoder/{self.base}"),
+            specs[self.base], blueprint.widths, overlay=(depth, added), dtype=blueprint.dtype, rngs=rngs
         )
         self.encoder = blueprint.pooled(cnn)
         self.head = blueprint.head(self.encoder.features)

@@ -3,55 +3,58 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.base import Joint, Masks, TokenFusion, Tokens
-from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.layers import Dtype, Joint, Masks, Projections, Sizes, Tokens, normal_weight
 from fusion_bench.fusion.registry import register
-from fusion_bench.models.encoders import HEADS
 from fusion_bench.models.layers import masked_mean
 from fusion_bench.models.transformer import TransformerBlock
 
 
-@register("bottleneck", family="intermediate", reference="MBT: Nagrani et al. 2021, arXiv:2107.00135")
-class Bottleneck(TokenFusion):
+@register(
+    "bottleneck",
+    family="intermediate",
+    reference="MBT: Nagrani et al. 2021, arXiv:2107.00135",
+    reads="tokens",
+    size="width",
+)
+class Bottleneck(nnx.Module):
     """Modalities exchange through B shared tokens b: [H_m; b_m] ← block_m([H_m; b]), then b ← mean_m b_m.
 
-    Each modality has a transformer of its own; what it knows of another has passed through b. The joint feature is
+    Each modality has a transformer of its own; what it knows of another has passed through b. The result is
     [mean(H_1); …; mean(H_M)]. Any number of modalities. Parameters with width w: Σ_m (d_m + 1) · w + B · w + M · layers
-    · (8 w² + 11 w). The paper's B is 4, in the last 4 of 12 layers of 12 heads, and the scores of each modality's class
-    token are averaged; here means of tokens go to one head. With one layer nothing is exchanged: what b has read
-    reaches a modality in the next.
+    · (8 w² + 11 w). The paper's B is 4, in the last 4 of 12 layers of 12 heads with MLPs of 4 w and a last
+    normalisation, and the scores of each modality's class token are averaged; here the MLPs have 2 w, there is no last
+    normalisation, and means of tokens go to one head. With one layer nothing is exchanged: what b has read reaches a
+    modality in the next.
     """
 
     def __init__(
         self,
-        blueprint: Blueprint,
+        in_features: Sizes,
         *,
         width: int = 64,
         layers: int = 2,
         bottlenecks: int = 4,
-        heads: int = HEADS,
+        heads: int = 4,
+        dtype: Dtype = None,
+        rngs: nnx.Rngs,
     ):
-        super().__init__(blueprint)
-        self.projections = blueprint.projections(self.token_widths, width, "bottleneck")
-        self.shared = blueprint.weight((bottlenecks, width), "bottleneck/shared", fan_in=1)
+        self.projections = Projections(in_features, width, dtype=dtype, rngs=rngs)
+        self.shared = normal_weight((bottlenecks, width), fan_in=1, rngs=rngs)
         self.blocks = nnx.List(
             [
                 nnx.Dict(
                     {
-                        name: TransformerBlock(
-                            width, heads, dtype=blueprint.dtype,
-                            rngs=blueprint.rngs(f"bottleneck/{name}/{layer}"),
-                        )
-                        for name in self.encoders
+                        name: TransformerBlock(width, heads, dtype=dtype, rngs=rngs)
+                        for name in self.projections
                     }
                 )
-                for layer in range(layers)
+                for _ in range(layers)
             ]
-        )  # fmt: skip
-        self.head = blueprint.head(width * len(self.encoders))
+        )
+        self.out_features = width * len(in_features)
 
-    def fuse(self, tokens: Tokens, masks: Masks) -> Joint:
-        streams = {name: self.projections[name](x) for name, x in tokens.items()}
+    def __call__(self, tokens: Tokens, masks: Masks) -> Joint:
+        streams = self.projections(tokens)
         first = next(iter(streams.values()))
         shared = jnp.broadcast_to(self.shared[...].astype(first.dtype), (first.shape[0], *self.shared.shape))
         visible = jnp.ones(shared.shape[:2], bool)

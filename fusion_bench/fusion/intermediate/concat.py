@@ -1,9 +1,9 @@
 """Concatenation: the usual intermediate fusion."""
 
 import jax.numpy as jnp
+from flax import nnx
 
-from fusion_bench.fusion.base import FeatureFusion, Features, Joint
-from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.layers import Dtype, Features, Joint, Sizes
 from fusion_bench.fusion.registry import register
 
 
@@ -13,15 +13,13 @@ from fusion_bench.fusion.registry import register
     reference="Ngiam et al., Multimodal Deep Learning, ICML 2011",
     canonical=True,
 )
-class Concat(FeatureFusion):
-    """Features side by side: [h_1; …; h_M].
+class Concat(nnx.Module):
+    """Features side by side: [h_1; …; h_M], of Σ_m d_m entries. Any number of modalities. Parameters: none."""
 
-    Any number of modalities. Parameters: none; the head sees Σ_m d_m features.
-    """
+    def __init__(self, in_features: Sizes, *, dtype: Dtype = None, rngs: nnx.Rngs | None = None):
+        self.modalities = tuple(sorted(in_features))
+        self.out_features = sum(in_features.values())
+        self.dtype = dtype
 
-    def __init__(self, blueprint: Blueprint):
-        super().__init__(blueprint)
-        self.head = blueprint.head(sum(self.feature_widths.values()))
-
-    def fuse(self, features: Features) -> Joint:
-        return jnp.concatenate(list(features.values()), axis=-1)
+    def __call__(self, features: Features) -> Joint:
+        return jnp.concatenate([features[name] for name in self.modalities], axis=-1, dtype=self.dtype)

@@ -1,28 +1,35 @@
 """One modality gates the other."""
 
 import jax
+from flax import nnx
 
-from fusion_bench.fusion.base import FeatureFusion, Features, Joint
-from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.layers import Dtype, Features, Joint, Projections, Sizes, pair
 from fusion_bench.fusion.registry import register
 
 
 @register(
     "gated", family="intermediate", reference="gated: Kiela et al. 2018, arXiv:1802.02892", pairs_only=True
 )
-class Gated(FeatureFusion):
+class Gated(nnx.Module):
     """One modality gates the other: σ(W_2 h_2 + b_2) ⊙ (W_1 h_1 + b_1), two modalities in alphabetical order.
 
     So a text gates an image, the later name the earlier; with `swap` the image gates the text. The biases and the
-    width are ours. Two modalities only. Parameters: Σ_m (d_m + 1) · width.
+    width are ours. Two modalities only. Parameters: Σ_m (d_m + 1) · out_features.
     """
 
-    def __init__(self, blueprint: Blueprint, *, width: int = 64, swap: bool = False):
-        super().__init__(blueprint)
-        self.gated, self.gate = reversed(blueprint.modalities) if swap else blueprint.modalities
-        self.projections = blueprint.projections(self.feature_widths, width, "gated")
-        self.head = blueprint.head(width)
+    def __init__(
+        self,
+        in_features: Sizes,
+        *,
+        out_features: int = 64,
+        swap: bool = False,
+        dtype: Dtype = None,
+        rngs: nnx.Rngs,
+    ):
+        self.gated, self.gate = reversed(pair(in_features)) if swap else pair(in_features)
+        self.projections = Projections(in_features, out_features, dtype=dtype, rngs=rngs)
+        self.out_features = out_features
 
-    def fuse(self, features: Features) -> Joint:
-        gate = jax.nn.sigmoid(self.projections[self.gate](features[self.gate]))
-        return gate * self.projections[self.gated](features[self.gated])
+    def __call__(self, features: Features) -> Joint:
+        z = self.projections(features)
+        return jax.nn.sigmoid(z[self.gate]) * z[self.gated]

@@ -2,35 +2,33 @@
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from fusion_bench.fusion.base import FeatureFusion, Features, Joint
-from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.layers import Dtype, Features, Joint, Projections, Sizes
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import total
 
 
 @register("gmu", family="intermediate", reference="GMU: Arevalo et al. 2017, arXiv:1702.01992")
-class GatedMultimodalUnit(FeatureFusion):
+class GatedMultimodalUnit(nnx.Module):
     """Gates choose between bounded features: Σ_m z_m ⊙ tanh(W_m h_m), z_m = σ(V_m [h_1; …; h_M]).
 
     With two modalities there is one gate, and z_2 = 1 - z_1; with more, each has its own, as the paper
-    generalises it. No biases. Parameters: Σ_m d_m · width · (1 + G), with G = 1 gate for two modalities, else M.
-    The paper's width is 512.
+    generalises it. No biases. Parameters: Σ_m d_m · out_features · (1 + G), with G = 1 gate for two modalities, else
+    M. The paper's width is 512; the authors' code feeds the gates W_m h_m in place of h_m.
     """
 
-    def __init__(self, blueprint: Blueprint, *, width: int = 64):
-        super().__init__(blueprint)
-        self.projections = blueprint.projections(self.feature_widths, width, "gmu", bias=None)
-        total, names = sum(self.feature_widths.values()), list(self.feature_widths)
+    def __init__(self, in_features: Sizes, *, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs):
+        names, width = sorted(in_features), sum(in_features.values())
         gated = names[:1] if len(names) == 2 else names
-        gates = dict.fromkeys(gated, total)
-        self.gates = blueprint.projections(gates, width, "gmu/gate", bias=None)
-        self.head = blueprint.head(width)
+        self.projections = Projections(in_features, out_features, bias=None, dtype=dtype, rngs=rngs)
+        self.gates = Projections(dict.fromkeys(gated, width), out_features, bias=None, dtype=dtype, rngs=rngs)
+        self.out_features = out_features
 
-    def fuse(self, features: Features) -> Joint:
-        everything = jnp.concatenate(list(features.values()), axis=-1)
+    def __call__(self, features: Features) -> Joint:
+        names = list(self.projections)
+        everything = jnp.concatenate([features[name] for name in names], axis=-1)
         gates = {name: jax.nn.sigmoid(gate(everything)) for name, gate in self.gates.items()}
-        if len(features) == 2:
-            first, second = features
-            gates[second] = 1 - gates[first]
-        return total(gates[name] * jnp.tanh(self.projections[name](h)) for name, h in features.items())
+        if len(names) == 2:
+            gates[names[1]] = 1 - gates[names[0]]
+        return total(gates[name] * jnp.tanh(z) for name, z in self.projections(features).items())

@@ -3,41 +3,48 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.errors import UserError
-from fusion_bench.fusion.base import FeatureFusion, Features, Joint
-from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.layers import Dtype, Factors, Features, Joint, Sizes, normal_weight
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import power_normalize, product
 
 
 @register("block", family="tensor", reference="BLOCK: Ben-younes et al. 2019, arXiv:1902.00038")
-class Block(FeatureFusion):
+class BlockTerm(nnx.Module):
     """A block-term decomposition: chunk c of the result is normalise(Σ_r ∏_m (z_m^c M_m^{c,r})).
 
-    z_m = W_m h_m + b_m, cut into as many chunks; normalised by a signed square root and by its length. Two modalities
-    in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width + M · rank · width² / chunks. The paper:
-    width 1,600, 20 chunks, rank 15; its dropout is left out here.
+    z_m = W_m h_m + b_m, as wide as the result and cut into as many chunks; normalised by a signed square root and by
+    its length. Two modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · out_features + M ·
+    rank · out_features² / chunks. The authors' code: width 1,600, 20 chunks, rank 15, with biases of z_m^c M_m^{c,r}
+    and dropout, which are left out here.
+
+    Raises:
+      ValueError: the width cannot be cut into equal chunks.
     """
 
-    def __init__(self, blueprint: Blueprint, *, width: int = 64, chunks: int = 4, rank: int = 4):
-        super().__init__(blueprint)
-        if width % chunks:
-            raise UserError(f"block cuts its width into equal chunks; {width} is not divisible by {chunks}")
-        self.chunks, size = chunks, width // chunks
-        self.projections = blueprint.factors(self.feature_widths, width, "block")
+    def __init__(
+        self,
+        in_features: Sizes,
+        *,
+        out_features: int = 64,
+        chunks: int = 4,
+        rank: int = 4,
+        dtype: Dtype = None,
+        rngs: nnx.Rngs,
+    ):
+        if out_features % chunks:
+            raise ValueError(f"out_features={out_features} is not divisible by {chunks} chunks")
+        self.chunks, size = chunks, out_features // chunks
+        self.projections = Factors(in_features, out_features, dtype=dtype, rngs=rngs)
+        shape = (chunks, rank, size, size)
         self.factors = nnx.Dict(
-            {
-                name: blueprint.weight((chunks, rank, size, size), f"block/factor/{name}", fan_in=size)
-                for name in self.feature_widths
-            }
+            {name: normal_weight(shape, fan_in=size, rngs=rngs) for name in self.projections}
         )
-        self.head = blueprint.head(width)
+        self.out_features = out_features
 
-    def fuse(self, features: Features) -> Joint:
-        def factor(name, h):
-            z = self.projections[name](h)
+    def __call__(self, features: Features) -> Joint:
+        def factor(name, z):
             z = z.reshape(z.shape[0], self.chunks, -1)
             return jnp.einsum("bci,crik->bcrk", z, self.factors[name][...].astype(z.dtype))
 
-        joint = product(factor(name, h) for name, h in features.items()).sum(2)
+        joint = product(factor(name, z) for name, z in self.projections(features).items()).sum(2)
         return power_normalize(joint).reshape(joint.shape[0], -1)

@@ -5,9 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Inexact, Key
 
-from fusion_bench.fusion.base import FeatureFusion, Features, Joint
-from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.layers import Dtype, Features, Joint, Sizes
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import power_normalize, product
 
@@ -17,51 +17,56 @@ class Drawn(nnx.Variable):
 
 
 @register("compact-bilinear", family="tensor", reference="MCB: Fukui et al. 2016, arXiv:1606.01847")
-class CompactBilinear(FeatureFusion):
+class CompactBilinear(nnx.Module):
     """Circular convolution of count sketches: normalise(FFT⁻¹(∏_m FFT(ψ_m(x_m)))), ψ(x)_j = Σ_{i: p_i = j} s_i x_i.
 
-    Each p_i in 0 … width-1 and each sign s_i is drawn once. The result is a count sketch of the outer product of all
-    x_m: inner products are kept on average. Normalised by a signed square root and by its length. Two modalities in the
-    paper, as many as there are here. Parameters: none. The paper's width is 16,000. A sketch is a product with a matrix
-    of which each row has one entry: (d_m + 1) · width products, where the published algorithm scatters d_m sums.
+    Each p_i in 0 … out_features - 1 and each sign s_i is drawn once. The result is a count sketch of the outer product
+    of all x_m: inner products are kept on average. Normalised by a signed square root and by its length. Two modalities
+    in the paper, as many as there are here. Parameters: none. The paper's width is 16,000. A sketch is a product with a
+    matrix of which each row has one entry: (d_m + 1) · out_features products, where the published algorithm scatters
+    d_m sums.
 
-    x_m = [1; h_m / (4 √d_m)], and without `one` x_m = h_m, as in the paper, whose features come out of a ReLU. Ours
-    have mean 0, so that their product holds neither of them: on `shapes` (tiny, 4 epochs, one seed) h_m itself gave
-    42 %, with the 1 it was 84 %.
+    x_m = [1; h_m / (4 √d_m)], and without `one` x_m = h_m, as in the paper, which divides the image's features, of one
+    sign, by their length. Features of mean 0 need the 1: their product alone holds neither of them.
     """
 
-    def __init__(self, blueprint: Blueprint, *, width: int = 1024, one: bool = True):
-        super().__init__(blueprint)
-        self.one = one
+    def __init__(
+        self,
+        in_features: Sizes,
+        *,
+        out_features: int = 1024,
+        one: bool = True,
+        dtype: Dtype = None,
+        rngs: nnx.Rngs,
+    ):
         self.sketches = nnx.Dict(
             {
-                name: Drawn(draw_sketch(d + one, width, blueprint.rngs(f"compact-bilinear/{name}").params()))
-                for name, d in self.feature_widths.items()
+                name: Drawn(draw_sketch(in_features[name] + one, out_features, rngs.params()))
+                for name in sorted(in_features)
             }
         )
-        self.head = blueprint.head(width)
+        self.one = one
+        self.dtype = dtype
+        self.out_features = out_features
 
-    def fuse(self, features: Features) -> Joint:
-        return power_normalize(self.product(features))
+    def __call__(self, features: Features) -> Joint:
+        return power_normalize(self.sketch(features))
 
-    def product(self, features):
-        """Returns the sketch of the outer product, [batch, width], before it is normalised."""
-        sketched = [self._sketch(name, h) for name, h in features.items()]
+    def sketch(self, features: Features) -> Float[Array, "batch {self.out_features}"]:
+        """Returns the sketch of the outer product, before it is normalised."""
+        sketched = (self._sketch(features[name], matrix) for name, matrix in self.sketches.items())
         spectrum = product(jnp.fft.rfft(sketch) for sketch in sketched)
-        return jnp.fft.irfft(spectrum, sketched[0].shape[-1])
+        return jnp.fft.irfft(spectrum, self.out_features)
 
-    def _sketch(self, name, h):
+    def _sketch(self, h: Inexact[Array, "batch _"], matrix: Drawn) -> Float[Array, "batch _"]:
+        x = jnp.asarray(h, self.dtype)
+        if self.one:
+            x = jnp.concatenate([jnp.ones_like(x[:, :1]), x / (4 * math.sqrt(x.shape[1]))], axis=-1)
         # By a matrix; then in float32, in which every backend has a Fourier transform.
-        x = with_one(h) if self.one else h
-        return (x @ self.sketches[name][...].astype(x.dtype)).astype(jnp.float32)
+        return (x @ matrix[...].astype(x.dtype)).astype(jnp.float32)
 
 
-def with_one(h):
-    """[1; h / (4 √d)]."""
-    return jnp.concatenate([jnp.ones_like(h[:, :1]), h / (4 * math.sqrt(h.shape[1]))], axis=-1)
-
-
-def draw_sketch(features: int, width: int, key: jax.Array) -> jax.Array:
+def draw_sketch(features: int, width: int, key: Key[Array, ""]) -> Float[Array, "features width"]:
     """Returns a matrix [feature, width] with one entry, 1 or -1, in each row."""
     key_place, key_sign = jax.random.split(key)
     places = jax.random.randint(key_place, (features,), 0, width)

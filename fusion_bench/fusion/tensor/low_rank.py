@@ -5,33 +5,36 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.base import FeatureFusion, Features, Joint
-from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.layers import Dtype, Factors, Features, Joint, Sizes
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import product
 
 
 @register("low-rank", family="tensor", reference="LMF: Liu et al. 2018, arXiv:1806.00064")
-class LowRank(FeatureFusion):
-    """A sum of rank-one terms: Σ_r w_r ∏_m F_m^r [1; h_m] + b, with F_m^r of width × (d_m + 1).
+class LowRank(nnx.Module):
+    """A sum of rank-one terms: Σ_r w_r ∏_m F_m^r [1; h_m] + b, with F_m^r of out_features × (d_m + 1).
 
     A linear map of the outer product of all [1; h_m] whose tensor has this rank; a factor's weights of the 1 are the
-    bias of its linear map. Any number of modalities.
-    Parameters: rank · width · Σ_m (d_m + 1) + rank + width. The paper searches ranks from 1 to 16.
+    bias of its linear map. w is the authors' code's, not the paper's. Any number of modalities.
+    Parameters: rank · out_features · Σ_m (d_m + 1) + rank + out_features. The paper searches ranks from 1 to 16.
     """
 
-    def __init__(self, blueprint: Blueprint, *, rank: int = 4, width: int = 64):
-        super().__init__(blueprint)
-        self.factors = blueprint.factors(self.feature_widths, rank * width, "low-rank")
-        self.rank = rank
+    def __init__(
+        self,
+        in_features: Sizes,
+        *,
+        rank: int = 4,
+        out_features: int = 64,
+        dtype: Dtype = None,
+        rngs: nnx.Rngs,
+    ):
+        self.factors = Factors(in_features, rank * out_features, dtype=dtype, rngs=rngs)
         self.weights = nnx.Param(jnp.full((rank,), 1 / math.sqrt(rank), jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((width,)))
-        self.head = blueprint.head(width)
+        self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32))
+        self.out_features = out_features
 
-    def fuse(self, features: Features) -> Joint:
-        def factor(name, h):
-            return self.factors[name](h).reshape(len(h), self.rank, -1)
-
-        terms = product(factor(name, h) for name, h in features.items())
+    def __call__(self, features: Features) -> Joint:
+        terms = product(self.factors(features).values())
+        terms = terms.reshape(terms.shape[0], -1, self.out_features)
         weights, bias = (variable[...].astype(terms.dtype) for variable in (self.weights, self.bias))
         return jnp.einsum("brk,r->bk", terms, weights) + bias

@@ -1,25 +1,24 @@
 """Low-rank bilinear pooling by a Hadamard product."""
 
 import jax.numpy as jnp
+from flax import nnx
 
-from fusion_bench.fusion.base import FeatureFusion, Features, Joint
-from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.layers import Dtype, Factors, Features, Joint, Sizes
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import product
 
 
 @register("mlb", family="tensor", reference="MLB: Kim et al. 2016, arXiv:1610.04325")
-class LowRankBilinear(FeatureFusion):
-    """Product of bounded projections: ∏_m tanh(W_m h_m + b_m); the head's first layer is the paper's last map P.
+class LowRankBilinear(nnx.Module):
+    """Product of bounded projections: ∏_m tanh(W_m h_m + b_m); the linear map after it is the paper's last, P.
 
-    Two modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width. The paper's width
+    Two modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · out_features. The paper's width
     is 1,200; its dropout is left out here.
     """
 
-    def __init__(self, blueprint: Blueprint, *, width: int = 64):
-        super().__init__(blueprint)
-        self.projections = blueprint.factors(self.feature_widths, width, "mlb")
-        self.head = blueprint.head(width)
+    def __init__(self, in_features: Sizes, *, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs):
+        self.projections = Factors(in_features, out_features, dtype=dtype, rngs=rngs)
+        self.out_features = out_features
 
-    def fuse(self, features: Features) -> Joint:
-        return product(jnp.tanh(self.projections[name](h)) for name, h in features.items())
+    def __call__(self, features: Features) -> Joint:
+        return product(jnp.tanh(z) for z in self.projections(features).values())

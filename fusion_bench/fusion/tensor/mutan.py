@@ -3,36 +3,41 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.base import FeatureFusion, Features, Joint
-from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.layers import Dtype, Factors, Features, Joint, Sizes, normal_weight
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import product
 
 
-@register("mutan", family="tensor", reference="MUTAN: Ben-younes et al. 2017, arXiv:1705.06676")
-class Mutan(FeatureFusion):
-    """A sum of products of projections: Σ_r ∏_m (z_m M_m^r), z_m = tanh(W_m h_m + b_m), M_m^r of width × out.
+@register("mutan", family="tensor", reference="MUTAN: Ben-younes et al. 2017, arXiv:1705.06676", size="width")
+class Mutan(nnx.Module):
+    """A sum of products of projections: Σ_r ∏_m (z_m M_m^r), z_m = tanh(W_m h_m + b_m), M_m^r of width × out_features.
 
-    The core tensor of `tucker` with each slice of this rank; the map after it is the head's first layer. Two modalities
-    in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width + M · rank · width · out. The paper: rank
-    5, widths 310 and 510 with attention over the image; rank 10, widths 360 and 360 without; its dropout is left out
-    here.
+    The core tensor of `tucker` with each slice of this rank; the linear map after it is the paper's last. Two
+    modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width + M · rank · width ·
+    out_features. The paper: rank 5, widths 310 and 620 with attention over the image; rank 10, widths 360 and 360
+    without; its dropout is left out here, and so are the biases of z_m M_m^r in the authors' code.
     """
 
-    def __init__(self, blueprint: Blueprint, *, rank: int = 5, width: int = 32, out: int = 64):
-        super().__init__(blueprint)
-        self.projections = blueprint.factors(self.feature_widths, width, "mutan")
+    def __init__(
+        self,
+        in_features: Sizes,
+        *,
+        rank: int = 5,
+        width: int = 32,
+        out_features: int = 64,
+        dtype: Dtype = None,
+        rngs: nnx.Rngs,
+    ):
+        self.projections = Factors(in_features, width, dtype=dtype, rngs=rngs)
+        shape = (rank, width, out_features)
         self.factors = nnx.Dict(
-            {
-                name: blueprint.weight((rank, width, out), f"mutan/factor/{name}", fan_in=width)
-                for name in self.feature_widths
-            }
+            {name: normal_weight(shape, fan_in=width, rngs=rngs) for name in self.projections}
         )
-        self.head = blueprint.head(out)
+        self.out_features = out_features
 
-    def fuse(self, features: Features) -> Joint:
-        def factor(name, h):
-            z = jnp.tanh(self.projections[name](h))
-            return jnp.einsum("bi,rik->brk", z, self.factors[name][...].astype(z.dtype))
-
-        return product(factor(name, h) for name, h in features.items()).sum(1)
+    def __call__(self, features: Features) -> Joint:
+        projected = {name: jnp.tanh(z) for name, z in self.projections(features).items()}
+        return product(
+            jnp.einsum("bi,rik->brk", z, self.factors[name][...].astype(z.dtype))
+            for name, z in projected.items()
+        ).sum(1)

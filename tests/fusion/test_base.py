@@ -1,4 +1,4 @@
-"""The parameters and the class scores that belong to one modality."""
+"""The bases of strategies: encoders, operator and head; what belongs to one modality; the loss."""
 
 import collections
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fusion_bench.fusion.base import smoothed_cross_entropy
 from fusion_bench.fusion.registry import strategies
 from tests import oracles
 from tests.tasks import (
@@ -101,21 +102,37 @@ def test_alone_in_late_fusion_a_modality_is_its_member():
         np.testing.assert_allclose(alone[name], call(member, inputs).logits, atol=1e-6)
 
 
-@pytest.mark.parametrize("label", ["concat", "tensor:width=2", "tensor:width=9"])
-def test_alone_in_feature_fusion_the_other_features_are_zero(label):
-    """The product of `tensor` is made at width 2, not at 9."""
+# of `tensor`, the head's first layer is applied through the product at width 3, factor by factor at 9
+@pytest.mark.parametrize("label", ["concat", "tensor:width=3", "tensor:width=9"])
+def test_features_go_through_the_operator_and_the_head_and_alone_the_others_are_zero(label):
     module, inputs = make_strategy(label, THREE), make_inputs(make_task(*THREE))
-    alone = scores(module, inputs)
-    for name in THREE:
-        features = {
-            other: np.asarray(call(module.encoders[other], inputs[other]), np.float64) * (other == name)
-            for other in THREE
-        }
-        if label == "concat":
-            joint = np.concatenate(list(features.values()), axis=1)
-        else:
-            joint = np.ones((BATCH, 1))
-            for other, h in features.items():
-                z = np.c_[np.ones(BATCH), oracles.linear(module.projections[other], h)]
-                joint = (joint[:, :, None] * z[:, None]).reshape(BATCH, -1)
-        np.testing.assert_allclose(alone[name], oracles.head(module.head, joint), atol=1e-5)
+    features = {name: call(encoder, inputs[name]) for name, encoder in module.encoders.items()}
+    joint = module.operator(features)
+    np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, joint), atol=1e-5)
+    for kept, logits in scores(module, inputs).items():
+        joint = module.operator({name: h if name == kept else 0 * h for name, h in features.items()})
+        np.testing.assert_allclose(logits, oracles.head(module.head, joint), atol=1e-5)
+
+
+def test_tokens_go_through_the_operator_and_the_head_and_alone_the_others_are_zero():
+    module, inputs = make_strategy("bottleneck", THREE), make_inputs(make_task(*THREE))
+    encoded = {name: call(encoder, inputs[name]) for name, encoder in module.encoders.items()}
+    tokens = {name: found.tokens for name, found in encoded.items()}
+    masks = {name: jnp.ones(tokens[name].shape[:2], bool) for name in THREE} | {"text": inputs["text"].mask}
+    joint = module.operator(tokens, masks)
+    np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, joint), atol=1e-5)
+    for kept, logits in scores(module, inputs).items():
+        joint = module.operator({name: x if name == kept else 0 * x for name, x in tokens.items()}, masks)
+        np.testing.assert_allclose(logits, oracles.head(module.head, joint), atol=1e-5)
+
+
+def test_smoothed_cross_entropy():
+    rng = np.random.default_rng(0)
+    logits, labels, smoothing = rng.normal(size=(BATCH, CLASSES)), rng.integers(0, CLASSES, BATCH), 0.2
+    expected = 0.0
+    for scores, label in zip(logits, labels, strict=True):
+        q = np.full(CLASSES, smoothing / CLASSES)
+        q[label] += 1 - smoothing
+        expected -= q @ oracles.log_softmax(scores) / BATCH
+    got = smoothed_cross_entropy(jnp.float32(logits), jnp.asarray(labels), smoothing)
+    assert float(got) == pytest.approx(expected, abs=1e-5)

@@ -1,4 +1,4 @@
-"""What joins pooled features, against loops in NumPy float64 written from the papers; and the parameters it costs."""
+"""Operators on features, against loops in NumPy float64 written from the papers; and the parameters they cost."""
 
 import itertools
 import math
@@ -8,25 +8,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from fusion_bench.errors import UserError
-from fusion_bench.fusion.base import FeatureFusion
+from fusion_bench import fusion
 from fusion_bench.fusion.registry import strategies
+from fusion_bench.fusion.tensor.compact_bilinear import draw_sketch
 from tests import oracles
 from tests.oracles import array, linear
-from tests.tasks import BATCH, THREE, TWO, count_params, make_strategy
+from tests.tasks import BATCH, THREE, TWO, build, count_params
 
-pytestmark = pytest.mark.usefixtures("tiny_widths")
+WIDTHS = {"audio": 4, "image": 8, "text": 6}
+"""Widths of the modalities' features."""
 
 
-def draw_features(module, batch=BATCH, seed=0):
-    """Draws a pooled feature for every modality."""
+def make(make_operator, names, options) -> Any:
+    """Returns an operator with random variables."""
+    in_features = {name: WIDTHS[name] for name in names}
+    return build(lambda: make_operator(in_features, **options, rngs=nnx.Rngs(0)))
+
+
+def draw_features(names, batch=BATCH, seed=0):
+    """Draws features of every modality."""
     rng = np.random.default_rng(seed)
-    return {name: rng.normal(size=(batch, width)) for name, width in module.feature_widths.items()}
+    return {name: rng.normal(size=(batch, WIDTHS[name])) for name in names}
 
 
-def join(module, features):
-    return np.asarray(module.fuse({name: jnp.float32(h) for name, h in features.items()}), np.float64)
+def call(operator, features):
+    return np.asarray(operator({name: jnp.float32(h) for name, h in features.items()}), np.float64)
 
 
 # --- the formulas, example by example
@@ -87,7 +95,7 @@ def attention(module, features):
 def multiplicative(module, features):
     first, second, product = features["image"], features["text"], array(module.product)
     product = product / np.sqrt(first.shape[1] * second.shape[1])
-    out = linear(module.linear["image"], first) + linear(module.linear_second["text"], second)
+    out = linear(module.first, first) + linear(module.second, second)
     for b, k in np.ndindex(out.shape):
         out[b, k] += first[b] @ product[:, :, k] @ second[b]
     return out
@@ -100,6 +108,10 @@ def outer_ones(features):
     for b, *index in np.ndindex(out.shape):
         out[(b, *index)] = math.prod(x[b, i] for x, i in zip(extended, index, strict=True))
     return out
+
+
+def outer_product(module, features):
+    return outer_ones(projected(module, features)).reshape(len(features["image"]), -1)
 
 
 def low_rank(module, features):
@@ -141,15 +153,16 @@ def sum_groups(x, k):
 
 def mfb(module, features):
     product = np.prod(list(projected(module, features).values()), axis=0)
-    return root_and_length(sum_groups(product, module.k))
+    return root_and_length(sum_groups(product, product.shape[1] // module.out_features))
 
 
 def mfh(module, features):
-    expanded, pooled = 1.0, []
+    expanded: Any = 1.0
+    pooled = []
     for block in module.blocks:
         for name, h in features.items():
             expanded = expanded * linear(block[name], h)
-        pooled.append(root_and_length(sum_groups(expanded, module.k)))
+        pooled.append(root_and_length(sum_groups(expanded, expanded.shape[1] // module.width)))
     return np.concatenate(pooled, axis=1)
 
 
@@ -183,63 +196,83 @@ def compact_bilinear(module, features):
     return root_and_length(out)
 
 
-# label, its formula, its parameters from the features' widths d, whether it is defined for three
-CASES = {
-    "concat": (concat, lambda d: 0, True),
-    "sum:width=5": (sum_, lambda d: sum(x + 1 for x in d) * 5, True),
-    "gmu:width=5": (gmu, lambda d: sum(d) * 5 * (1 + (1 if len(d) == 2 else len(d))), True),
-    "gated:width=5": (gated, lambda d: sum(x + 1 for x in d) * 5, False),
-    "gated:width=5:swap=true": (gated_swapped, lambda d: sum(x + 1 for x in d) * 5, False),
-    "attention:width=5": (attention, lambda d: sum(x + 1 for x in d) * 5 + 5, True),
-    "multiplicative:width=5": (multiplicative, lambda d: (math.prod(d) + sum(d) + 1) * 5, False),
-    "low-rank:rank=3:width=5": (low_rank, lambda d: 3 * 5 * sum(x + 1 for x in d) + 3 + 5, True),
-    "mlb:width=5": (mlb, lambda d: sum(x + 1 for x in d) * 5, True),
-    "tucker:width=3:out=5": (tucker, lambda d: sum(x + 1 for x in d) * 3 + 3 ** len(d) * 5, True),
-    "mutan:rank=2:width=3:out=5": (mutan, lambda d: sum(x + 1 for x in d) * 3 + len(d) * 2 * 3 * 5, True),
-    "mfb:k=2:width=5": (mfb, lambda d: sum(x + 1 for x in d) * 10, True),
-    "mfh:p=3:k=2:width=5": (mfh, lambda d: 3 * sum(x + 1 for x in d) * 10, True),
-    "block:width=6:chunks=2:rank=4": (
-        block, lambda d: sum(x + 1 for x in d) * 6 + len(d) * 4 * 6**2 // 2, True,
+# the layer and its options, its formula, its parameters from the features' widths d
+CASES = [
+    (fusion.Concat, {}, concat, lambda d: 0),
+    (fusion.Sum, {"out_features": 5}, sum_, lambda d: sum(x + 1 for x in d) * 5),
+    (
+        fusion.GatedMultimodalUnit, {"out_features": 5},
+        gmu, lambda d: sum(d) * 5 * (1 + (1 if len(d) == 2 else len(d))),
     ),
-    "compact-bilinear:width=7": (compact_bilinear, lambda d: 0, True),
-    "compact-bilinear:width=7:one=false": (compact_bilinear, lambda d: 0, True),
-}  # fmt: skip
-FOR_TWO = [label for label, (_, _, three) in CASES.items() if not three]
+    (fusion.Gated, {"out_features": 5}, gated, lambda d: sum(x + 1 for x in d) * 5),
+    (fusion.Gated, {"out_features": 5, "swap": True}, gated_swapped, lambda d: sum(x + 1 for x in d) * 5),
+    (fusion.Attention, {"out_features": 5}, attention, lambda d: sum(x + 1 for x in d) * 5 + 5),
+    (fusion.Multiplicative, {"out_features": 5}, multiplicative, lambda d: (math.prod(d) + sum(d) + 1) * 5),
+    (fusion.OuterProduct, {"width": 3}, outer_product, lambda d: sum(x + 1 for x in d) * 3),
+    (fusion.LowRank, {"rank": 3, "out_features": 5}, low_rank, lambda d: 15 * sum(x + 1 for x in d) + 3 + 5),
+    (fusion.LowRankBilinear, {"out_features": 5}, mlb, lambda d: sum(x + 1 for x in d) * 5),
+    (
+        fusion.Tucker, {"width": 3, "out_features": 5},
+        tucker, lambda d: sum(x + 1 for x in d) * 3 + 3 ** len(d) * 5,
+    ),
+    (
+        fusion.Mutan, {"rank": 2, "width": 3, "out_features": 5},
+        mutan, lambda d: sum(x + 1 for x in d) * 3 + len(d) * 2 * 3 * 5,
+    ),
+    (fusion.FactorizedBilinear, {"k": 2, "out_features": 5}, mfb, lambda d: sum(x + 1 for x in d) * 10),
+    (fusion.FactorizedHighOrder, {"p": 3, "k": 2, "width": 5}, mfh, lambda d: 3 * sum(x + 1 for x in d) * 10),
+    (
+        fusion.BlockTerm, {"out_features": 6, "chunks": 2, "rank": 4},
+        block, lambda d: sum(x + 1 for x in d) * 6 + len(d) * 4 * 6**2 // 2,
+    ),
+    (fusion.CompactBilinear, {"out_features": 7}, compact_bilinear, lambda d: 0),
+    (fusion.CompactBilinear, {"out_features": 7, "one": False}, compact_bilinear, lambda d: 0),
+]  # fmt: skip
+FOR_TWO = (fusion.Gated, fusion.Multiplicative)
 
 
 @pytest.mark.parametrize(
-    ("label", "names"),
-    [(label, names) for label in CASES for names in (TWO, THREE) if label not in FOR_TWO or names == TWO],
-    ids=lambda value: value if isinstance(value, str) else str(len(value)),
+    ("case", "names"),
+    [(case, names) for case in CASES for names in (TWO, THREE) if names is TWO or case[0] not in FOR_TWO],
+    ids=lambda value: (
+        "-".join(map(str, (value[0].__name__, *value[1]))) if callable(value[0]) else len(value)
+    ),
 )
-def test_join_is_the_formula_and_costs_what_it_says(label, names):
-    module = make_strategy(label, names)
-    if label.startswith("compact-bilinear"):  # signs and places, which random numbers are not
-        redraw_sketches(module)
-    formula, parameters, _ = CASES[label]
-    features = draw_features(module)
-    expected = formula(module, features)
-    np.testing.assert_allclose(join(module, features), expected, atol=1e-5)
-    assert count_params(module, without=("encoders", "head")) == parameters(
-        list(module.feature_widths.values())
-    )
-    assert module.head.hidden.in_features == expected.shape[1]
+def test_an_operator_is_the_formula_and_costs_what_it_says(case, names):
+    layer, options, formula, parameters = case
+    operator = make(layer, names, options)
+    if layer is fusion.CompactBilinear:  # signs and places, which random numbers are not
+        redraw_sketches(operator)
+    features = draw_features(names)
+    expected = formula(operator, features)
+    np.testing.assert_allclose(call(operator, features), expected, atol=1e-5)
+    assert operator.out_features == expected.shape[1]
+    assert count_params(operator) == parameters([WIDTHS[name] for name in names])
+    backwards = call(operator, dict(reversed(features.items())))
+    np.testing.assert_allclose(backwards, expected, atol=1e-5)
 
 
-def redraw_sketches(module: Any, seed=0):
-    from fusion_bench.fusion.tensor.compact_bilinear import draw_sketch
-
-    for i, sketch in enumerate(module.sketches.values()):
+def redraw_sketches(operator, seed=0):
+    for i, sketch in enumerate(operator.sketches.values()):
         features, width = sketch.shape
         sketch.set_value(draw_sketch(features, width, jax.random.fold_in(jax.random.key(seed), i)))
 
 
-@pytest.mark.parametrize("label", FOR_TWO)
-def test_what_is_defined_for_two_says_so_for_three(label):
-    with pytest.raises(UserError, match="joins two modalities; these are audio, image, text"):
-        make_strategy(label, THREE)
+@pytest.mark.parametrize("layer", FOR_TWO)
+def test_an_operator_for_two_says_so_for_three(layer):
+    with pytest.raises(ValueError, match="defined for two modalities; these are audio, image, text"):
+        make(layer, THREE, {})
 
 
-def test_every_join_of_pooled_features_is_tested():
-    joins = {name for name, r in strategies().items() if issubclass(r.make, FeatureFusion)}
-    assert joins - {"tensor"} == {label.partition(":")[0] for label in CASES}
+@pytest.mark.parametrize("hidden", [2, 4], ids=["factor by factor", "through the product"])
+@pytest.mark.parametrize("names", [TWO, THREE], ids=len)
+def test_a_kernel_is_applied_as_to_the_outer_product(names, hidden):
+    operator, features = make(fusion.OuterProduct, names, {"width": 3}), draw_features(names)
+    kernel = np.random.default_rng(1).normal(size=(4 ** len(names), hidden))
+    applied = operator.apply_kernel({n: jnp.float32(h) for n, h in features.items()}, jnp.float32(kernel))
+    np.testing.assert_allclose(applied, outer_product(operator, features) @ kernel, atol=1e-5)
+
+
+def test_every_operator_on_features_is_tested():
+    operators = {r.make for r in strategies().values() if r.reads == "features"}
+    assert operators == {layer for layer, *_ in CASES}
