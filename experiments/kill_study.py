@@ -162,7 +162,7 @@ class Victim:
         runs = [{run.id: run.metrics for run in store.runs()} for store in stores]
         if runs[0] != runs[1]:
             self.faults.append("the metrics differ")
-        for identifier in runs[0].keys() & runs[1].keys():
+        for identifier in (name for name in runs[0].keys() & runs[1].keys() if runs[0][name]):
             logits, expected = (store.predictions(identifier) for store in stores)
             if any((logits[name] != expected[name]).any() for name in expected):
                 self.faults.append(f"the logits of {identifier} differ")

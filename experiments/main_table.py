@@ -25,6 +25,7 @@ import tyro
 from ablation_figures import draw_dots
 
 from fusion_bench.cli.flags import Strategies
+from fusion_bench.families import MULTIMODAL
 from fusion_bench.metrics.intervals import CONFIDENCE, paired_differences, paired_interval
 from fusion_bench.metrics.significance import holm, paired_p_value
 from fusion_bench.report.block import blocks
@@ -92,7 +93,8 @@ def params(row: dict) -> str:
 def level_with_best(study: Path) -> str:
     """Returns one sentence: the join with the highest mean, and which others are not shown to be behind it."""
     store = Store(study, read_only=True)
-    joined = table(store).query("family in @MULTIMODAL and n_seeds > 0")
+    frame = table(store)
+    joined = frame[frame["family"].isin(MULTIMODAL) & (frame["n_seeds"] > 0)]
     best = joined.loc[joined["test_accuracy_mean"].idxmax(), "strategy"]
     against = table(store, against=best)
     rows = against.loc[against["strategy"].isin(joined["strategy"])].to_dict("records")

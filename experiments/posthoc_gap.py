@@ -71,7 +71,8 @@ def main(config: Config) -> int:
     counted = np.log(counts) - log_prior
 
     store = Store(config.study, read_only=True)
-    runs = {(r.strategy, r.seed): r for r in store.runs() if r.data["n_train"] == len(train)}
+    label_runs = [run for run in store.runs() if run.identity["target"] == "label"]
+    runs = {(r.strategy, r.seed): r for r in label_runs if r.data["n_train"] == len(train)}
     seeds = sorted(
         seed for strategy, seed in runs if strategy == "text-only" and ("image-only", seed) in runs
     )

@@ -1,9 +1,11 @@
 """Logits of every strategy after a few steps of training, compared with stored values.
 
-A change of results is a decision: bump `ENGINE_VERSION` or the strategy's `version`, then write the file again,
-`python -m tests.test_golden`. Values were computed on x86; another CPU rounds otherwise, so the tolerance is 1e-5.
+A change of results is a decision: bump `ENGINE_VERSION`, or the `version` of the strategy or remedy, then write the
+file again, `python -m tests.test_golden`. Values were computed on x86; another CPU rounds otherwise, so the tolerance
+is 1e-5.
 """
 
+import dataclasses
 import functools
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fusion_bench.config import TrainingConfig
+from fusion_bench.config import Choice, TrainingConfig
 from fusion_bench.data import splits
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.captions import channel as captions
@@ -21,6 +23,7 @@ from fusion_bench.data.captions import tokenizer
 from fusion_bench.data.dataset import Dataset, Modality, RawDataset
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, strategies
+from fusion_bench.training.remedies.base import remedies
 from fusion_bench.training.step import make_functions, predict, run_key, split_module
 from tests.tasks import CONFIG, QUICK
 
@@ -66,6 +69,7 @@ CASES = [
     for name, registration in strategies(names).items()
     if registration.joins(names) and (names is TWO or registration.modality in (None, "audio"))
 ]
+CASES += [(TWO, f"concat+{remedy}") for remedy in remedies.registered() if remedy != "none"]
 
 
 def case_id(case: tuple[tuple[str, ...], str]) -> str:
@@ -77,7 +81,9 @@ def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
 
     Of a post-hoc strategy, those of its untrained members, joined.
     """
+    name, _, remedy = name.partition("+")
     spec = StrategySpec(name)
+    training = dataclasses.replace(TRAINING, remedy=Choice(remedy or "none"))
     task = make_dataset(CHANNELS[0], names).task
 
     def untrained(seed, data, order, test):
@@ -85,7 +91,7 @@ def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
         return predict(*split_module(module), data, test)
 
     def trained(seed, data, order, test):
-        functions = make_functions(spec, task, CONFIG, TRAINING, STEPS * BATCH)
+        functions = make_functions(spec, task, CONFIG, training, STEPS * BATCH)
         state, _ = functions.train(functions.init(seed), data, order, seed, jnp.int32(STEPS))
         return predict(functions.graph, state.variables, data, test)
 

@@ -1,4 +1,4 @@
-"""`fusion-bench diagnose`: what stored models rely on, and what they bear."""
+"""`fusion-bench diagnose`: applies diagnostics to the stored models of a directory."""
 
 import dataclasses
 import sys
@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from fusion_bench.cli.choices import parse_choices
 from fusion_bench.cli.flags import option, word
+from fusion_bench.cli.table import say_damaged
 from fusion_bench.config import Choice, as_choice
 
 
@@ -47,15 +48,16 @@ def run(command: DiagnoseCommand, console: Console) -> int:
     def note(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    store = Store(command.directory)
+    store = Store(command.directory, read_only=True)
     choices = [as_choice(name) for name in command.names]
     places = Places(command.data_dir, command.cache_dir, command.source, command.captions)
     done = diagnose(store, choices, places=places, note=note)
-    for line in done.skipped:
-        print(f"fusion-bench: skipped: {line}", file=sys.stderr)
+    say_damaged(store)
+    for line in (*(f"skipped: {line}" for line in done.skipped), *done.failed):
+        print(f"fusion-bench: {line}", file=sys.stderr)
     note(f"{done.computed} computed, {done.kept} there already; written to {command.directory}/diagnostics")
     if done.names:
         note(
             f"show them: fusion-bench table {command.directory} --columns accuracy,{','.join(done.names[:3])}"
         )
-    return 0
+    return 1 if done.failed else 0

@@ -25,7 +25,7 @@ class MissingModality(Diagnostic):
     `marginal`, a missing modality comes from another test example, by a permutation without fixed points; the mean
     over permutations is returned, and their standard deviation as `accuracy_without_text_std`. With `zero` it is zero
     after standardisation: a grid's or vector's mean, a text without words, which training has not shown the model.
-    Values of different baselines cannot be compared.
+    Its values end in `_zero`, as values of different baselines cannot be compared.
 
     Where each modality is missing independently with a fixed probability, expected accuracy is the mixture
     Σ_S P(S) V(S), so no rates in between need to be measured.
@@ -48,7 +48,7 @@ class MissingModality(Diagnostic):
         for missing in _missing_sets(model.modalities):
             name = f"accuracy_without_{'_and_'.join(missing)}"
             if self.baseline == "zero":
-                found[name] = accuracy(model.logits(indices, zeroed=missing), labels)
+                found[f"{name}_zero"] = accuracy(model.logits(indices, zeroed=missing), labels)
                 continue
             accuracies = []
             for number in range(self.permutations):

@@ -226,7 +226,7 @@ def blocks(store: Store, against: str = "") -> dict[str, Block]:
     made = {}
     for digest, runs in by_setting.items():
         measured = found.get(("cost", digest), {}).values()
-        costs = {run.strategy: run for run in measured if run.status == "complete"}
+        costs = {run.strategy: run for run in measured}
         told = [n for n in varied if shared[digest].get(n) not in (None, runs[0].data.get("name", ""))]
         differs = ", ".join(f"{n.rpartition('.')[2]} {str(shared[digest][n])[:24]}" for n in told)
         made[digest] = Block(store, digest, shared[digest], differs, runs, costs, against)

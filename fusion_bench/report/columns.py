@@ -112,8 +112,9 @@ def _match_ratio(row: Row) -> float:
 
 
 def _failures(row: Row) -> str:
-    failed = [run for run in row.runs if run.status == "failed"]
-    return "; ".join(f"seed {run.seed}: {run.reason or 'no reason is recorded'}" for run in failed)
+    costs = row.block.costs.get(row.name)
+    failed = {f"seed {run.seed}": run for run in row.runs} | ({"costs": costs} if costs else {})
+    return "; ".join(f"{name}: {run.reason}" for name, run in failed.items() if run.status == "failed")
 
 
 def _gain_sampling(row: Row) -> float:

@@ -197,9 +197,7 @@ def _tuning(rows: Rows) -> str:
 
 
 def _failures(rows: Rows) -> str:
-    failed = [
-        f"{row['strategy']}, {' '.join(row['failures'].split())}" for row in rows if row["n_failed"] > 0
-    ]
+    failed = [f"{row['strategy']}, {' '.join(row['failures'].split())}" for row in rows if row["failures"]]
     return f"Failed: {'; '.join(failed)}." if failed else ""
 
 

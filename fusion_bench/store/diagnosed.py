@@ -16,16 +16,18 @@ FOLDER = "diagnostics"
 def write_values(
     directory: Path,
     identifier: str,
+    label: str,
     choice: Choice,
     version: int,
     values: Mapping[str, float],
     environment: Mapping[str, Any],
 ) -> None:
-    """Stores the values of a diagnostic of a run; those of another version or of other options are replaced.
+    """Stores the values of a diagnostic of a run; those of another version are replaced.
 
     Args:
       directory: of the study.
       identifier: of the run.
+      label: the diagnostic, with the options that differ from the defaults; it names the file.
       choice: the diagnostic, with all its options.
       version: of the diagnostic.
       values: by name.
@@ -42,16 +44,16 @@ def write_values(
         "values": dict(values),
         "environment": dict(environment),
     }
-    path = directory / FOLDER / identifier / f"{choice.name}.json"
+    path = _path(directory, identifier, label)
     try:
         files.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {cause(error)}") from error
 
 
-def has_values(directory: Path, identifier: str, choice: Choice, version: int) -> bool:
+def has_values(directory: Path, identifier: str, label: str, choice: Choice, version: int) -> bool:
     """Returns whether the values of a diagnostic of a run are stored, by this version and with these options."""
-    record = _read(directory / FOLDER / identifier / f"{choice.name}.json")
+    record = _read(_path(directory, identifier, label))
     return (record.get("version"), record.get("options")) == (version, dict(choice.options))
 
 
@@ -61,6 +63,25 @@ def read_values(directory: Path, identifier: str) -> dict[str, float]:
     for path in sorted((directory / FOLDER / identifier).glob("*.json")):
         values |= _read(path).get("values", {})
     return values
+
+
+def copy_values(source: Path, target: Path, identifier: str) -> None:
+    """Copies the values of a run to the directory of another study, where they are missing.
+
+    Raises:
+      UserError: that directory cannot be written to.
+    """
+    for path in sorted((source / FOLDER / identifier).glob("*.json")):
+        copy = target / FOLDER / identifier / path.name
+        if not copy.exists():
+            try:
+                files.write_text(copy, path.read_text(encoding="utf-8"))
+            except OSError as error:
+                raise UserError(f"{copy} cannot be written: {cause(error)}") from error
+
+
+def _path(directory: Path, identifier: str, label: str) -> Path:
+    return directory / FOLDER / identifier / f"{label.replace(':', '-')}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -176,11 +176,9 @@ def _find(store: Store, identifier: str) -> Run:
     found = [identifier] if identifier in names else [n for n in names if n.startswith(identifier)]
     if len(found) > 1:  # "concat-s1" is not meant to be of seed 10
         found = [name for name in found if name.startswith(f"{identifier}-")] or found
-    if len(found) > 1:  # what learns the class, or tries a setting, only serves others
+    if len(found) > 1:  # what learns the class, tries a setting or holds costs only serves others
         runs = {name: store.get(name) for name in found}
-        found = [
-            n for n, run in runs.items() if run is not None and run.identity["target"] == "label"
-        ] or found
+        found = [n for n, run in runs.items() if run is None or run.identity["target"] == "label"] or found
     if not found:
         raise unknown_name("run", identifier, names)
     if len(found) > 1:

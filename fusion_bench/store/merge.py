@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusion_bench.errors import ConfigError
+from fusion_bench.store.diagnosed import copy_values
 from fusion_bench.store.record import Run
 from fusion_bench.store.store import Store
 
@@ -64,6 +65,8 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
                 )
             else:
                 known += 1
+            if run.status == "complete":
+                copy_values(store.directory, out, run.id)
         damaged += [f"{store.directory}: {name}: {fault}" for name, fault in store.damaged.items()]
     return Merged(target, copied, known, failed, tuple(conflicts), tuple(damaged))
 

@@ -40,12 +40,14 @@ class Diagnosed(NamedTuple):
       computed: how often a diagnostic was applied to a run now.
       kept: how often its values were stored already.
       skipped: one line for each strategy that a diagnostic does not apply to.
+      failed: one line for each run whose model cannot be read.
       names: of the values that are stored.
     """
 
     computed: int
     kept: int
     skipped: list[str]
+    failed: list[str]
     names: list[str]
 
 
@@ -71,6 +73,7 @@ def diagnose(
     computed = kept = 0
     skipped: dict[str, None] = {}
     names: dict[str, None] = {}
+    failed: list[str] = []
     for fingerprint, runs in _by_dataset(store).items():
         dataset = _load(runs[0], places)
         if dataset.fingerprint != fingerprint:
@@ -84,17 +87,20 @@ def diagnose(
                 if reason := diagnostic.skip(spec, dataset.task):
                     skipped[f"{registered.name}: {reason}"] = None
                     continue
-                if has_values(store.directory, run.id, choice, registered.version):
+                stored = store.directory, run.id, registered.label(choice.options), choice, registered.version
+                if has_values(*stored):
                     kept += 1
-                else:
+                    continue
+                try:
                     model = model or Model(load_model(store, run), on_device)
-                    values = diagnostic(model, dataset.splits["test"])
-                    here = describe_environment()
-                    write_values(store.directory, run.id, choice, registered.version, values, here)
-                    computed += 1
-                    note(f"{registered.name} of {run.strategy}, seed {run.seed}")
+                except UserError as error:
+                    failed.append(str(error))
+                    break
+                write_values(*stored, diagnostic(model, dataset.splits["test"]), describe_environment())
+                computed += 1
+                note(f"{registered.name} of {run.strategy}, seed {run.seed}")
             names |= dict.fromkeys(read_values(store.directory, run.id))
-    return Diagnosed(computed, kept, list(skipped), list(names))
+    return Diagnosed(computed, kept, list(skipped), failed, list(names))
 
 
 def _by_dataset(store: Store) -> dict[str, list[Run]]:

@@ -116,7 +116,8 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
         "captions": Path(job.data.captions).name,
     }  # and in any file.
     training = dataclasses.asdict(job.training)
-    if job.tune and job.kind in ("join", "refer"):  # each member was trained with its own
+    training["remedy"]["version"] = remedies.find(job.training.remedy.name).version
+    if job.tune and job.members:  # each of them was trained with its own
         training |= {"learning_rate": None, "weight_decay": None}
     registration = None if job.strategy is None else job.strategy.registration
     return {

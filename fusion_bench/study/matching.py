@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 
-from fusion_bench.config import BenchmarkConfig
+from fusion_bench.config import BenchmarkConfig, Choice
 from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.errors import ConfigError, UserError
@@ -36,7 +36,8 @@ def match_study(
         if config.match == "params":
             return float(count_params(spec, dataset.task, config.model))
         num_train = len(dataset.splits["train"])
-        return count_train_flops(spec, dataset.task, config.model, config.training, data, num_train)
+        plain = dataclasses.replace(config.training, remedy=Choice("none"))  # the strategy's own cost
+        return count_train_flops(spec, dataset.task, config.model, plain, data, num_train)
 
     matched = Matched(config.match, to[0].label, measure(to[0]))
 

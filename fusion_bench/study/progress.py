@@ -1,5 +1,6 @@
 """What a study shows while it runs: a live display on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -59,12 +60,14 @@ def describe(run: Run) -> str:
     name = f"{run.strategy}, seed {run.seed}"
     if run.identity.get("target") == "class":
         name += ", learning the class"
+    if run.identity.get("target") == "cost":
+        name = f"{run.strategy}, costs"
     if run.identity.get("target") == "tuning":
         return f"{run.strategy}, tried: {_tried(run)}"
     if run.status == "failed":
         return f"{name}: failed, {run.reason}"
     if run.identity.get("target") == "cost":
-        return f"{run.strategy}: {_measured(run)}"
+        return f"{name}: {_measured(run)}"
     line = f"{name}: test {100 * run.metrics['test_accuracy']:.2f} %"
     if "train_seconds" in run.cost:
         line += f", {run.cost['train_seconds']:.1f} s"
@@ -75,7 +78,7 @@ def _measured(run: Run) -> str:
     """Returns the measured costs of a strategy in a few words."""
     cost = run.cost
     parts = [f"trains {cost['train_examples_per_s']:,.0f} examples/s"]
-    if compiled := cost.get("compile_s"):
+    if math.isfinite(compiled := cost.get("compile_s") or math.nan):
         parts.insert(0, f"compiles in {compiled:.1f} s")
     if "latency_s" in cost:
         parts.append(f"latency {1e3 * cost['latency_s']:.2f} ms")

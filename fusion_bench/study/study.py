@@ -28,7 +28,7 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What a study is of: the strategies, resolved and matched, and what the Bayes reference uses."""
+    """The subject of a study: its strategies, resolved and matched, their remedies, and the Bayes reference's model."""
 
     specs: tuple[StrategySpec, ...]
     matched: Matched | None
@@ -86,18 +86,22 @@ def prepare(resources: Resources, display: Display) -> Subject:
         raise UserError(
             f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
         )
-    specs = with_members(resolve(config.strategies, dataset.task), dataset.task)
+    asked = resolve(config.strategies, dataset.task)
     without = left_out(config.strategies, dataset.task)
     if without:
         display.note(f"left out, as they join two modalities alone: {', '.join(without)}")
+    remedy = config.training.remedy
+    skipped = assign(asked, remedy, dataset.task).skipped
+    for label, reason in skipped.items():
+        display.note(f"left out, as {remedy.name} does not apply: {label}, {reason}")
+    if len(skipped) == len(asked):
+        raise UserError(f"{remedy.name} applies to none of the strategies")
+    specs = with_members([spec for spec in asked if spec.label not in skipped], dataset.task)
     for spec in specs:
         if spec.options:  # asked for, so what they cannot be is said before anything is trained
             count_params(spec, dataset.task, config.model)
     specs, matched = match_study(config, specs, dataset, resources.data, display)
-    treated, skipped = assign(specs, config.training.remedy, dataset.task)
-    for label, reason in skipped.items():
-        display.note(f"left out, as {config.training.remedy.name} does not apply: {label}, {reason}")
-    specs = tuple(spec for spec in specs if spec.label not in skipped)
+    treated = assign(specs, remedy, dataset.task).remedies
     return Subject(specs, matched, reference_of(dataset), treated)
 
 

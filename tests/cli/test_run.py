@@ -35,7 +35,7 @@ from tests.studies import make_quick, outcomes, run_arguments
         (["--strategies", "tensor:width=8:width=9"], "option width of tensor is given twice"),
         (["--strategies", "concat,mid-channel:depth=9"], "mid-channel has depths from 0 to 2"),
         (["--strategies", "cross-attention:width=30"], "30 cannot be divided among 4 heads"),
-        (["--strategies", "block:width=10", "--match", "params"], "10 is not divisible by 4"),
+        (["--strategies", "block:out_features=10", "--match", "params"], "10 is not divisible by 4"),
         (
             ["--data", "shapes", "--audio", "--strategies", "gated"],
             "gated joins two modalities; these are audio,",

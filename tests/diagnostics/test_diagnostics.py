@@ -10,7 +10,7 @@ from fusion_bench.config import Choice
 from fusion_bench.diagnostics.base import Diagnostic, diagnostics
 from fusion_bench.errors import UserError
 from fusion_bench.report.table import table
-from fusion_bench.store import Store
+from fusion_bench.store import Store, merge
 from fusion_bench.store.diagnosed import read_values
 from fusion_bench.study.diagnose import Places, diagnose
 
@@ -44,12 +44,12 @@ def test_values_of_a_fusion_are_stored_with_their_version_and_options(stored):
         "missing-modality: image-only reads image alone",
         "missing-modality: text-only reads text alone",
     ]
-    (path,) = (store.directory / "diagnostics").glob("concat-s0-*/missing-modality.json")
+    (path,) = (store.directory / "diagnostics").glob("concat-s0-*/missing-modality-permutations=2.json")
     record = json.loads(path.read_text())
     assert record["options"] == {"baseline": "marginal", "permutations": 2}
     assert record["version"] == 1
     assert 0 <= record["values"]["accuracy_without_text"] <= 1
-    assert apply(Choice("missing-modality")).computed == 2  # other options replace them
+    assert apply(Choice("missing-modality")).computed == 2  # other options are stored beside them
 
 
 def test_a_value_is_a_column_of_the_table(stored):
@@ -89,3 +89,24 @@ def test_a_diagnostic_of_a_module_of_ones_own_is_found(stored, monkeypatch):
     store, apply = stored
     assert apply(Choice("seven")).computed == 4
     assert set(table(store).set_index("strategy").loc[["concat", "image-only"], "seven_mean"]) == {7.0}
+
+
+def test_values_are_merged_with_their_runs(stored, tmp_path):
+    store, apply = stored
+    apply(Choice("missing-modality", {"permutations": 1}))
+    merged = merge([store.directory], tmp_path / "merged").store
+    runs = [run for run in merged.runs() if run.strategy == "concat" and run.metrics]
+    assert [read_values(merged.directory, run.id) for run in runs] == [
+        read_values(store.directory, run.id) for run in runs
+    ]
+    assert read_values(merged.directory, runs[0].id)
+
+
+def test_a_damaged_model_is_named_and_the_others_are_diagnosed(stored):
+    store, apply = stored
+    (folder,) = store.directory.glob("runs/concat-s0-*/checkpoint")
+    next(path for path in sorted(folder.rglob("*")) if path.is_file()).write_bytes(b"")
+    done = apply(Choice("missing-modality"))
+    assert done.computed == 1
+    assert len(done.failed) == 1
+    assert "concat-s0-" in done.failed[0]

@@ -74,8 +74,8 @@ def test_marginal_takes_the_missing_modality_from_other_examples(model):
 def test_zero_is_the_mean_image_and_a_text_without_words(model):
     found = MissingModality(baseline="zero")(model, TEST)
     assert found == {
-        "accuracy_without_image": pytest.approx(expected_accuracy(model, None, TEST), abs=1e-12),
-        "accuracy_without_text": pytest.approx(expected_accuracy(model, TEST, None), abs=1e-12),
+        "accuracy_without_image_zero": pytest.approx(expected_accuracy(model, None, TEST), abs=1e-12),
+        "accuracy_without_text_zero": pytest.approx(expected_accuracy(model, TEST, None), abs=1e-12),
     }
 
 

@@ -70,7 +70,7 @@ with warnings.catch_warnings(record=True) as caught:
     names = list(strategies())
 
 task = make_task("image", "text")
-spec = StrategySpec("third-party", {"factor": 3})
+spec = StrategySpec("third-party", {"factor": 3.0})
 module = spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
 module.eval()
 

@@ -142,7 +142,7 @@ def test_film_scales_and_shifts_every_block_before_its_relu(names):
         np.asarray(call(module.encoders[name], inputs[name]), np.float64)
         for name in sorted(set(names) - {"image"})
     ]
-    numbers = linear(module.modulate, np.concatenate(others, axis=1))
+    numbers = linear(module.modulate.linear, np.concatenate(others, axis=1))
     ends = np.cumsum(BLOCKS)
     modulations = [
         (1 + numbers[:, end - width : end], numbers[:, ends[-1] + end - width : ends[-1] + end])
@@ -152,7 +152,7 @@ def test_film_scales_and_shifts_every_block_before_its_relu(names):
     maps = oracles.cnn(module.encoders["image"].encoder.cnn, image, modulations=modulations)
     features = oracles.batch_norm(module.encoders["image"].norm, maps.mean((1, 2)))
     np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, features), atol=1e-5)
-    assert module.modulate.kernel.size + module.modulate.bias.size == (
+    assert module.modulate.linear.kernel.size + module.modulate.linear.bias.size == (
         (sum(h.shape[1] for h in others) + 1) * 2 * sum(BLOCKS)
     )
 
@@ -165,5 +165,5 @@ def test_film_starts_as_the_image_alone():
     inputs = make_inputs(task)
     alone = module.head(module.encoders["image"](inputs["image"]))
     np.testing.assert_allclose(module(inputs).logits, alone, atol=1e-6)
-    assert nnx.state(module.modulate)["kernel"][...].shape[1] == 2 * sum(BLOCKS)
+    assert nnx.state(module.modulate.linear)["kernel"][...].shape[1] == 2 * sum(BLOCKS)
     assert jnp.shape(alone) == (BATCH, 4)

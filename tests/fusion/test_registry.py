@@ -278,7 +278,7 @@ def test_early_channel_needs_a_grid():
 def test_a_label_leaves_defaults_out():
     width = find("tensor").options["width"].default
     assert StrategySpec("tensor", {"width": width}).label == "tensor"
-    assert StrategySpec("block", {"width": 8, "chunks": 2}).label == "block:chunks=2:width=8"
+    assert StrategySpec("block", {"out_features": 8, "chunks": 2}).label == "block:chunks=2:out_features=8"
 
 
 def test_all_says_what_it_leaves_out():

@@ -175,10 +175,10 @@ def test_energy_is_a_column_where_it_was_measured():
     row = strategy("concat", (100.0, 400.0, 420.0), (200.0, 900.0, 1000.0), 0.010)
     row = dataclasses.replace(row, train=(*row.train[:2], joules))
     shown = device.listing(dataclasses.replace(SLOW, strategies=(row,)))
-    assert shown.header[-1] == "train mJ"
+    assert shown.header[-1].split() == ["train", "mJ"]
     assert shown.notes[-1].startswith("Train mJ: ")
     assert shown.rows[0][-1] == "2"
-    assert "train mJ" not in device.listing(SLOW).header
+    assert not any("mJ" in heading for heading in device.listing(SLOW).header)
 
 
 @pytest.mark.parametrize(

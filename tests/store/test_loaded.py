@@ -36,7 +36,7 @@ def dataset(done):
 
 def test_another_version_of_the_engine_is_told(done, monkeypatch):
     monkeypatch.setattr(loading, "ENGINE_VERSION", loading.ENGINE_VERSION + 1)
-    with pytest.warns(UserWarning, match="so that the model may predict otherwise"):
+    with pytest.warns(UserWarning, match="so the model may predict otherwise"):
         load(done, "concat")
 
 
@@ -126,5 +126,5 @@ def test_token_ids_are_of_the_vocabulary(done):
 
 def test_what_serves_other_runs_is_not_in_the_way(shifted):
     targets = {run.identity["target"] for run in shifted.store.runs() if run.strategy == "image-only"}
-    assert targets == {"label", "class"}
+    assert targets == {"label", "class", "cost"}
     assert fusion_bench.load_run(shifted.config.out, "image-only-s0").run.identity["target"] == "label"

@@ -107,8 +107,8 @@ def test_the_command(tmp_path, capsys, conflict):
         main(["merge", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c")])
     printed = capsys.readouterr()
     assert exit_.value.code == (1 if conflict else 0)
-    known = 0 if conflict else len(IMAGE)
-    copied = len(IMAGE) + len(CONCAT)
+    known = 1 + (0 if conflict else len(IMAGE))  # costs are equal
+    copied = 1 + len(IMAGE) + 1 + len(CONCAT)
     assert printed.out == (
         f"runs: {copied} copied, {known} there already, 0 failed and left out; written to {tmp_path}/c\n"
     )

@@ -18,6 +18,7 @@ from fusion_bench.fusion import registry
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.study import job as jobs
 from fusion_bench.study.job import Job, Matched, Surroundings, identifier, identity
+from fusion_bench.training.remedies.base import remedies
 
 BASE = BenchmarkConfig()
 HERE = Surroundings("0" * 64, "cpu", {"jax": "1"}, 1)
@@ -95,6 +96,14 @@ def test_a_version_that_is_bumped_gives_another_run(monkeypatch):
     assert changed(strategy=StrategySpec("concat")) == identifier(
         dataclasses.replace(JOB, strategy=StrategySpec("concat")), HERE
     )
+
+
+def test_a_remedy_whose_version_is_bumped_gives_another_run(monkeypatch):
+    treated = dataclasses.replace(BASE.training, remedy=remedies.resolve(Choice("ogm-ge")))
+    before = changed(training=treated)
+    newer = dataclasses.replace(remedies.find("ogm-ge"), version=2)
+    monkeypatch.setattr(remedies, "_known", {**remedies.registered(), "ogm-ge": newer})
+    assert changed(training=treated) != before
 
 
 def test_a_word_of_a_docstring_or_of_help_voids_no_run(tmp_path):

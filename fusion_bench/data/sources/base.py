@@ -15,7 +15,7 @@ from pathlib import Path
 from fusion_bench.config import DataConfig
 from fusion_bench.data.dataset import RawDataset
 from fusion_bench.entry_points import import_registrations
-from fusion_bench.errors import UserError, unknown_name
+from fusion_bench.errors import ConfigError, unknown_name
 
 ENTRY_POINTS = "fusion_bench.sources"
 """The group of entry points by which other packages name the modules that register their sources."""
@@ -134,7 +134,7 @@ def load_raw(config: DataConfig) -> RawDataset:
     for option in {option for other in sources().values() for option in other.options}:
         if option not in source.options and getattr(config, option) != getattr(DataConfig, option):
             owners = " and ".join(name for name, other in sources().items() if option in other.options)
-            raise UserError(f"{option} is an option of {owners} alone; {config.source} has none")
+            raise ConfigError(option, getattr(config, option), f"it is an option of {owners} alone")
     return source.make(config)
 
 

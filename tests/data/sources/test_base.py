@@ -32,7 +32,7 @@ def test_audio_is_asked_for(monkeypatch):
 
 
 def test_audio_belongs_to_shapes(tmp_path):
-    with pytest.raises(UserError, match="audio is an option of shapes alone; cifar10 has none"):
+    with pytest.raises(UserError, match="audio is True; it is an option of shapes alone"):
         load_raw(DataConfig(source="cifar10", audio=True, data_dir=tmp_path))
 
 
