@@ -94,7 +94,7 @@ def level_with_best(study: Path) -> str:
     """Returns one sentence: the join with the highest mean, and which others are not shown to be behind it."""
     store = Store(study, read_only=True)
     frame = table(store)
-    joined = frame[frame["family"].isin(MULTIMODAL) & (frame["n_seeds"] > 0)]
+    joined = frame.loc[frame["family"].isin(MULTIMODAL) & (frame["n_seeds"] > 0)]
     best = joined.loc[joined["test_accuracy_mean"].idxmax(), "strategy"]
     against = table(store, against=best)
     rows = against.loc[against["strategy"].isin(joined["strategy"])].to_dict("records")

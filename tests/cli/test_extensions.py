@@ -72,7 +72,8 @@ def load(config):
 @pytest.fixture
 def extend(tmp_path, monkeypatch):
     """Returns a function that imports a text as a module; the registries are as before after the test."""
-    registry.strategies(), sources.sources()  # imported before the registries are copied
+    registry.strategies()  # imported before the registries are copied
+    sources.sources()
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.setattr(sources, "_REGISTRY", dict(sources._REGISTRY))
     for axis in (remedies, diagnostics):
