@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fusion_bench.config import (
     BenchmarkConfig,
     CheckpointConfig,
+    Choice,
     DataConfig,
     MeasurementConfig,
     ModelConfig,
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from fusion_bench.study.study import Study
 
 __all__ = [
-    "BenchmarkConfig", "CheckpointConfig", "ConfigError", "DataConfig", "MeasurementConfig", "ModelConfig",
-    "StrategySpec", "TrainingConfig", "UserError", "load_run", "run",
+    "BenchmarkConfig", "CheckpointConfig", "Choice", "ConfigError", "DataConfig", "MeasurementConfig",
+    "ModelConfig", "StrategySpec", "TrainingConfig", "UserError", "load_run", "run",
 ]  # fmt: skip
 
 
