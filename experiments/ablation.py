@@ -11,14 +11,7 @@ from rich.markdown import Markdown
 
 import fusion_bench
 from fusion_bench.cli.flags import Strategies
-from fusion_bench.config import (
-    BenchmarkConfig,
-    DataConfig,
-    EncoderSize,
-    Match,
-    ModelConfig,
-    TrainingConfig,
-)
+from fusion_bench.config import BenchmarkConfig, DataConfig, EncoderSize, Match, ModelConfig, TrainingConfig
 from fusion_bench.families import MULTIMODAL
 from fusion_bench.report.table import table
 from fusion_bench.report.text import MISSING, percent, points
@@ -50,14 +43,7 @@ class Scale:
     quick: bool = False
     """A few strategies on a few images, in seconds: it shows that this runs, nothing more."""
 
-    def config(
-        self,
-        name: str,
-        *,
-        captions: str = "default",
-        match: Match = "none",
-        **changes: Any,
-    ) -> BenchmarkConfig:
+    def config(self, name: str, *, captions: str = "default", match: Match = "none", **changes: Any) -> BenchmarkConfig:
         """Returns the study of one point of an ablation.
 
         Args:
@@ -74,11 +60,7 @@ class Scale:
             )
         return BenchmarkConfig(
             data=DataConfig(
-                scale.data,
-                scale.data_dir,
-                captions,
-                train_size=scale.train_size,
-                test_size=100 if self.quick else None,
+                scale.data, scale.data_dir, captions, train_size=scale.train_size, test_size=100 if self.quick else None
             ),
             model=ModelConfig(encoder=scale.encoder),
             training=TrainingConfig(epochs=scale.epochs, **training),
@@ -166,8 +148,6 @@ def write(out: Path, frame: pd.DataFrame, text: str) -> int:
     console.print(Markdown(text))
     failed = frame.loc[frame["n_failed"] > 0].to_dict("records")
     for row in failed:
-        console.print(
-            f"failed: {row['strategy']} at {row['x']}, {row['failures']}", style="red", markup=False
-        )
+        console.print(f"failed: {row['strategy']} at {row['x']}, {row['failures']}", style="red", markup=False)
     console.print(f"written to {out}", style="dim")
     return 1 if failed else 0

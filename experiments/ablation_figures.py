@@ -39,23 +39,13 @@ def draw_lines(
     for strategy, group in frame.assign(place=frame["x"].map(place)).groupby("strategy", sort=False):
         family, rows = group["family"].iloc[0], group.sort_values("place")
         columns = ("place", "test_accuracy_mean", "test_accuracy_ci95")
-        x, mean, width = (
-            rows[column].to_numpy(float) * (1 if column == "place" else 100) for column in columns
-        )
+        x, mean, width = (rows[column].to_numpy(float) * (1 if column == "place" else 100) for column in columns)
         if pd.isna(mean).all():
             continue
         number = shades[family] = shades.get(family, -1) + 1
-        look: dict[str, Any] = {
-            "colour": PALE,
-            "dash": "dashdot" if family == "reference" else DASHES[1 + number % 2],
-        }
+        look: dict[str, Any] = {"colour": PALE, "dash": "dashdot" if family == "reference" else DASHES[1 + number % 2]}
         if family in MULTIMODAL or family == "unimodal":
-            look = {
-                "colour": FAMILIES[family].colour,
-                "dash": DASHES[number % 3],
-                "width": 1.2,
-                "family": family,
-            }
+            look = {"colour": FAMILIES[family].colour, "dash": DASHES[number % 3], "width": 1.2, "family": family}
             marks += band(x, mean, width, colour=look["colour"])
         marks.append(Line(x, mean, str(strategy), **look))
         ends[str(strategy)] = float(mean[-1])
@@ -102,9 +92,7 @@ def draw_dots(
             mean, width, family = 100 * row[f"{of}_mean"], 100 * row[f"{of}_ci95"], row["family"]
             if family in MULTIMODAL:
                 fill = "none" if hollow(row) else "full"
-                marks.append(
-                    Points([mean], [names.index(row["strategy"])], family, [width], label=family, fill=fill)
-                )
+                marks.append(Points([mean], [names.index(row["strategy"])], family, [width], label=family, fill=fill))
                 ends += [mean, mean] if pd.isna(width) else [mean - width, mean + width]
             elif family == "reference":
                 marks.append(Line((mean, mean), (-0.5, len(names) - 0.5), row["strategy"], dash="dash"))

@@ -35,9 +35,7 @@ def main(config: Config) -> int:
     for factor in factors:
         study = config.config(f"epochs-x{factor}")
         epochs = study.training.epochs * factor
-        points[epochs] = dataclasses.replace(
-            study, training=dataclasses.replace(study.training, epochs=epochs)
-        )
+        points[epochs] = dataclasses.replace(study, training=dataclasses.replace(study.training, epochs=epochs))
     frame = ablation.sweep(points)
     text = (
         f"{ablation.to_markdown(frame, 'accuracy, %, by epochs')}\n"

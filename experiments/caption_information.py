@@ -40,9 +40,7 @@ def main(config: Config) -> int:
         {named: config.config(f"named-{named}", captions=f"neutral:named={named}") for named in points}
     )
     bits = dict(zip(frame["x"], frame["bits"], strict=True))
-    heading = "part of the captions that name the class" + "".join(
-        f", {x}: {b:.2f} bits" for x, b in bits.items()
-    )
+    heading = "part of the captions that name the class" + "".join(f", {x}: {b:.2f} bits" for x, b in bits.items())
     note = ablation.provenance(frame)
     draw_lines(
         frame,

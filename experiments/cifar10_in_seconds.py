@@ -213,11 +213,7 @@ def learning_curve(result: Result) -> list[list[str]]:
     """Returns a row for each epoch: seconds of training until then, and validation accuracy, mean over seeds."""
     epochs = result.curves.shape[1]  # all take as long: the same program runs
     return [
-        [
-            str(epoch + 1),
-            f"{np.mean(result.seconds) * (epoch + 1) / epochs:.2f}",
-            percent(t_interval(accuracies)),
-        ]
+        [str(epoch + 1), f"{np.mean(result.seconds) * (epoch + 1) / epochs:.2f}", percent(t_interval(accuracies))]
         for epoch, accuracies in enumerate(result.curves.T)
     ]
 

@@ -90,9 +90,7 @@ def steps_of(dataset: Dataset, strategy: str, batch_size: int = 64) -> Measured:
     program, data, train = compile_for(dataset, strategy, batch_size)
     timed = train_loop(program, data, train)
     memory: Any = program.train.memory_analysis()  # pyright: ignore[reportFunctionMemberAccess]
-    return Measured(
-        program.train_flops * batch_size, memory.temp_size_in_bytes, lambda: batch_size / timed.rate()
-    )
+    return Measured(program.train_flops * batch_size, memory.temp_size_in_bytes, lambda: batch_size / timed.rate())
 
 
 def compile_for(dataset: Dataset, strategy: str, batch_size: int = 64) -> tuple[Program, Any, np.ndarray]:

@@ -52,9 +52,7 @@ def main(config: Config) -> int:
         log=True,
         note=f"Test accuracy after about equal numbers of updates; grey: ceilings and the Bayes reference. {note}",
     )
-    return ablation.write(
-        config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %, by examples')}\n- {note}\n"
-    )
+    return ablation.write(config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %, by examples')}\n- {note}\n")
 
 
 if __name__ == "__main__":

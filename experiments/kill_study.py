@@ -147,9 +147,7 @@ class Victim:
 
     def compare(self, peace: "Victim") -> None:
         """Notes every difference from a study that was left in peace, measured costs aside."""
-        made = collections.Counter(
-            re.findall(r"^(?:\[.*?\] )?(\S+, seed \d+): test", self.said, re.MULTILINE)
-        )
+        made = collections.Counter(re.findall(r"^(?:\[.*?\] )?(\S+, seed \d+): test", self.said, re.MULTILINE))
         self.faults += [f"{name} was made {count} times" for name, count in made.items() if count > 1]
         left = {path.name for path in self.out.iterdir()} - {"runs", "table.csv", "table.md"}
         left |= {path.name for path in (self.out / "runs").glob(".*")} - {".locks"}
@@ -186,16 +184,12 @@ def main(config: Config) -> int:
         rng = random.Random(config.seed)
         while not faults and moments.total() < config.kills:
             victim = Victim(work, f"study-{studies}")
-            while not victim.start(
-                patience=rng.uniform(0, seconds) if moments.total() < config.kills else None
-            ):
+            while not victim.start(patience=rng.uniform(0, seconds) if moments.total() < config.kills else None):
                 moments[victim.moment] += 1
             victim.compare(peace)
             faults, studies = victim.faults, studies + 1
     counts = ", ".join(f"{count} {moment}" for moment, count in moments.most_common())
-    print(
-        f"{moments.total()} kills ({counts}) in {studies} studies of {seconds:.1f} s: {len(faults)} differences"
-    )
+    print(f"{moments.total()} kills ({counts}) in {studies} studies of {seconds:.1f} s: {len(faults)} differences")
     for fault in faults:
         print(fault, file=sys.stderr)
     return 1 if faults else 0

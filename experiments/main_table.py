@@ -112,13 +112,9 @@ def changes(usual: Path, matched: Path) -> str:
     before, after = (accuracies(Store(study, read_only=True)) for study in (usual, matched))
     resized = {name: after[name] for name in after if name in before and after[name] != before[name]}
     n_test = next(run.data["n_test"] for run in Store(usual, read_only=True).runs())
-    raw = {
-        name: paired_p_value(paired_differences(resized[name], before[name]), 1 / n_test) for name in resized
-    }
+    raw = {name: paired_p_value(paired_differences(resized[name], before[name]), 1 / n_test) for name in resized}
     shown = {name: p for name, p in holm(raw).items() if p < 1 - CONFIDENCE}
-    told = ", ".join(
-        f"{name} {points(*paired_interval(after[name], before[name], 1 / n_test))}" for name in shown
-    )
+    told = ", ".join(f"{name} {points(*paired_interval(after[name], before[name], 1 / n_test))}" for name in shown)
     established = f"{told} points" if told else "none that the seeds establish"
     return (
         f"Changes by equal parameters, of {len(resized)} strategies that were resized: {established} (paired t-tests "

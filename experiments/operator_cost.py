@@ -152,9 +152,7 @@ def measure(registration: Registration, count: int, width: int) -> Cost:
         return added_cost(registration, count, width)
     module = build(registration, modalities, width)
     if kind == "features":
-        return join_cost(
-            module, lambda m, x: m.operator(x), {name: floats(BATCH, width) for name in modalities}
-        )
+        return join_cost(module, lambda m, x: m.operator(x), {name: floats(BATCH, width) for name in modalities})
     if kind == "tokens":
         masks = {name: jnp.ones((BATCH, TOKENS), bool) for name in modalities}
         tokens = {name: floats(BATCH, TOKENS, width) for name in modalities}

@@ -52,20 +52,13 @@ def main(config: Config) -> int:
     """Prints the accuracy of each way to know the text, and its loss against the exact channel, paired by seed."""
     dataset = load_dataset(config.data)
     captions = dataset.captions
-    if (
-        captions is None
-        or captions.channel is None
-        or captions.words is None
-        or captions.channel.spec.shift > 0
-    ):
+    if captions is None or captions.channel is None or captions.words is None or captions.channel.spec.shift > 0:
         print("this comparison needs captions from a channel without shift", file=sys.stderr)
         return 2
     train, test = dataset.splits["train"], dataset.splits["test"]
     # log P(word | class), up to what is the same for every class: exact, and from counts.
     exact = np.log(np.maximum(captions.channel.word_probabilities.T, np.finfo(float).tiny))
-    log_prior = np.log(
-        np.maximum(np.bincount(dataset.labels[train], minlength=dataset.num_classes), 1) / len(train)
-    )
+    log_prior = np.log(np.maximum(np.bincount(dataset.labels[train], minlength=dataset.num_classes), 1) / len(train))
     counts = np.full(exact.shape, PRIOR_COUNT)
     np.add.at(counts, (captions.words[train], dataset.labels[train]), 1)
     counted = np.log(counts) - log_prior
@@ -73,9 +66,7 @@ def main(config: Config) -> int:
     store = Store(config.study, read_only=True)
     label_runs = [run for run in store.runs() if run.identity["target"] == "label"]
     runs = {(r.strategy, r.seed): r for r in label_runs if r.data["n_train"] == len(train)}
-    seeds = sorted(
-        seed for strategy, seed in runs if strategy == "text-only" and ("image-only", seed) in runs
-    )
+    seeds = sorted(seed for strategy, seed in runs if strategy == "text-only" and ("image-only", seed) in runs)
     accuracies = []
     for seed in seeds:
         image = calibrated(store, runs["image-only", seed])
@@ -88,9 +79,7 @@ def main(config: Config) -> int:
         ("text-only's probabilities", "counted frequencies", "exact channel"), table.T, strict=True
     ):
         loss = t_interval(column - table[:, -1])
-        print(
-            f"{name:26s} {column.mean():6.2f} %   against the exact channel {loss[0]:+.2f} ± {loss[1]:.2f} points"
-        )
+        print(f"{name:26s} {column.mean():6.2f} %   against the exact channel {loss[0]:+.2f} ± {loss[1]:.2f} points")
     return 0
 
 

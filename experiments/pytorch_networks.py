@@ -170,9 +170,7 @@ class Tensor(FeatureFusion):
         self.head = Head((width + 1) ** 2, sizes)
 
     def join(self, features):
-        a, b = (
-            F.pad(self.projections[name](features[name]), (1, 0), value=1.0) for name in ("image", "text")
-        )
+        a, b = (F.pad(self.projections[name](features[name]), (1, 0), value=1.0) for name in ("image", "text"))
         return (a[:, :, None] * b[:, None, :]).flatten(1)
 
 

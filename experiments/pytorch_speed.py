@@ -132,10 +132,7 @@ def pytorch_process(connection: Connection, job: Job) -> None:
     trained = [variant for variant in compilers if "frozen" not in variant]
 
     def inputs(batch):
-        return {
-            "image": ((images[batch].float() - 127.5) / 73.9).permute(0, 3, 1, 2),
-            "text": texts[batch],
-        }
+        return {"image": ((images[batch].float() - 127.5) / 73.9).permute(0, 3, 1, 2), "text": texts[batch]}
 
     def network():
         made = make_network(job.strategy, Sizes(**job.sizes))
@@ -210,11 +207,7 @@ class Ours:
 
     def __init__(self, strategy: str, config: Config, data: DeviceData):
         task = Task(
-            {
-                "image": ModalitySpec("grid", (32, 32, 3)),
-                "text": ModalitySpec("tokens", (WORDS,), VOCABULARY),
-            },
-            CLASSES,
+            {"image": ModalitySpec("grid", (32, 32, 3)), "text": ModalitySpec("tokens", (WORDS,), VOCABULARY)}, CLASSES
         )
         spec = StrategySpec(strategy)
         model = ModelConfig(encoder=config.encoder, dtype="float32")

@@ -54,9 +54,7 @@ class Examples(Dataset):
         self.images, self.texts = (torch.from_numpy(arrays[name]) for name in ("image", "text"))
         self.labels = torch.from_numpy(arrays["label"]).long()
         train = arrays["image"][arrays["train"]].reshape(-1, 3)
-        self.mean, self.deviation = (
-            torch.tensor(f(train, 0), dtype=torch.float32) for f in (np.mean, np.std)
-        )
+        self.mean, self.deviation = (torch.tensor(f(train, 0), dtype=torch.float32) for f in (np.mean, np.std))
         self.augmented = augmented
 
     def __len__(self):
@@ -173,13 +171,9 @@ def main(config: Config) -> int:
             logits = join(list(scores.values()), arrays)
             labels = scores["image-only"][1][1]
             accuracies[POSTHOC].append(float((logits.argmax(1) == labels).float().mean()))
-    print(
-        f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {config.workers} workers; test, %:"
-    )
+    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {config.workers} workers; test, %:")
     for strategy, values in accuracies.items():
-        print(
-            f"{strategy}: {100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=min(1, len(values) - 1)):.2f}"
-        )
+        print(f"{strategy}: {100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=min(1, len(values) - 1)):.2f}")
     return 0
 
 

@@ -137,8 +137,7 @@ def main(config: Config) -> int:
     console = Console()
     console.print(table)
     console.print(
-        f"shapes, {config.encoder} encoders, {config.platform}, n = {config.repetitions} passes, medians",
-        style="dim",
+        f"shapes, {config.encoder} encoders, {config.platform}, n = {config.repetitions} passes, medians", style="dim"
     )
     return 0
 

@@ -117,12 +117,8 @@ def difference(one: Any, other: Any) -> float:
 def main(config: Config) -> int:
     """Takes the times, prints the table, and returns the exit status."""
     if config.quick:
-        config = dataclasses.replace(
-            config, strategies=config.strategies[:1], encoder="micro", seeds=2, repetitions=1
-        )
-    table = Table(
-        "strategy", "way", "s a seed", "times one by one", "compile s", "temporary MB", "difference"
-    )
+        config = dataclasses.replace(config, strategies=config.strategies[:1], encoder="micro", seeds=2, repetitions=1)
+    table = Table("strategy", "way", "s a seed", "times one by one", "compile s", "temporary MB", "difference")
     for strategy in config.strategies:
         ways = make_ways(strategy, config)
         results = {name: jax.block_until_ready(way.train()) for name, way in ways.items()}  # warm

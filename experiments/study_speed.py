@@ -136,11 +136,7 @@ def main(config: Config) -> int:
         return 2
     seconds, printed, compiled = measure(config, SIDES if has_torch else SIDES[:2])
     table = Table("study", "seconds", "of PyTorch's", "of the cold one's")
-    names = {
-        "cold": "fusion_bench, nothing compiled",
-        "warm": "fusion_bench, compiled before",
-        "pytorch": "PyTorch",
-    }
+    names = {"cold": "fusion_bench, nothing compiled", "warm": "fusion_bench, compiled before", "pytorch": "PyTorch"}
     for side, values in seconds.items():
         against = [seconds.get("pytorch"), seconds["cold"]]
         ratios = ["–" if other is None else f"{np.median(np.divide(values, other)):.2f}" for other in against]

@@ -47,9 +47,7 @@ def main(config: Config) -> int:
         label="part of the captions that shift the target",
         note=f"Test accuracy; grey: the exact ceilings and the Bayes reference. {note}",
     )
-    return ablation.write(
-        config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %, by shift')}\n- {note}\n"
-    )
+    return ablation.write(config.out, frame, f"{ablation.to_markdown(frame, 'accuracy, %, by shift')}\n- {note}\n")
 
 
 if __name__ == "__main__":

@@ -80,15 +80,11 @@ class Axis(Generic[T]):
           ValueError: the name cannot be one or is taken, or an option has no default that a command line can read.
         """
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-            raise ValueError(
-                f"a {self.kind} cannot be called {name!r}; use small letters, digits and hyphens"
-            )
+            raise ValueError(f"a {self.kind} cannot be called {name!r}; use small letters, digits and hyphens")
 
         def decorate(make: Class) -> Class:
             if name in self._known and self._known[name].make is not make:
-                raise ValueError(
-                    f"{self.kind} {name!r} is registered twice: {self._known[name].make} and {make}"
-                )
+                raise ValueError(f"{self.kind} {name!r} is registered twice: {self._known[name].make} and {make}")
             registered = Registered(name, reference, make, version)
             for option in registered.options.values():
                 if value_type(option) is None:

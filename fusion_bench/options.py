@@ -18,9 +18,7 @@ def value_type(option: inspect.Parameter) -> Any:
     return {int: Count, float: Finite, str: str, bool: bool}.get(type(option.default))
 
 
-def check_options(
-    owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
-) -> dict[str, Any]:
+def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the given options of `owner`, with values of the types of their defaults.
 
     Raises:

@@ -67,12 +67,8 @@ def cnn(module, x, *, overlay=lambda depth, x: x, modulations=None):
         for block in stage.blocks:
             (height, width), kernel = x.shape[1:3], array(block.conv.kernel)
             padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-            convolved = sum(
-                padded[:, p : p + height, q : q + width] @ kernel[p, q] for p in range(3) for q in range(3)
-            )
-            scale, shift = (
-                part[:, None, None] for part in next(remaining, [np.ones((1, 1)), np.zeros((1, 1))])
-            )
+            convolved = sum(padded[:, p : p + height, q : q + width] @ kernel[p, q] for p in range(3) for q in range(3))
+            scale, shift = (part[:, None, None] for part in next(remaining, [np.ones((1, 1)), np.zeros((1, 1))]))
             x = x + norm_relu(block.activate, convolved, scale, shift)
     return overlay(len(module.stages), x)
 

@@ -9,13 +9,7 @@ import pandas as pd
 import pytest
 
 import fusion_bench
-from fusion_bench.config import (
-    BenchmarkConfig,
-    DataConfig,
-    MeasurementConfig,
-    ModelConfig,
-    TrainingConfig,
-)
+from fusion_bench.config import BenchmarkConfig, DataConfig, MeasurementConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.sources.shapes import CLASS_NAMES
 from fusion_bench.store import Run, Store
 from fusion_bench.study import progress, resources
@@ -38,15 +32,11 @@ def write_source(path: Path, count: int = 300) -> Path:
     colours = rng.integers(0, 200, (len(CLASS_NAMES), 3))
     images = colours[seen][:, None, None] + rng.integers(0, 50, (count, 8, 8, 3))
     split = np.where(np.arange(count) < 0.8 * count, "train", "test")
-    np.savez(
-        path, image=images.astype(np.uint8), label=labels, split=split, class_names=np.array(CLASS_NAMES)
-    )
+    np.savez(path, image=images.astype(np.uint8), label=labels, split=split, class_names=np.array(CLASS_NAMES))
     return path
 
 
-def make_config(
-    source: Path, out: Path, *, strategies=STRATEGIES, seeds=1, captions="default"
-) -> BenchmarkConfig:
+def make_config(source: Path, out: Path, *, strategies=STRATEGIES, seeds=1, captions="default") -> BenchmarkConfig:
     return BenchmarkConfig(
         data=DataConfig(str(source), captions=captions, validation_fraction=0.2),
         model=ModelConfig(encoder="micro"),

@@ -29,11 +29,7 @@ BATCH, CLASSES, TOKENS, WORDS = 6, 4, 5, 7
 MICRO = WIDTHS["micro"]
 CONFIG = ModelConfig(encoder="micro", dtype="float32")
 
-QUICK = {
-    **compiler_options(),
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
+QUICK = {**compiler_options(), "xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 jit = functools.partial(jax.jit, compiler_options=QUICK)
 """As jax.jit; compiles in half the time what runs once."""
 

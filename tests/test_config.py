@@ -84,9 +84,7 @@ def test_an_error_names_the_field_or_what_stands_for_it(error, text):
 
 def test_ordinary_values_are_converted():
     made = BenchmarkConfig(
-        data=DataConfig(
-            Path("x.npz"), "cache", train_size=np.int64(100), validation_fraction=np.float32(0.5)
-        ),
+        data=DataConfig(Path("x.npz"), "cache", train_size=np.int64(100), validation_fraction=np.float32(0.5)),
         training=TrainingConfig(weight_decay=0, learning_rate=np.float64(0.1), augment=np.bool_(False)),
         strategies=["concat", Choice("tensor", {"width": np.int32(8), "scale": np.float64(0.5)})],
         out="runs/x",

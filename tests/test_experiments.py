@@ -180,9 +180,7 @@ def test_cost_growth(quick, tmp_path):
     batch = frame.loc[frame["grows"] == "batch"].to_dict("records")
     assert [row["size"] for row in batch] == [32, 64, 128]
     assert 0.9 < batch[1]["flops"] / batch[0]["flops"] / 2 <= 1.0
-    lines = [
-        line.split(" | ") for line in (tmp_path / "table.md").read_text().splitlines()[2:] if line[0:1] == "|"
-    ]
+    lines = [line.split(" | ") for line in (tmp_path / "table.md").read_text().splitlines()[2:] if line[0:1] == "|"]
     assert len(lines) == len(set(zip(frame["grows"], frame["strategy"], strict=True)))
     assert lines[0][0] == "| batch"
 

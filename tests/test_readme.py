@@ -26,9 +26,7 @@ def test_the_operator_of_the_readme_is_a_strategy_that_learns(monkeypatch):
     exec(snippet, {"__name__": "readme"})
     task = make_task("image", "text", "audio")
     spec = registry.StrategySpec("product", {"out_features": 8})
-    functions = make_functions(
-        spec, DATASET.task, CONFIG, TrainingConfig(batch_size=32, learning_rate=0.01), 130
-    )
+    functions = make_functions(spec, DATASET.task, CONFIG, TrainingConfig(batch_size=32, learning_rate=0.01), 130)
 
     @jit
     def losses(seed, data, order, steps):

@@ -24,8 +24,7 @@ class DiagnoseCommand:
         tuple[str | Choice, ...],
         word("a,b", parse_choices),
         arg(
-            name="with",
-            help="Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero.",
+            name="with", help="Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero."
         ),
     ] = ("missing-modality",)
     data_dir: Annotated[Path | None, option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
@@ -34,9 +33,7 @@ class DiagnoseCommand:
     """The file of data that the runs were trained on; a run records its name, not its folder."""
     captions: Annotated[str, option("FILE", "none")] = ""
     """The file of captions, likewise."""
-    cache_dir: Annotated[
-        Path | None, option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")
-    ] = None
+    cache_dir: Annotated[Path | None, option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")] = None
     """Where decoded images are kept."""
 
 
@@ -57,7 +54,5 @@ def run(command: DiagnoseCommand, console: Console) -> int:
         print(f"fusion-bench: {line}", file=sys.stderr)
     note(f"{done.computed} computed, {done.kept} there already; written to {command.directory}/diagnostics")
     if done.names:
-        note(
-            f"show them: fusion-bench table {command.directory} --columns accuracy,{','.join(done.names[:3])}"
-        )
+        note(f"show them: fusion-bench table {command.directory} --columns accuracy,{','.join(done.names[:3])}")
     return 1 if done.failed else 0

@@ -5,12 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from tyro.conf import Fixed, Suppress, arg
-from tyro.constructors import (
-    ConstructorRegistry,
-    PrimitiveConstructorSpec,
-    StructConstructorSpec,
-    StructTypeInfo,
-)
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, StructConstructorSpec, StructTypeInfo
 
 from fusion_bench.cli.choices import parse_choice, parse_choices
 from fusion_bench.cli.run import RunCommand

@@ -53,11 +53,7 @@ def _grouped(jobs, done) -> Iterator[tuple[str, list[bool]]]:
     groups: dict[str, list[bool]] = {}
     for job, is_done in zip(jobs, done, strict=True):
         rate = job.training.learning_rate
-        purpose = {
-            "tune": f"tried with learning rate {rate:g}",
-            "measure": "costs",
-            "train": f"learning rate {rate:g}",
-        }
+        purpose = {"tune": f"tried with learning rate {rate:g}", "measure": "costs", "train": f"learning rate {rate:g}"}
         parts = [job.label, purpose.get(job.kind, ""), "learns the class" if job.target == "class" else ""]
         groups.setdefault(", ".join(filter(None, parts)), []).append(is_done)
     yield from groups.items()

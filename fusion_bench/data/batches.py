@@ -55,9 +55,7 @@ def to_device(dataset: Dataset) -> DeviceData:
 
 
 def _to_device(modality: Modality, train: np.ndarray) -> DeviceModality:
-    return DeviceModality(
-        jnp.asarray(modality.values), *map(jnp.asarray, normalization_stats(modality, train))
-    )
+    return DeviceModality(jnp.asarray(modality.values), *map(jnp.asarray, normalization_stats(modality, train)))
 
 
 def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,9 +132,7 @@ def alternating_flip(
 
 
 def augment_images(
-    images: Float[Array, "batch height width channel"],
-    key: Key[Array, ""],
-    flip: Bool[Array, " batch"] | None = None,
+    images: Float[Array, "batch height width channel"], key: Key[Array, ""], flip: Bool[Array, " batch"] | None = None
 ) -> Float[Array, "batch height width channel"]:
     """Flips half of the images left to right, or those of `flip`, and moves each by up to an eighth of its size."""
     batch, height = images.shape[:2]

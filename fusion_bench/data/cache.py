@@ -33,9 +33,7 @@ def files_stamp(directory: Path) -> str:
     return files.digest_text("\n".join(rows))
 
 
-def cached_arrays(
-    entry: Path, stamp: str, build: Callable[[], Mapping[str, np.ndarray]]
-) -> Mapping[str, np.ndarray]:
+def cached_arrays(entry: Path, stamp: str, build: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
     """Returns the arrays of a cache entry; builds and keeps them where it is missing, stale or damaged.
 
     Args:
@@ -61,14 +59,7 @@ def _read(entry: Path, stamp: str) -> dict[str, np.ndarray] | None:
             return None
         arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in manifest["checksums"]}
         intact = all(_checksum(arrays[name]) == value for name, value in manifest["checksums"].items())
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        SyntaxError,
-    ):  # all that a damaged file can raise
+    except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError):  # all that a damaged file can raise
         return None
     return arrays if intact else None
 

@@ -33,9 +33,7 @@ class MissingModality(Diagnostic):
 
     def __init__(self, *, baseline: str = "marginal", permutations: int = 5):
         if baseline not in BASELINES:
-            raise UserError(
-                f"the baseline of missing-modality is {baseline!r}; choose from {', '.join(BASELINES)}"
-            )
+            raise UserError(f"the baseline of missing-modality is {baseline!r}; choose from {', '.join(BASELINES)}")
         self.baseline = baseline
         self.permutations = permutations
 

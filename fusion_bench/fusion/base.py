@@ -67,9 +67,7 @@ class Strategy(nnx.Module):
         """
         return {}
 
-    def loss(
-        self, outputs: Outputs, labels: Int[Array, " batch"], *, label_smoothing: float
-    ) -> Float[Array, ""]:
+    def loss(self, outputs: Outputs, labels: Int[Array, " batch"], *, label_smoothing: float) -> Float[Array, ""]:
         """Mean cross-entropy of the joint scores, in nats; strategies with another objective override it."""
         return smoothed_cross_entropy(outputs.logits, labels, label_smoothing)
 
@@ -189,9 +187,7 @@ def _only(kept: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {name: array if name == kept else jnp.zeros_like(array) for name, array in arrays.items()}
 
 
-def smoothed_cross_entropy(
-    logits: Logits, labels: Int[Array, " batch"], label_smoothing: float
-) -> Float[Array, ""]:
+def smoothed_cross_entropy(logits: Logits, labels: Int[Array, " batch"], label_smoothing: float) -> Float[Array, ""]:
     """Mean over the batch of -Σ_c q_c log softmax(logits)_c, q = (1 - ε) onehot + ε / C; in nats."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
     return optax.softmax_cross_entropy(logits, targets).mean()

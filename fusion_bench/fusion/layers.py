@@ -49,9 +49,7 @@ class Projections(nnx.Dict[nnx.Linear]):
             }
         )  # fmt: skip
 
-    def __call__(
-        self, features: Mapping[str, Inexact[Array, "batch *_"]]
-    ) -> dict[str, Inexact[Array, "batch *_"]]:
+    def __call__(self, features: Mapping[str, Inexact[Array, "batch *_"]]) -> dict[str, Inexact[Array, "batch *_"]]:
         """Returns z_m of every modality."""
         return {name: linear(features[name]) for name, linear in self.items()}
 

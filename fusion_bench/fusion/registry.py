@@ -145,9 +145,7 @@ def register(
 
     def decorate(cls: type[Any]) -> type[Any]:
         if not (isinstance(cls, type) and issubclass(cls, nnx.Module)):
-            raise TypeError(
-                f"strategy {name!r} should be a Flax layer or a subclass of Strategy, and is {cls!r}"
-            )
+            raise TypeError(f"strategy {name!r} should be a Flax layer or a subclass of Strategy, and is {cls!r}")
         for taken in _REGISTRY.values():
             if taken.make is not cls and _may_be_the_same(taken.name, name):
                 raise ValueError(f"strategy {name!r} is registered twice: {taken.make} and {cls}")
@@ -274,6 +272,4 @@ def resolve(asked: Iterable[str | Choice], task: Task) -> tuple[StrategySpec, ..
 def left_out(asked: Iterable[str | Choice], task: Task) -> tuple[str, ...]:
     """Returns what "all" leaves out of a list of strategies, because it is not defined for the task's modalities."""
     has_all = any(as_choice(item).name == "all" for item in asked)
-    return tuple(
-        name for name, r in strategies(task.modalities).items() if has_all and not r.joins(task.modalities)
-    )
+    return tuple(name for name, r in strategies(task.modalities).items() if has_all and not r.joins(task.modalities))

@@ -36,9 +36,7 @@ def t_quantile(n: int) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
 
 
-def paired_interval(
-    values: Mapping[int, float], others: Mapping[int, float], resolution: float = 0.0
-) -> Interval:
+def paired_interval(values: Mapping[int, float], others: Mapping[int, float], resolution: float = 0.0) -> Interval:
     """Returns `t_interval` of the differences value − other over the seeds that both have.
 
     Pairing removes what two runs of one seed share: the order of the batches, augmentation, initialisation.

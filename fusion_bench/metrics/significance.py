@@ -15,9 +15,7 @@ _MOST_SEEDS = 1000
 _QUANTILES = 1000
 
 
-def paired_p_value(
-    differences: Sequence[float] | Float[np.ndarray, " seed"], resolution: float = 0.0
-) -> float:
+def paired_p_value(differences: Sequence[float] | Float[np.ndarray, " seed"], resolution: float = 0.0) -> float:
     """Returns the two-sided p-value of Student's paired t-test: that differences as large come from a mean of 0.
 
     NaN for fewer than two differences, and where all are the same on no grid; 1 if all are 0.
@@ -63,19 +61,12 @@ def pairwise_p_values(
     """
     names = list(values)
     pairs = {f"{i} {j}": (a, b) for i, a in enumerate(names) for j, b in enumerate(names) if i < j}
-    raw = {
-        key: paired_p_value(paired_differences(values[a], values[b]), resolution)
-        for key, (a, b) in pairs.items()
-    }
+    raw = {key: paired_p_value(paired_differences(values[a], values[b]), resolution) for key, (a, b) in pairs.items()}
     corrected = holm(raw)
-    return {pairs[key]: p for key, p in corrected.items()} | {
-        (b, a): corrected[key] for key, (a, b) in pairs.items()
-    }
+    return {pairs[key]: p for key, p in corrected.items()} | {(b, a): corrected[key] for key, (a, b) in pairs.items()}
 
 
-def ranks(
-    values: Mapping[str, Mapping[int, float]], resolution: float = 0.0
-) -> dict[str, tuple[int, int, int]]:
+def ranks(values: Mapping[str, Mapping[int, float]], resolution: float = 0.0) -> dict[str, tuple[int, int, int]]:
     """Returns each strategy's rank by its mean, 1 for the highest, with the lowest and highest it may truly have.
 
     A rank may be as low as 1 plus the number of strategies that are shown to be better, as high as their number minus

@@ -124,9 +124,7 @@ def _input_tiles(x: Images, transforms: Transforms) -> Tiles:
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     reach = range(step + 2)
     rows = _combine(transforms.inputs, [padded[:, i : i + height - step + 1 : step] for i in reach])
-    tiles = _combine(
-        transforms.inputs, [rows[:, :, :, i : i + width - step + 1 : step] for i in reach], axis=1
-    )
+    tiles = _combine(transforms.inputs, [rows[:, :, :, i : i + width - step + 1 : step] for i in reach], axis=1)
     return tiles.reshape(len(reach) ** 2, -1, x.shape[-1])
 
 

@@ -71,13 +71,7 @@ class GridEncoder(nnx.Module):
     """A CNN; its tokens are the pixels of the last feature map. `overlay` is as in `CNN`."""
 
     def __init__(
-        self,
-        spec: ModalitySpec,
-        widths: Widths,
-        *,
-        overlay: tuple[int, int] = (0, 0),
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
+        self, spec: ModalitySpec, widths: Widths, *, overlay: tuple[int, int] = (0, 0), dtype: jnp.dtype, rngs: nnx.Rngs
     ):
         self.cnn = CNN(spec.shape[-1], widths.stages, overlay=overlay, dtype=dtype, rngs=rngs)
         self.features = self.cnn.features

@@ -21,11 +21,7 @@ class TokenEmbedding(nnx.Module):
             assert spec.vocabulary_size is not None
             length = spec.shape[0]
             self.embed = nnx.Embed(
-                spec.vocabulary_size,
-                features,
-                embedding_init=nnx.initializers.normal(0.02),
-                dtype=dtype,
-                rngs=rngs,
+                spec.vocabulary_size, features, embedding_init=nnx.initializers.normal(0.02), dtype=dtype, rngs=rngs
             )
         elif spec.kind == "grid":
             height, width, channel = spec.shape

@@ -35,21 +35,14 @@ class CrossBlock(nnx.Module):
         self.contract = nnx.Linear(2 * features, features, dtype=dtype, rngs=rngs)
 
     def __call__(
-        self,
-        x: Tokens,
-        source: Inexact[Array, "batch other feature"],
-        source_mask: Bool[Array, "batch other"],
+        self, x: Tokens, source: Inexact[Array, "batch other feature"], source_mask: Bool[Array, "batch other"]
     ) -> Tokens:
-        read = self.attention(
-            self.norm_attention(x), self.norm_source(source), mask=source_mask[:, None, None, :]
-        )
+        read = self.attention(self.norm_attention(x), self.norm_source(source), mask=source_mask[:, None, None, :])
         x = x + read * source_mask.any(1)[:, None, None]  # from nothing, nothing is read
         return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
 
 
-def make_attention(
-    features: int, heads: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs
-) -> nnx.MultiHeadAttention:
+def make_attention(features: int, heads: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> nnx.MultiHeadAttention:
     """Returns attention with so many heads over so many features.
 
     Raises:
@@ -64,9 +57,7 @@ class Transformer(nnx.Module):
     """Blocks in a row and a last normalisation."""
 
     def __init__(self, features: int, heads: int, layers: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs):
-        self.blocks = nnx.List(
-            [TransformerBlock(features, heads, dtype=dtype, rngs=rngs) for _ in range(layers)]
-        )
+        self.blocks = nnx.List([TransformerBlock(features, heads, dtype=dtype, rngs=rngs) for _ in range(layers)])
         self.norm = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Tokens, mask: Bool[Array, "batch token"]) -> Tokens:

@@ -75,9 +75,7 @@ class Column:
 def value_column(name: str) -> Column:
     """Returns the column of a diagnostic's value: its mean and interval over seeds, NAME_mean and NAME_ci95."""
     keys = f"{name}_mean", f"{name}_ci95"
-    return Column(
-        name, lambda r: t_interval([v[name] for v in r.diagnosed if name in v]), name, _decimal, keys
-    )
+    return Column(name, lambda r: t_interval([v[name] for v in r.diagnosed if name in v]), name, _decimal, keys)
 
 
 def _decimal(mean: float, half_width: float) -> str:
@@ -127,9 +125,7 @@ def _gain_sampling(row: Row) -> float:
 def _metric(name: str, heading: str = "", form: Callable[..., str] = percent, note: str = "") -> Column:
     keys, ascending = (f"{name}_mean", f"{name}_ci95"), name in LOWER_IS_BETTER
     more: Any = {"note": note, "ascending": ascending, "detail": True}
-    return Column(
-        name, lambda r: t_interval([METRICS[name](*t) for t in r.tests]), heading, form, keys, **more
-    )
+    return Column(name, lambda r: t_interval([METRICS[name](*t) for t in r.tests]), heading, form, keys, **more)
 
 
 def _cost(name: str, key: str, heading: str, form: Callable[..., str], place: int, **more: Any) -> Column:
@@ -270,10 +266,7 @@ def default_columns(frame: pd.DataFrame) -> list[Column]:
 
 def needs_logits(text: str) -> bool:
     """Returns whether a comma-separated list of columns has one that is computed from stored logits."""
-    return any(
-        name == "all" or (name in COLUMNS and COLUMNS[name].detail)
-        for name in text.replace(" ", "").split(",")
-    )
+    return any(name == "all" or (name in COLUMNS and COLUMNS[name].detail) for name in text.replace(" ", "").split(","))
 
 
 def parse_columns(text: str, known: Mapping[str, Column] = COLUMNS) -> list[Column]:

@@ -45,8 +45,7 @@ class Listing:
         """Returns a section."""
         rules = ["---" if side == "l" else "--:" for side in self.sides]
         cells = [
-            [each.replace("|", r"\|") for each in row]
-            for row in (self._titles, *self._marked("**{}**", self.rows))
+            [each.replace("|", r"\|") for each in row] for row in (self._titles, *self._marked("**{}**", self.rows))
         ]
         lines = "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rules, *cells[1:]))
         remarks = "\n".join(f"- {note}" for note in self.notes)
@@ -103,25 +102,16 @@ class Listing:
         for place, title in enumerate(self.header):
             if place in without:
                 continue
-            cells, justify = (
-                [row[place] for row in self.rows],
-                "left" if self.sides[place] == "l" else "right",
-            )
+            cells, justify = ([row[place] for row in self.rows], "left" if self.sides[place] == "l" else "right")
             short = title.replace("examples/s", "ex./s").replace("parameters", "params")
             heading = Text(short, justify=justify)
             if any(" ± " in cell for cell in cells):
-                cells, justify = (
-                    _aligned(cells),
-                    "left",
-                )  # rich would drop the spaces that stand for an interval
+                cells, justify = (_aligned(cells), "left")  # rich would drop the spaces that stand for an interval
             style = "dim" if title == "family" else ""
             table.add_column(heading, justify=justify, no_wrap=place > 0, overflow="fold", style=style)
             columns.append((place, cells))
         for row in range(len(self.rows)):
-            texts = [
-                Text(cells[row], style="bold" if (row, place) in self.bold else "")
-                for place, cells in columns
-            ]
+            texts = [Text(cells[row], style="bold" if (row, place) in self.bold else "") for place, cells in columns]
             table.add_row(*texts, style="dim" if row in self.pale else "", end_section=row in self.ends)
         return table
 

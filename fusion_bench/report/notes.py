@@ -102,8 +102,7 @@ def _power(rows: Rows) -> str:
     if not known:
         return ""
     gain, corrected = (
-        f"{100 * statistics.median(row[f'detectable_gain{end}'] for row in known):.1f}"
-        for end in ("", "_corrected")
+        f"{100 * statistics.median(row[f'detectable_gain{end}'] for row in known):.1f}" for end in ("", "_corrected")
     )
     seeds, corrected_seeds = (_seeds(known, f"seeds_for_a_point{end}") for end in ("", "_corrected"))
     return (
@@ -140,9 +139,7 @@ def _reference(rows: Rows) -> str:
         for row in rows
         if row["reference_gain_mean"] > 0 and row["reference_p"] < 1 - CONFIDENCE
     )
-    meaning = (
-        "Bayes reference: the best that a unimodal run's class probabilities and the exact channel allow."
-    )
+    meaning = "Bayes reference: the best that a unimodal run's class probabilities and the exact channel allow."
     if all(row["n_seeds"] < 2 for row in rows):
         return meaning
     if not names:
@@ -166,9 +163,7 @@ def _own_baseline(rows: Rows) -> str:
         if row["family"] in MULTIMODAL and row["baseline_kind"] != "only":
             gain = f"{points(row['baseline_gain_mean'], row['baseline_gain_ci95'])} points over {row['baseline']}"
             found = gain if row["baseline"] else f"not known, as MODALITY-{row['baseline_kind']} was not run"
-            sentences.append(
-                f"Gain of {row['strategy']} over its own joint encoder on one modality: {found}."
-            )
+            sentences.append(f"Gain of {row['strategy']} over its own joint encoder on one modality: {found}.")
     return " ".join(sentences)
 
 

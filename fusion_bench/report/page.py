@@ -53,9 +53,7 @@ def _script_safe(text: str) -> str:
 
 def _title(findings: Sequence[Findings]) -> str:
     firsts = [found.rows.iloc[0] for found in findings]
-    names, captions = (
-        ", ".join(dict.fromkeys(str(f[key]) for f in firsts)) for key in ("dataset", "captions")
-    )
+    names, captions = (", ".join(dict.fromkeys(str(f[key]) for f in firsts)) for key in ("dataset", "captions"))
     return f"Fusion of modalities on {names}: {captions}"
 
 
@@ -113,9 +111,7 @@ def _chooser(found: Findings, drawn: Sequence[Picture]) -> str:
     """Returns what changes some charts together."""
     names = " ".join(f"{found.name}-{picture.name}" for picture in drawn)
     options = "".join(f"<option>{html.escape(label)}</option>" for label in drawn[0].shown)
-    return (
-        f'<label class="chooser">{drawn[0].chooser} <select data-charts="{names}">{options}</select></label>'
-    )
+    return f'<label class="chooser">{drawn[0].chooser} <select data-charts="{names}">{options}</select></label>'
 
 
 def _table(found: Findings) -> str:
@@ -159,13 +155,7 @@ def _order(value: Any, column: Column) -> str:
     return repr(float(value))
 
 
-_FACTS = {
-    "device": "device",
-    "fusion_bench": "version",
-    "commit": "commit",
-    "python": "python",
-    "packages": "packages",
-}
+_FACTS = {"device": "device", "fusion_bench": "version", "commit": "commit", "python": "python", "packages": "packages"}
 
 
 def _environment(findings: Sequence[Findings]) -> str:
@@ -173,9 +163,7 @@ def _environment(findings: Sequence[Findings]) -> str:
     terms = ""
     for name, key in _FACTS.items():
         values = sorted({_text(each.get(key)) for each in environments if each.get(key)})
-        terms += f"<dt>{name}</dt>{''.join(f'<dd>{html.escape(value)}</dd>' for value in values)}" * bool(
-            values
-        )
+        terms += f"<dt>{name}</dt>{''.join(f'<dd>{html.escape(value)}</dd>' for value in values)}" * bool(values)
     commands = Counter(str(each["command"]) for each in environments if each.get("command"))
     listing = "".join(
         f"<li><pre><code>{html.escape(command)}</code></pre> {count} run{'s' * (count != 1)}</li>"
@@ -185,6 +173,4 @@ def _environment(findings: Sequence[Findings]) -> str:
 
 
 def _text(value: Any) -> str:
-    return (
-        ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else str(value)
-    )
+    return ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else str(value)

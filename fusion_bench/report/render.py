@@ -42,9 +42,7 @@ def write_tables(store: Store, frame: pd.DataFrame) -> None:
 def listings(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> list[Listing]:
     """Returns a table for each setting."""
     columns = columns or default_columns(frame)
-    return [
-        _listing(block.reset_index(drop=True), columns) for _, block in frame.groupby("setting", sort=False)
-    ]
+    return [_listing(block.reset_index(drop=True), columns) for _, block in frame.groupby("setting", sort=False)]
 
 
 def _listing(block: pd.DataFrame, columns: Sequence[Column]) -> Listing:

@@ -53,13 +53,8 @@ def arrange(frame: pd.DataFrame, sort: Column | None, *, by_family: bool = True)
       by_family: keep the rows of a family together.
     """
     settings = [*dict.fromkeys(frame["setting"])]
-    order = {
-        "_setting": frame["setting"].map(settings.index),
-        "_family": frame["family"].map([*FAMILIES].index),
-    }
+    order = {"_setting": frame["setting"].map(settings.index), "_family": frame["family"].map([*FAMILIES].index)}
     keys = {"_setting": True} | ({"_family": True} if by_family else {})
     keys |= {} if sort is None else {sort.keys[0]: sort.ascending}
-    found = frame.assign(**order).sort_values(
-        [*keys], ascending=[*keys.values()], kind="stable", ignore_index=True
-    )
+    found = frame.assign(**order).sort_values([*keys], ascending=[*keys.values()], kind="stable", ignore_index=True)
     return found.drop(columns=[*order])

@@ -43,9 +43,7 @@ QUANTITIES: Mapping[str, Callable[[StrategySpeed], float]] = {
 def named(files: Sequence[tuple[Path, DeviceSpeed]]) -> dict[str, DeviceSpeed]:
     """Returns the devices by name; by the name of their file where two have the same."""
     names = [speed.device for _, speed in files]
-    keys = [
-        name if names.count(name) == 1 else path.stem for name, (path, _) in zip(names, files, strict=True)
-    ]
+    keys = [name if names.count(name) == 1 else path.stem for name, (path, _) in zip(names, files, strict=True)]
     if len(set(keys)) < len(keys):
         raise UserError("two files have the same device and the same name; rename one")
     return {key: speed for key, (_, speed) in zip(keys, files, strict=True)}
@@ -72,12 +70,7 @@ def compare(devices: Mapping[str, DeviceSpeed], reference: str) -> pd.DataFrame:
             for quantity, rate in QUANTITIES.items():
                 own, other = rate(row), rate(of_base[row.strategy])
                 if not math.isnan(own / other):
-                    labels = {
-                        "device": name,
-                        "strategy": row.strategy,
-                        "family": row.family,
-                        "quantity": quantity,
-                    }
+                    labels = {"device": name, "strategy": row.strategy, "family": row.family, "quantity": quantity}
                     rows.append(labels | {"rate": own, "ratio": own / other} | _conditions(speed))
     if len({row["device"] for row in rows}) < len(devices):
         raise UserError(f"no strategy of {reference} is in every other file")
@@ -96,9 +89,7 @@ def listing(frame: pd.DataFrame, reference: str) -> Listing:
     marks = {name: chr(ord("A") + number) for number, name in enumerate(_others(frame, reference))}
     columns = [(device, quantity) for device in marks for quantity in QUANTITIES]
     families = dict(zip(frame["strategy"], frame["family"], strict=True))
-    ratios = frame.pivot(index="strategy", columns=["device", "quantity"], values="ratio").reindex(
-        [*families]
-    )
+    ratios = frame.pivot(index="strategy", columns=["device", "quantity"], values="ratio").reindex([*families])
     rows = [(name, families[name], *(optional(ratios[c][name], ".2f") for c in columns)) for name in families]
     means = (math.exp(np.log(ratios[column]).mean()) for column in columns)
     rows.append(("geometric mean", "", *(optional(mean, ".2f") for mean in means)))

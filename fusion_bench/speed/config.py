@@ -38,9 +38,7 @@ class SpeedConfig(Checked):
         super().__post_init__()
         if not self.compare:
             if self.reference is not None:
-                raise ConfigError(
-                    "reference", self.reference, "it does nothing where no devices are compared"
-                )
+                raise ConfigError("reference", self.reference, "it does nothing where no devices are compared")
             return
         for part in (self.data, self.model, self):
             for field in dataclasses.fields(part):

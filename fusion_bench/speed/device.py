@@ -44,9 +44,7 @@ def listing(speed: DeviceSpeed) -> Listing:
     notes = _notes(speed)
     if any(point.joules for row in speed.strategies for kind in KINDS for point in row.points(kind)):
         columns["train\nmJ"] = training(lambda row: _milli(fastest(row.train).joules))
-        notes += (
-            "Train mJ: energy of an example, all that the device took, at the batch with the best rate.",
-        )
+        notes += ("Train mJ: energy of an example, all that the device took, at the batch with the best rate.",)
     rows = [tuple(form(row) for form in columns.values()) for row in speed.strategies]
     header, sides = [title.rstrip() for title in columns], "ll" + "r" * (len(columns) - 2)
     return Listing(_heading(speed), header, rows, notes, sides, expendable=(1, 11, 10, 9, 7, 5))

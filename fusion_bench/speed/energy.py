@@ -25,12 +25,7 @@ def open_meter(device: Any) -> Meter | None:
         pynvml.nvmlInit()
         meter = _NvmlMeter(pynvml, _handle(pynvml, device))
         meter.joules()
-    except (
-        pynvml.NVMLError,
-        ValueError,
-        IndexError,
-        TypeError,
-    ):  # no driver, a slice of a device, or no counter
+    except (pynvml.NVMLError, ValueError, IndexError, TypeError):  # no driver, a slice of a device, or no counter
         return None
     return meter
 

@@ -18,16 +18,7 @@ from fusion_bench.speed import ceilings
 from fusion_bench.speed.compiled import Compiled, compile_all
 from fusion_bench.speed.config import SpeedConfig
 from fusion_bench.speed.energy import Meter, open_meter
-from fusion_bench.speed.record import (
-    KINDS,
-    Ceilings,
-    DeviceSpeed,
-    Kind,
-    Latency,
-    Point,
-    Spread,
-    StrategySpeed,
-)
+from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Kind, Latency, Point, Spread, StrategySpeed
 from fusion_bench.speed.turns import Report, take_turns
 from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.compile_cache import without_cache
@@ -49,9 +40,7 @@ def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
     """
     dataset = load_dataset(config.data)
     if len(dataset.modalities) < 2:
-        raise UserError(
-            f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
-        )
+        raise UserError(f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two")
     specs = resolve(config.strategies, dataset.task)
     sizes = config.sizes(len(dataset.splits["train"]))
     with without_cache():
@@ -73,9 +62,7 @@ def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
     return DeviceSpeed(
         environment=describe_environment(),
         study=_describe(config, dataset, str(np.dtype(dtype)), sizes),
-        ceilings=Ceilings(
-            matmul_size, Spread.of(samples["matmul"]), ceilings.ARRAY_BYTES, Spread.of(samples["array"])
-        ),
+        ceilings=Ceilings(matmul_size, Spread.of(samples["matmul"]), ceilings.ARRAY_BYTES, Spread.of(samples["array"])),
         allocator_peak_bytes=allocated,
         strategies=tuple(_strategy_speed(spec, compiled, samples, joules) for spec in specs),
         left_out=tuple(compiled.left_out),
@@ -97,11 +84,7 @@ def _rate(timed: TimedLoop) -> Callable[[], Sequence[float]]:
 
 
 def _measure_energy(
-    compiled: Compiled,
-    samples: Mapping[Hashable, Sequence[float]],
-    meter: Meter,
-    repetitions: int,
-    report: Report,
+    compiled: Compiled, samples: Mapping[Hashable, Sequence[float]], meter: Meter, repetitions: int, report: Report
 ) -> dict[Hashable, list[float]]:
     """Returns the joules per example of each strategy's fastest training and inference."""
 

@@ -111,10 +111,7 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     """Returns everything that can change the job's result, as JSON: see `store.Run.identity`."""
     data = dataclasses.asdict(job.data)
     del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them,
-    data |= {
-        "source": recorded_name(job.data.source),
-        "captions": Path(job.data.captions).name,
-    }  # and in any file.
+    data |= {"source": recorded_name(job.data.source), "captions": Path(job.data.captions).name}  # and in any file.
     training = dataclasses.asdict(job.training)
     training["remedy"]["version"] = remedies.find(job.training.remedy.name).version
     if job.tune and job.members:  # each of them was trained with its own

@@ -19,11 +19,7 @@ _LARGEST_UNIT = 64
 
 
 def match_study(
-    config: BenchmarkConfig,
-    specs: tuple[StrategySpec, ...],
-    dataset: Dataset,
-    data: DeviceData,
-    display: Display,
+    config: BenchmarkConfig, specs: tuple[StrategySpec, ...], dataset: Dataset, data: DeviceData, display: Display
 ) -> tuple[tuple[StrategySpec, ...], Matched | None]:
     """Returns the strategies with the widths that `config.match` asks for, and what they are matched to."""
     if config.match == "none":
@@ -71,9 +67,7 @@ def match(
     found: dict[str, StrategySpec] = {}
     for asked, spec in resized:
         if spec.label in found:
-            raise UserError(
-                f"matched, {asked.label} is the same as another strategy, {spec.label}; leave one out"
-            )
+            raise UserError(f"matched, {asked.label} is the same as another strategy, {spec.label}; leave one out")
         found[spec.label] = spec
     return tuple(found.values())
 

@@ -55,9 +55,7 @@ def plan(
     """
     chosen = chosen or {}
     usual = {
-        spec.label: dataclasses.replace(
-            config.training, remedy=(treated or {}).get(spec.label, Choice("none"))
-        )
+        spec.label: dataclasses.replace(config.training, remedy=(treated or {}).get(spec.label, Choice("none")))
         for spec in specs
     }
     make = functools.partial(Job, data=config.data, model=config.model, matched=matched)
@@ -94,12 +92,7 @@ def plan(
     if reference is not None and reference.strategy in measured:
         models = [by_seed[reference.strategy, reference.target, seed] for seed in seeds]
         refer = [joined("refer", None, model.seed, members=(model,)) for model in models]
-    stages: tuple[tuple[Kind, list[Job]], ...] = (
-        ("tune", tune),
-        ("train", train),
-        ("join", join),
-        ("refer", refer),
-    )
+    stages: tuple[tuple[Kind, list[Job]], ...] = (("tune", tune), ("train", train), ("join", join), ("refer", refer))
     return tuple(Stage(kind, tuple(jobs)) for kind, jobs in stages if jobs)
 
 

@@ -50,8 +50,7 @@ def join_members(
     module.fit(validation, dataset.labels[dataset.splits["validation"]], counts / counts.sum())
     splits: tuple[Split, ...] = ("validation", "test")
     logits = {
-        split: {name: jnp.asarray(arrays[f"{split}_logits"]) for name, arrays in stored.items()}
-        for split in splits
+        split: {name: jnp.asarray(arrays[f"{split}_logits"]) for name, arrays in stored.items()} for split in splits
     }
     return module, {split: np.asarray(module.fuse(logits[split])) for split in splits}
 

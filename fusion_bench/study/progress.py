@@ -224,9 +224,7 @@ class LiveDisplay:
 
 def describe_progress(progress: TrainingProgress, epochs: int) -> str:
     """Returns the state of a run: epoch, loss, validation accuracy, speed."""
-    accuracy = (
-        "" if progress.validation_accuracy is None else f", validation {progress.validation_accuracy:.1%}"
-    )
+    accuracy = "" if progress.validation_accuracy is None else f", validation {progress.validation_accuracy:.1%}"
     return (
         f"epoch {progress.epoch:.1f}/{epochs}, loss {progress.loss:.3f}{accuracy}, "
         f"{progress.examples_per_second:,.0f} examples/s"

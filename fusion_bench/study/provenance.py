@@ -65,8 +65,7 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
         "num_classes": dataset.num_classes,
         "class_names": list(dataset.class_names),
         "inputs": {
-            name: _describe_input(modality, dataset.splits["train"])
-            for name, modality in dataset.modalities.items()
+            name: _describe_input(modality, dataset.splits["train"]) for name, modality in dataset.modalities.items()
         },
         **{f"n_{split}": len(indices) for split, indices in dataset.splits.items()},
     }
@@ -121,11 +120,7 @@ def _processor() -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if "model name" in line
-        ]
+        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
     usable, all_cores = _usable_cores(), os.cpu_count()
     cores = f"{all_cores} cores" if usable == all_cores else f"{usable} of {all_cores} cores"

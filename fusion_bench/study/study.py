@@ -83,9 +83,7 @@ def prepare(resources: Resources, display: Display) -> Subject:
     """
     config, dataset = resources.config, resources.dataset
     if len(dataset.modalities) < 2:
-        raise UserError(
-            f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two"
-        )
+        raise UserError(f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two")
     asked = resolve(config.strategies, dataset.task)
     without = left_out(config.strategies, dataset.task)
     if without:

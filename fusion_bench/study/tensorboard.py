@@ -93,9 +93,7 @@ class EventFiles:
         with SummaryWriter(str(self._folder_of(run.id)), filename_suffix=_LAST) as writer:
             for name in ("accuracy", "loss"):
                 if f"test_{name}" in run.metrics:
-                    writer.add_scalar(
-                        f"test/{name}", run.metrics[f"test_{name}"], run.metrics.get("epoch", 0)
-                    )
+                    writer.add_scalar(f"test/{name}", run.metrics[f"test_{name}"], run.metrics.get("epoch", 0))
 
     def catch_up(self) -> None:
         """Writes the events of all complete runs that lack them: they were made before, or elsewhere.

@@ -29,10 +29,7 @@ def settings(count: int, base: TrainingConfig) -> tuple[TrainingConfig, ...]:
     drawn = zip(learning_rates, weight_decays, strict=True)
     return (
         base,
-        *(
-            dataclasses.replace(base, learning_rate=float(f"{r:.3g}"), weight_decay=float(f"{w:.3g}"))
-            for r, w in drawn
-        ),
+        *(dataclasses.replace(base, learning_rate=float(f"{r:.3g}"), weight_decay=float(f"{w:.3g}")) for r, w in drawn),
     )
 
 

@@ -104,9 +104,7 @@ def compile_predictor(module: nnx.Module, data: DeviceData, predict_batch: int |
     )
 
 
-def compile_fixed(
-    graph: Any, variables: Variables, data: DeviceData, batch_size: int
-) -> Callable[..., Array]:
+def compile_fixed(graph: Any, variables: Variables, data: DeviceData, batch_size: int) -> Callable[..., Array]:
     """Compiles a prediction with its weights built in, as for a model that is deployed: (data, indices) → logits.
 
     What depends on weights alone, a kernel's transform above all, is then computed by the compiler.

@@ -26,9 +26,7 @@ def keep_compiled(cache: Path) -> None:
       cache: where the package keeps what can be made again.
     """
     config = jax.config
-    if config.values["jax_compilation_cache_dir"] is not None or not config.values.get(
-        "jax_enable_compilation_cache"
-    ):
+    if config.values["jax_compilation_cache_dir"] is not None or not config.values.get("jax_enable_compilation_cache"):
         return
     directory = cache / "programs" / _machine()
     try:

@@ -37,12 +37,7 @@ def count_params(spec: StrategySpec, task: Task, model: ModelConfig) -> int:
 
 
 def count_train_flops(
-    spec: StrategySpec,
-    task: Task,
-    model: ModelConfig,
-    training: TrainingConfig,
-    data: DeviceData,
-    num_train: int,
+    spec: StrategySpec, task: Task, model: ModelConfig, training: TrainingConfig, data: DeviceData, num_train: int
 ) -> float:
     """Returns `Program.train_flops` of the program that `compile_program` would make, from a quicker compilation."""
     functions = make_functions(spec, task, model, training, num_train)

@@ -148,9 +148,7 @@ def train(
         is_best = not curve or accuracy >= max(entry.validation_accuracy for entry in curve)
         validation_loss = classification.cross_entropy(logits, labels)
         if not np.isfinite(validation_loss):
-            raise TrainingDiverged(
-                f"the validation loss is {validation_loss} after epoch {epoch}, with seed {seed}"
-            )
+            raise TrainingDiverged(f"the validation loss is {validation_loss} after epoch {epoch}, with seed {seed}")
         train_loss = float(np.average(losses, weights=lengths))
         curve += (EpochMetrics(epoch, train_loss, validation_loss, accuracy),)
         if is_best or config.select == "last":

@@ -16,17 +16,13 @@ SEED = jax.ShapeDtypeStruct((), jnp.int32)
 """Shape of a seed, and of any other integer."""
 
 
-def lower_train(
-    functions: Functions, state: TrainState, data: DeviceData, num_train: int
-) -> jax.stages.Lowered:
+def lower_train(functions: Functions, state: TrainState, data: DeviceData, num_train: int) -> jax.stages.Lowered:
     """Lowers training on `num_train` examples; the state is donated."""
     order = jax.ShapeDtypeStruct((num_train,), jnp.int32)
     return mesh.jit(functions.train, donate_argnums=0).lower(state, data, order, SEED, SEED)
 
 
-def lower_predict(
-    graph: Any, variables: Variables, data: DeviceData, predict_batch: int
-) -> jax.stages.Lowered:
+def lower_predict(graph: Any, variables: Variables, data: DeviceData, predict_batch: int) -> jax.stages.Lowered:
     """Lowers the prediction of `predict_batch` examples: (variables, data, indices) → logits."""
     batch = jax.ShapeDtypeStruct((predict_batch,), jnp.int32)
     return mesh.jit(functools.partial(predict, graph)).lower(variables, data, batch)

@@ -28,10 +28,7 @@ class TimedLoop:
     """
 
     def __init__(
-        self,
-        steps: Callable[[int], None],
-        work: int | float,
-        config: MeasurementConfig = MeasurementConfig(),
+        self, steps: Callable[[int], None], work: int | float, config: MeasurementConfig = MeasurementConfig()
     ):
         self.steps = steps
         self.work = work

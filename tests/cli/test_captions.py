@@ -32,9 +32,7 @@ def test_captions(call):
 
 def test_captions_of_classes_with_brackets(call, tmp_path):
     names = np.array(["[bold]", "[/red]", "c", "d"])
-    np.savez(
-        tmp_path / "b.npz", image=np.zeros((8, 8, 8, 3), np.uint8), label=np.arange(8) % 4, class_names=names
-    )
+    np.savez(tmp_path / "b.npz", image=np.zeros((8, 8, 8, 3), np.uint8), label=np.arange(8) % 4, class_names=names)
     status, printed, _ = call("captions", "clean", "-n", "20", "--data", tmp_path / "b.npz")
     assert status == 0
     assert "[bold]" in printed

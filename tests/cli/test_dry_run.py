@@ -29,9 +29,7 @@ def test_the_plan_is_printed_and_nothing_is_trained(call, source, tmp_path):
 def test_what_is_complete_is_counted(call, plain):
     config = plain.config
     asked = ("--data", config.data.source, "--validation-fraction", 0.2, *TRAINING)
-    status, printed, _ = call(
-        "run", *asked, "--seeds", 2, "--strategies", "concat", "--out", config.out, "--dry-run"
-    )
+    status, printed, _ = call("run", *asked, "--seeds", 2, "--strategies", "concat", "--out", config.out, "--dry-run")
     assert status == 0
     assert lines(printed)[1:3] == ["train concat, costs 1 1", "train concat, learning rate 0.01 2 1"]
 

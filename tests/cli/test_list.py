@@ -48,10 +48,7 @@ def test_list_is_readable_in_80_columns(call):
     for entry in catalogue["strategies"]:
         assert f"{entry['name']} {entry['family']} " in words
         assert entry["summary"].split()[-1] in words
-        assert entry["reference"] not in words or entry["reference"] in (
-            "baseline",
-            "baseline of early-token",
-        )
+        assert entry["reference"] not in words or entry["reference"] in ("baseline", "baseline of early-token")
     assert "[h_1; …; h_M]" in words
     assert ":rank=4" in words
     assert all(name in words for name in PRESETS)

@@ -8,8 +8,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["run", "--seedz", "3"], ["run", "--seeds", "many"], ["run", "--repetitions", "3"], ["rum"], []],
+    "arguments", [["run", "--seedz", "3"], ["run", "--seeds", "many"], ["run", "--repetitions", "3"], ["rum"], []]
 )
 def test_wrong_words(call, arguments):
     status, printed, error = call(*arguments)
@@ -52,10 +51,7 @@ def test_quick_commands_import_nothing_heavy(arguments):
 
 def test_as_a_module():
     done = subprocess.run(
-        [sys.executable, "-m", "fusion_bench", "captions", "synergi"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "fusion_bench", "captions", "synergi"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert done.stderr == "fusion-bench: unknown caption channel 'synergi'; did you mean synergy?\n"

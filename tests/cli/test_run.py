@@ -36,10 +36,7 @@ from tests.studies import make_quick, outcomes, run_arguments
         (["--strategies", "concat,mid-channel:depth=9"], "mid-channel has depths from 0 to 2"),
         (["--strategies", "cross-attention:width=30"], "30 cannot be divided among 4 heads"),
         (["--strategies", "block:out_features=10", "--match", "params"], "10 is not divisible by 4"),
-        (
-            ["--data", "shapes", "--audio", "--strategies", "gated"],
-            "gated joins two modalities; these are audio,",
-        ),
+        (["--data", "shapes", "--audio", "--strategies", "gated"], "gated joins two modalities; these are audio,"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
@@ -71,10 +68,7 @@ def test_damaged_data_directory(refuse, tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        (
-            {"image": np.zeros((9, 8, 8, 3), np.uint8), "label": np.arange(10) % 2},
-            "image has shape (9, 8, 8, 3)",
-        ),
+        ({"image": np.zeros((9, 8, 8, 3), np.uint8), "label": np.arange(10) % 2}, "image has shape (9, 8, 8, 3)"),
         ({"image": np.zeros((10, 8), np.uint8), "label": np.arange(10) % 2}, "image"),
         ({"image": np.zeros((10, 8, 8, 3), np.uint8), "label": np.arange(10) - 1}, "label"),
         ({"image": np.zeros((10, 8, 8, 3), np.uint8), "label": np.linspace(0, 1, 10)}, "label"),
@@ -167,9 +161,7 @@ def test_a_strategy_that_cannot_join_the_data_is_recorded_and_the_others_go_on(c
     rng = np.random.default_rng(0)
     label = np.arange(300) % 10
     split = np.where(np.arange(300) < 200, "train", "test")
-    np.savez(
-        tmp_path / "x.npz", sensor=rng.normal(size=(300, 3)).astype(np.float32), label=label, split=split
-    )
+    np.savez(tmp_path / "x.npz", sensor=rng.normal(size=(300, 3)).astype(np.float32), label=label, split=split)
     arguments = run_arguments(tmp_path / "x.npz", tmp_path, strategies="early-channel,concat", seeds=1)
     status, _, _ = call(*arguments)
     assert status == 1
@@ -186,9 +178,7 @@ def test_a_full_disk_fails_one_run_and_the_others_go_on(call, source, tmp_path, 
 
     def savez(path, *arguments, original=np.savez, **options):
         return (
-            full()
-            if {"text", "concat"} & set(path.parent.name.split("-"))
-            else original(path, *arguments, **options)
+            full() if {"text", "concat"} & set(path.parent.name.split("-")) else original(path, *arguments, **options)
         )
 
     def write_record(folder, run, files, original=record.write_record):
@@ -201,9 +191,7 @@ def test_a_full_disk_fails_one_run_and_the_others_go_on(call, source, tmp_path, 
         status, _, error = call(*arguments)
     assert status == 1
     for strategy in ("text-only", "concat"):
-        assert re.search(
-            rf"{strategy}, seed 0: failed, .* cannot be written to .*: No space left on device", error
-        )
+        assert re.search(rf"{strategy}, seed 0: failed, .* cannot be written to .*: No space left on device", error)
     store = Store(tmp_path / "out")
     statuses = {run.strategy: run.status for run in store.runs()}
     assert statuses == {"image-only": "complete", "text-only": "failed", "bayes-reference": "complete"}

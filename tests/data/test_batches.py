@@ -66,9 +66,7 @@ def test_statistics_ignore_what_is_not_for_training(name):
     values = modality.values.copy()
     values[20:] = 200
     changed = to_device(make_dataset(**{name: dataclasses.replace(modality, values=values)}))
-    for got, expected in zip(
-        changed.modalities[name][1:], to_device(make_dataset()).modalities[name][1:], strict=True
-    ):
+    for got, expected in zip(changed.modalities[name][1:], to_device(make_dataset()).modalities[name][1:], strict=True):
         np.testing.assert_array_equal(got, expected)
 
 
@@ -113,9 +111,7 @@ def loop_flip_and_shift(images, flip, down, right):
 
 def test_flips_and_shifts_mirror_at_the_edges():
     reach = 2
-    cases = [
-        (f, d, r) for f in (False, True) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1)
-    ]
+    cases = [(f, d, r) for f in (False, True) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1)]
     flip, down, right = (np.array(column) for column in zip(*cases, strict=True))
     images = np.random.default_rng(0).normal(size=(len(cases), 6, 5, 2)).astype(np.float32)
     got = jit(flip_and_shift, static_argnums=4)(images, flip, down, right, reach)
@@ -126,9 +122,7 @@ def test_flips_and_shifts_mirror_at_the_edges():
 def test_every_flip_and_every_shift_within_reach_is_drawn(size, reach):
     """The drawn flip and shift are read off an image whose pixels are all different."""
     image = np.arange(size * size, dtype=np.float32).reshape(1, size, size, 1)
-    moves = [
-        (f, d, r) for f in (False, True) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1)
-    ]
+    moves = [(f, d, r) for f in (False, True) for d in range(-reach, reach + 1) for r in range(-reach, reach + 1)]
     flip, down, right = (np.array(column) for column in zip(*moves, strict=True))
     possible = loop_flip_and_shift(np.repeat(image, len(moves), 0), flip, down, right)
     images = jnp.asarray(np.repeat(image, 40 * len(moves), 0))

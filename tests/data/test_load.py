@@ -67,9 +67,7 @@ def test_text_is_the_captions_in_tokens(config):
     lengths = np.count_nonzero(text.values[train], axis=1)
     assert lengths.max() == text.values.shape[1]
     assert lengths.min() < lengths.max()
-    np.testing.assert_array_equal(
-        text.values, encode(captions.tokenizer, captions.texts, length=text.values.shape[1])
-    )
+    np.testing.assert_array_equal(text.values, encode(captions.tokenizer, captions.texts, length=text.values.shape[1]))
 
 
 @pytest.mark.parametrize("captions", ["synergy", "mixed"])
@@ -136,9 +134,7 @@ def test_the_data_seed_decides_captions_and_split(config):
     ("shape", "about"), [({"audio": (2,)}, "audio"), ({"audio": (2,), "sensor": (3,)}, None), ({}, "image")]
 )
 def test_captions_are_about_the_image_or_the_only_modality(tmp_path, shape, about):
-    arrays: Any = {name: np.zeros((COUNT, *each)) for name, each in shape.items()} or {
-        "sensor": np.zeros((COUNT, 1))
-    }
+    arrays: Any = {name: np.zeros((COUNT, *each)) for name, each in shape.items()} or {"sensor": np.zeros((COUNT, 1))}
     np.savez(tmp_path / "mine.npz", label=LABELS, **arrays)
     source = tmp_path / "mine.npz" if shape else save(tmp_path / "mine.npz", **arrays)
     captions = load_dataset(DataConfig(source=str(source))).captions
@@ -161,9 +157,7 @@ def test_captions_from_a_file(config, tmp_path):
 
 def test_the_tokenizer_never_sees_a_caption_that_is_not_for_training(config, tmp_path):
     train = set(load_dataset(config).splits["train"].tolist())
-    texts = [
-        f"short word{i}" if i in train else f"a secret{i} that is a good deal longer" for i in range(COUNT)
-    ]
+    texts = [f"short word{i}" if i in train else f"a secret{i} that is a good deal longer" for i in range(COUNT)]
     path = write_captions(tmp_path / "own.csv", texts)
     dataset = load_dataset(dataclasses.replace(config, captions=path))
     assert dataset.captions is not None
@@ -184,9 +178,7 @@ def test_a_text_of_the_sources_own_is_kept(tmp_path):
     assert dataset.modalities["text"].vocabulary_size == 6
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("defalt", "did you mean default"), ("nowhere.csv", "nowhere.csv")]
-)
+@pytest.mark.parametrize(("name", "message"), [("defalt", "did you mean default"), ("nowhere.csv", "nowhere.csv")])
 def test_captions_that_are_not_there(config, name, message):
     with pytest.raises(UserError, match=message):
         load_dataset(dataclasses.replace(config, captions=name))

@@ -29,9 +29,7 @@ def examples(draw):
     """Draws labels and splits: classes of unequal sizes, in any order; a validation split in some."""
     parts = draw(st.sampled_from([("train", "test"), ("train", "validation", "test")]))
     num_classes = draw(st.integers(2, 4))
-    counts = {
-        part: draw(st.lists(st.integers(4, 9), min_size=num_classes, max_size=num_classes)) for part in parts
-    }
+    counts = {part: draw(st.lists(st.integers(4, 9), min_size=num_classes, max_size=num_classes)) for part in parts}
     rows = [(label, part) for part in parts for label, count in enumerate(counts[part]) for _ in range(count)]
     rows = draw(st.permutations(rows))
     return [label for label, _ in rows], [part for _, part in rows]

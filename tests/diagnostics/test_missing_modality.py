@@ -42,9 +42,7 @@ def expected_accuracy(model, image_from, text_from):
     images = DATASET.modalities["image"].values.astype(np.float64)
     train = images[DATASET.splits["train"]].reshape(-1, 3)
     words = DATASET.modalities["text"].values[:, 0]
-    table, colour = (
-        np.asarray(parameter[...], np.float64) for parameter in (model.module.table, model.module.colour)
-    )
+    table, colour = (np.asarray(parameter[...], np.float64) for parameter in (model.module.table, model.module.colour))
     right = 0
     for row, index in enumerate(TEST):
         logits = np.zeros(CLASSES)
@@ -65,9 +63,7 @@ def test_marginal_takes_the_missing_modality_from_other_examples(model):
             sources = (other, TEST) if missing == "image" else (TEST, other)
             accuracies.append(expected_accuracy(model, *sources))
         assert found[f"accuracy_without_{missing}"] == pytest.approx(np.mean(accuracies), abs=1e-12)
-        assert found[f"accuracy_without_{missing}_std"] == pytest.approx(
-            np.std(accuracies, ddof=1), abs=1e-12
-        )
+        assert found[f"accuracy_without_{missing}_std"] == pytest.approx(np.std(accuracies, ddof=1), abs=1e-12)
     assert set(found) == {f"accuracy_without_{m}{end}" for m in ("image", "text") for end in ("", "_std")}
 
 
@@ -109,7 +105,5 @@ def test_a_unimodal_strategy_is_skipped_with_a_reason():
 
 
 def test_an_unknown_baseline_is_refused():
-    with pytest.raises(
-        UserError, match="the baseline of missing-modality is 'mean'; choose from marginal, zero"
-    ):
+    with pytest.raises(UserError, match="the baseline of missing-modality is 'mean'; choose from marginal, zero"):
         MissingModality(baseline="mean")

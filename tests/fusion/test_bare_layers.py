@@ -87,20 +87,14 @@ def test_an_operator_computes_in_the_type_that_is_asked_for(make_operator):
         return build(dtype)({name: x[:, 0] for name, x in inputs.items()})
 
     assert jax.eval_shape(lambda: call(None)).dtype == jnp.float32
-    expected = (
-        jnp.float32 if make_operator is fusion.CompactBilinear else jnp.bfloat16
-    )  # of a Fourier transform
+    expected = jnp.float32 if make_operator is fusion.CompactBilinear else jnp.bfloat16  # of a Fourier transform
     assert jax.eval_shape(lambda: call(jnp.bfloat16)).dtype == expected
 
 
 def test_modulation_starts_as_none_and_has_the_widths_of_the_blocks():
     modulate = fusion.FiLM(WIDTHS, [2, 3], rngs=nnx.Rngs(0))
     modulations = modulate({name: jnp.ones((BATCH, width)) for name, width in WIDTHS.items()})
-    assert (
-        [m.scale.shape for m in modulations]
-        == [m.shift.shape for m in modulations]
-        == [(BATCH, 2), (BATCH, 3)]
-    )
+    assert [m.scale.shape for m in modulations] == [m.shift.shape for m in modulations] == [(BATCH, 2), (BATCH, 3)]
     assert all((m.scale == 1).all() and (m.shift == 0).all() for m in modulations)
 
 

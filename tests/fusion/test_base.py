@@ -10,18 +10,7 @@ from flax import nnx
 from fusion_bench.fusion.base import smoothed_cross_entropy
 from fusion_bench.fusion.registry import strategies
 from tests import oracles
-from tests.tasks import (
-    BATCH,
-    CLASSES,
-    THREE,
-    TWO,
-    WORDS,
-    call,
-    count_params,
-    make_inputs,
-    make_strategy,
-    make_task,
-)
+from tests.tasks import BATCH, CLASSES, THREE, TWO, WORDS, call, count_params, make_inputs, make_strategy, make_task
 
 UNDEFINED = ("early-channel", "mid-channel", "early-token", "film")
 """Fusion strategies in which no modality has an encoder that reads nothing else."""
@@ -44,9 +33,7 @@ def expected_of(name, modality):
         return count_params(make_strategy(f"{modality}-token-only").embeddings)
     if name.startswith("late"):
         return count_params(alone)
-    return count_params(
-        alone.encoder if name not in ("bottleneck", "cross-attention") else alone.encoder.encoder
-    )
+    return count_params(alone.encoder if name not in ("bottleneck", "cross-attention") else alone.encoder.encoder)
 
 
 @pytest.mark.parametrize("name", [name for name, r in strategies().items() if r.modality is None])

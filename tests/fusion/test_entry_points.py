@@ -118,10 +118,7 @@ def third_party(tmp_path_factory):
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
     files = {"__init__.py": "", "late.py": LATE, "taken.py": TAKEN, "family.py": FAMILY}
-    entry_points = [
-        "nowhere = broken.nowhere",
-        *(f"{name} = broken.{name}" for name in ("late", "taken", "family")),
-    ]
+    entry_points = ["nowhere = broken.nowhere", *(f"{name} = broken.{name}" for name in ("late", "taken", "family"))]
     return install(tmp_path_factory.mktemp("wheels"), "broken", files, entry_points)
 
 

@@ -234,9 +234,7 @@ FOR_TWO = (fusion.Gated, fusion.Multiplicative)
 @pytest.mark.parametrize(
     ("case", "names"),
     [(case, names) for case in CASES for names in (TWO, THREE) if names is TWO or case[0] not in FOR_TWO],
-    ids=lambda value: (
-        "-".join(map(str, (value[0].__name__, *value[1]))) if callable(value[0]) else len(value)
-    ),
+    ids=lambda value: "-".join(map(str, (value[0].__name__, *value[1]))) if callable(value[0]) else len(value),
 )
 def test_an_operator_is_the_formula_and_costs_what_it_says(case, names):
     layer, options, formula, parameters = case

@@ -83,10 +83,7 @@ def test_another_seed_and_another_part_start_differently():
     assert differs(initial("concat"), initial("concat", seed=1))
     audio = encoder("concat", "image", names=("image", "audio"))
     other = encoder("concat", "audio", names=("image", "audio"))
-    kernels = [
-        variables["encoder", "cnn", "stages", 0, "blocks", 0, "conv", "kernel"]
-        for variables in (audio, other)
-    ]
+    kernels = [variables["encoder", "cnn", "stages", 0, "blocks", 0, "conv", "kernel"] for variables in (audio, other)]
     assert (kernels[0] != kernels[1]).any()
 
 

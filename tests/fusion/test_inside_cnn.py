@@ -19,17 +19,7 @@ from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.training.cost import count_params as count_of_spec
 from tests import oracles
 from tests.oracles import array, linear
-from tests.tasks import (
-    BATCH,
-    CONFIG,
-    MICRO,
-    WORDS,
-    call,
-    count_params,
-    make_inputs,
-    make_strategy,
-    make_task,
-)
+from tests.tasks import BATCH, CONFIG, MICRO, WORDS, call, count_params, make_inputs, make_strategy, make_task
 
 pytestmark = pytest.mark.usefixtures("two_stages")
 
@@ -79,10 +69,7 @@ def laid_over(module, inputs, depth):
 
 at_every_depth = pytest.mark.parametrize(
     ("label", "depth"),
-    [
-        ("early-channel:channels=2", 0),
-        *((f"mid-channel:depth={depth}:channels=2", depth) for depth in range(3)),
-    ],
+    [("early-channel:channels=2", 0), *((f"mid-channel:depth={depth}:channels=2", depth) for depth in range(3))],
 )
 
 
@@ -99,9 +86,7 @@ def test_parameters_beside_the_image_encoder(label, depth, names):
 def test_parameters_where_the_first_layer_has_3x3_kernels():
     config = ModelConfig(encoder="resnet9", dtype="float32")
     task = make_task(*TASKS[0])
-    alone, early = (
-        count_of_spec(spec, task, config) for spec in resolve(["image-only", "early-channel"], task)
-    )
+    alone, early = (count_of_spec(spec, task, config) for spec in resolve(["image-only", "early-channel"], task))
     first = next(iter(WIDTHS["resnet9"].stages)).width
     assert early - alone == 16 * WORDS + 3**2 * 16 * first
 
@@ -139,8 +124,7 @@ def test_depth_zero_is_early_channel(names):
 def test_film_scales_and_shifts_every_block_before_its_relu(names):
     module, inputs = make("film", names)
     others = [
-        np.asarray(call(module.encoders[name], inputs[name]), np.float64)
-        for name in sorted(set(names) - {"image"})
+        np.asarray(call(module.encoders[name], inputs[name]), np.float64) for name in sorted(set(names) - {"image"})
     ]
     numbers = linear(module.modulate.linear, np.concatenate(others, axis=1))
     ends = np.cumsum(BLOCKS)

@@ -101,8 +101,7 @@ def interaction(label):
             variable.set_value(jnp.zeros_like(variable[...]))
     rows, columns = (jnp.asarray(i.ravel()) for i in np.indices((BATCH, BATCH)))
     pairs = {
-        name: jax.tree.map(lambda x, i=i: x[i], inputs[name])
-        for name, i in zip(TWO, (rows, columns), strict=True)
+        name: jax.tree.map(lambda x, i=i: x[i], inputs[name]) for name, i in zip(TWO, (rows, columns), strict=True)
     }
     scores = np.asarray(call(module, pairs).logits, np.float64).reshape(BATCH, BATCH, CLASSES)
     scores -= scores.mean(-1, keepdims=True)
@@ -210,9 +209,7 @@ def lowest_cross_entropy(make_joint, steps=1500):
     return float(min(map(jit(fit), range(3))))
 
 
-@pytest.mark.parametrize(
-    ("make", "lowest"), [(LateMean, np.log(10)), (LateMixture, np.log(10)), (LateMax, 2.15)]
-)
+@pytest.mark.parametrize(("make", "lowest"), [(LateMean, np.log(10)), (LateMixture, np.log(10)), (LateMax, 2.15)])
 def test_how_well_a_join_of_scores_can_learn_a_shift_of_the_class(make, lowest):
     found = lowest_cross_entropy(lambda logits: make.fuse(None, logits))
     if make is LateMax:

@@ -14,28 +14,11 @@ from fusion_bench.errors import UserError
 from fusion_bench.fields import Natural
 from fusion_bench.fusion import registry
 from fusion_bench.fusion.base import Strategy
-from fusion_bench.fusion.registry import (
-    FAMILIES,
-    StrategySpec,
-    find,
-    left_out,
-    register,
-    resolve,
-    strategies,
-)
+from fusion_bench.fusion.registry import FAMILIES, StrategySpec, find, left_out, register, resolve, strategies
 from tests.tasks import make_task
 
 TASK = make_task("image", "text")
-CANONICAL = [
-    "image-only",
-    "text-only",
-    "early-channel",
-    "early-token",
-    "concat",
-    "tensor",
-    "late-mean",
-    "late-posthoc",
-]
+CANONICAL = ["image-only", "text-only", "early-channel", "early-token", "concat", "tensor", "late-mean", "late-posthoc"]
 
 
 NARROW = Choice("tensor", {"width": 4})
@@ -122,8 +105,7 @@ def test_a_name_is_registered_once(empty_registry):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["", "all", "canonical", "bayes-reference", "a,b", "a:b", "Mine", "brace{x}", "{modality}", "a--b"],
+    "name", ["", "all", "canonical", "bayes-reference", "a,b", "a:b", "Mine", "brace{x}", "{modality}", "a--b"]
 )
 def test_a_name_can_be_typed(empty_registry, name):
     class Mine(Strategy):
@@ -225,10 +207,7 @@ def test_an_option_is_of_the_type_of_its_default(empty_registry, default, value,
         (["xyzzy"], "choose from image-only"),
         ([], "no strategy is named; choose from image-only"),
         ([Choice("tensor", {"widht": 8})], "unknown option of tensor 'widht'; did you mean width?"),
-        (
-            [Choice("tensor", {"width": ""})],
-            "option width of tensor is ''; it must be a whole number, for example 16",
-        ),
+        ([Choice("tensor", {"width": ""})], "option width of tensor is ''; it must be a whole number, for example 16"),
         ([Choice("tensor", {"width": 2.5})], "is 2.5; it must be a whole number"),
         ([Choice("tensor", {"width": 0})], "is 0; it must be at least 1"),
         ([Choice("tensor", {"modality": "image"})], "unknown option of tensor 'modality'"),
@@ -256,9 +235,7 @@ def test_what_cannot_be_resolved(asked, message):
 def test_a_spec_is_a_value_whose_registration_is_found_by_its_name(name, pattern, modality):
     spec = StrategySpec(name)
     assert spec.registration == dataclasses.replace(registry._REGISTRY[pattern], name=name, modality=modality)
-    assert pickle.loads(pickle.dumps(spec)) == StrategySpec(
-        **json.loads(json.dumps(dataclasses.asdict(spec)))
-    )
+    assert pickle.loads(pickle.dumps(spec)) == StrategySpec(**json.loads(json.dumps(dataclasses.asdict(spec))))
     with pytest.raises(UserError, match=f"unknown strategy '{name}s'; did you mean"):
         find(f"{name}s")
 

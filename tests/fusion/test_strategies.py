@@ -128,9 +128,7 @@ def test_every_parameter_learns_from_the_first_step(case):
     names = tuple(case.inputs)
     _, params, rest = nnx.split(make(names, case.name)(), nnx.Param, ...)
     for path, gradient in nnx.to_flat_state(case.gradient(params, rest, case.inputs)):
-        behind_a_zero = case.name == "film" and path[:2] in {
-            ("encoders", name) for name in names if name != "image"
-        }
+        behind_a_zero = case.name == "film" and path[:2] in {("encoders", name) for name in names if name != "image"}
         still = np.abs(np.asarray(gradient[...])).max() == 0
         assert still == behind_a_zero or path[-3:] == INEFFECTIVE, path
 
@@ -219,9 +217,7 @@ def product_dtypes(jaxpr):
                 yield from product_dtypes(inner)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, r in strategies(TWO).items() if r.modality is None and r.joins(THREE)]
-)
+@pytest.mark.parametrize("name", [name for name, r in strategies(TWO).items() if r.modality is None and r.joins(THREE)])
 def test_a_vector_can_be_a_modality(name):
     names = ("image", "text", "sensor")
     inputs = make_inputs(make_task(*names))

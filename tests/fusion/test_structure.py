@@ -170,10 +170,7 @@ def test_chunks_give_any_form_that_is_block_diagonal(plain):
 
 def test_multiplicative_is_a_linear_map_of_the_outer_product():
     """The map's weights of [1; h_1] ⊗ [1; h_2] are b, V, U and 𝐖, each in its place."""
-    multiplicative, outer = (
-        make(fusion.Multiplicative, out_features=5),
-        make(fusion.OuterProduct, width=IMAGE),
-    )
+    multiplicative, outer = (make(fusion.Multiplicative, out_features=5), make(fusion.OuterProduct, width=IMAGE))
     copy_features(outer)
     weights = np.zeros((IMAGE + 1, IMAGE + 1, 5))
     weights[0, 0] = array(multiplicative.first.bias)
@@ -209,9 +206,7 @@ def mean_inner_products(features):
 def draw_large_features():
     """Draws features before which the 1 is not all."""
     rng = np.random.default_rng(0)
-    return {
-        name: rng.normal(scale=6, size=(4, width)) for name, width in zip(TWO, (IMAGE, TEXT), strict=True)
-    }
+    return {name: rng.normal(scale=6, size=(4, width)) for name, width in zip(TWO, (IMAGE, TEXT), strict=True)}
 
 
 def test_sketches_keep_the_inner_products_of_outer_products_on_average():

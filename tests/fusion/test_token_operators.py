@@ -122,9 +122,7 @@ def test_where_no_shared_token_is_visible_a_bottleneck_exchanges_nothing(cut, mo
     if cut:
         attend = TransformerBlock.__call__
         monkeypatch.setattr(
-            TransformerBlock,
-            "__call__",
-            lambda self, x, mask: attend(self, x, mask.at[:, -count:].set(False)),
+            TransformerBlock, "__call__", lambda self, x, mask: attend(self, x, mask.at[:, -count:].set(False))
         )
     tokens, masks = draw_tokens(THREE)
     found = call(operator, tokens, masks)

@@ -66,7 +66,5 @@ def test_temperature_is_the_best_of_a_fine_grid(seed):
 
 def test_temperature_stays_within_its_bounds():
     certain, labels = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 0])
-    assert fit_temperature(certain, labels) == pytest.approx(
-        0.05, rel=1e-3
-    )  # always right: never sure enough
+    assert fit_temperature(certain, labels) == pytest.approx(0.05, rel=1e-3)  # always right: never sure enough
     assert fit_temperature(certain, (labels + 1) % 3) == pytest.approx(20, rel=1e-3)  # always wrong: too sure

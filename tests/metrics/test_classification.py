@@ -61,12 +61,7 @@ def test_counts_by_hand():
 
 
 def test_brier_score_by_hand():
-    errors = (
-        0.3**2 + 0.2**2 + 0.1**2,
-        0.5**2 + 0.3**2 + 0.2**2,
-        0.7**2 + 0.4**2 + 0.3**2,
-        0.2**2 + 2 * 0.1**2,
-    )
+    errors = (0.3**2 + 0.2**2 + 0.1**2, 0.5**2 + 0.3**2 + 0.2**2, 0.7**2 + 0.4**2 + 0.3**2, 0.2**2 + 2 * 0.1**2)
     assert brier_score(COUNTED, TRUE) == pytest.approx(sum(errors) / 4)
 
 

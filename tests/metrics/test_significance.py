@@ -68,8 +68,7 @@ def values(**means):
     """Accuracies by seed: each strategy's mean, and noise of its own, small beside what parts the strategies."""
     rng = np.random.default_rng(0)
     return {
-        name: {s: mean + shared + rng.normal(0, 1e-3) for s, shared in SPREAD.items()}
-        for name, mean in means.items()
+        name: {s: mean + shared + rng.normal(0, 1e-3) for s, shared in SPREAD.items()} for name, mean in means.items()
     }
 
 
@@ -99,13 +98,9 @@ def test_one_seed_establishes_no_rank():
 def test_the_true_ranks_lie_in_the_intervals():
     rng, covered = np.random.default_rng(2), 0
     for _ in range(300):
-        drawn = {
-            name: dict(enumerate(rng.normal(mean, 1, 4))) for name, mean in (("a", 2.0), ("b", 1.0), ("c", 0))
-        }
+        drawn = {name: dict(enumerate(rng.normal(mean, 1, 4))) for name, mean in (("a", 2.0), ("b", 1.0), ("c", 0))}
         found = ranks(drawn)
-        covered += all(
-            found[name][1] <= true <= found[name][2] for name, true in zip("abc", (1, 2, 3), strict=True)
-        )
+        covered += all(found[name][1] <= true <= found[name][2] for name, true in zip("abc", (1, 2, 3), strict=True))
     assert covered / 300 >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 300)
 
 

@@ -64,17 +64,13 @@ def test_gradients_are_those_of_lax_conv(shape):
 def test_transforms_are_exact_but_for_rounding(transforms, size):
     rng = np.random.default_rng(size)
     tile, kernel = rng.normal(size=(size + 2, size + 2)), rng.normal(size=(3, 3))
-    products = (transforms.kernel @ kernel @ transforms.kernel.T) * (
-        transforms.inputs @ tile @ transforms.inputs.T
-    )
+    products = (transforms.kernel @ kernel @ transforms.kernel.T) * (transforms.inputs @ tile @ transforms.inputs.T)
     windows = np.lib.stride_tricks.sliding_window_view(tile, (3, 3))
     expected = np.einsum("ijpq,pq->ij", windows, kernel)
     np.testing.assert_allclose(transforms.outputs @ products @ transforms.outputs.T, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("size", "dtype", "transforms"), [(8, "float32", F4), (2, "float32", F2), (4, "bfloat16", F2)]
-)
+@pytest.mark.parametrize(("size", "dtype", "transforms"), [(8, "float32", F4), (2, "float32", F2), (4, "bfloat16", F2)])
 def test_winograd_is_what_runs_on_a_cpu(size, dtype, transforms):
     x, kernel, _ = (jnp.asarray(array, dtype) for array in draw(2, size, size, 3, 2))
     expected = jit(lambda x, kernel: winograd_conv3x3(x, kernel, transforms))(x, kernel)

@@ -35,9 +35,7 @@ def build_encoder(make, spec, widths=MICRO) -> Any:
 
 def build_pooled(make, spec, widths=MICRO, **how) -> Any:
     def pooled():
-        return PooledEncoder(
-            make(spec, widths, dtype=FLOAT32, rngs=nnx.Rngs(0)), dtype=FLOAT32, rngs=nnx.Rngs(0)
-        )
+        return PooledEncoder(make(spec, widths, dtype=FLOAT32, rngs=nnx.Rngs(0)), dtype=FLOAT32, rngs=nnx.Rngs(0))
 
     return build(pooled, **how)
 
@@ -52,12 +50,7 @@ def test_a_grid_has_a_token_for_each_pixel_of_its_last_map(shape):
 
 @pytest.mark.parametrize(
     ("make", "name"),
-    [
-        (GridEncoder, "image"),
-        (PooledTextEncoder, "text"),
-        (TransformerTextEncoder, "text"),
-        (VectorEncoder, "sensor"),
-    ],
+    [(GridEncoder, "image"), (PooledTextEncoder, "text"), (TransformerTextEncoder, "text"), (VectorEncoder, "sensor")],
 )
 def test_a_pooled_feature_is_the_normalised_mean_of_the_tokens(make, name):
     module, batch = build_pooled(make, SPECS[name]), make_batch(SPECS[name])
@@ -106,9 +99,7 @@ def test_transformer_text_encoder_matches_its_definition():
     module, batch = build_encoder(TransformerTextEncoder, SPECS["text"]), make_batch(SPECS["text"])
     tokens, mask = call(module, batch)
     embedding, positions = oracles.array(module.embed.embed.embedding), oracles.array(module.embed.position)
-    expected = oracles.transformer(
-        module.transformer, embedding[np.asarray(batch.values)] + positions, batch.mask
-    )
+    expected = oracles.transformer(module.transformer, embedding[np.asarray(batch.values)] + positions, batch.mask)
     np.testing.assert_allclose(tokens, expected, atol=1e-4)
     np.testing.assert_array_equal(mask, batch.mask)
 
@@ -125,12 +116,7 @@ def test_vector_encoder_matches_its_definition():
 
 @pytest.mark.parametrize(
     ("make", "name"),
-    [
-        (GridEncoder, "image"),
-        (PooledTextEncoder, "text"),
-        (TransformerTextEncoder, "text"),
-        (VectorEncoder, "sensor"),
-    ],
+    [(GridEncoder, "image"), (PooledTextEncoder, "text"), (TransformerTextEncoder, "text"), (VectorEncoder, "sensor")],
 )
 def test_pooled_features_are_normalised_over_the_batch_in_training(make, name):
     module = build_pooled(make, SPECS[name], training=True)

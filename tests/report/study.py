@@ -103,6 +103,4 @@ def write_study(store: Store, *, captions: str = "default", seeds: int = 3, comm
                     "validation_accuracy": [accuracy - 0.2, accuracy - 0.1, accuracy],
                 }
             )
-            store.write(
-                run, curve=curve if trained else None, predictions=predictions(accuracy, seed, strategy)
-            )
+            store.write(run, curve=curve if trained else None, predictions=predictions(accuracy, seed, strategy))

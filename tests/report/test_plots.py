@@ -129,9 +129,7 @@ def known(points):
 
 def holds(points, others):
     """Whether each of some points lies among others, up to rounding."""
-    return all(
-        np.isclose(np.asarray(points), point, rtol=1e-4, atol=1e-4).all(axis=1).any() for point in others
-    )
+    return all(np.isclose(np.asarray(points), point, rtol=1e-4, atol=1e-4).all(axis=1).any() for point in others)
 
 
 def ends(x, y, trace):
@@ -139,8 +137,7 @@ def ends(x, y, trace):
     for axis in "xy":
         for place, width in enumerate(trace.get(f"error_{axis}", {}).get("array", ())):
             yield from (
-                (x[place] + sign * width * (axis == "x"), y[place] + sign * width * (axis == "y"))
-                for sign in (-1, 1)
+                (x[place] + sign * width * (axis == "x"), y[place] + sign * width * (axis == "y")) for sign in (-1, 1)
             )
 
 
@@ -176,11 +173,7 @@ def of_matplotlib(picture, name):
             cells += [(column, row, z[row, column]) for row, column in np.ndindex(z.shape)]
         elif isinstance(collection, LineCollection):
             points += [point for segment in collection.get_segments() for point in segment]
-    return (
-        known(points),
-        known(cells),
-        {text.get_text() for text in axes.texts if isinstance(text, Annotation)},
-    )
+    return (known(points), known(cells), {text.get_text() for text in axes.texts if isinstance(text, Annotation)})
 
 
 def test_both_renderers_show_the_same_numbers(found):

@@ -104,9 +104,7 @@ TOKEN_ONLY = [
     *runs_of("image-token-only", "unimodal", [0.40, 0.42, 0.41], validation=0.41),
     *runs_of("text-token-only", "unimodal", [0.43, 0.44, 0.45], validation=0.40),
 ]
-FAILED = make_run(
-    "tensor", "tensor", 2, 0.0, status="failed", metrics={}, cost={}, reason="the loss is nan in epoch 3"
-)
+FAILED = make_run("tensor", "tensor", 2, 0.0, status="failed", metrics={}, cost={}, reason="the loss is nan in epoch 3")
 TENSOR = [*runs_of("tensor", "tensor", [0.69, 0.71]), FAILED]
 
 
@@ -143,15 +141,7 @@ def full(tmp_path_factory):
 
 def test_rows_are_sorted_by_family_with_reference_and_ceilings_last(full):
     assert list(full["strategy"]) == [
-        *(
-            "image-only",
-            "text-only",
-            "image-token-only",
-            "text-token-only",
-            "early-token",
-            "concat",
-            "tensor",
-        ),
+        *("image-only", "text-only", "image-token-only", "text-token-only", "early-token", "concat", "tensor"),
         *("late-posthoc", "bayes-reference", "ceiling: image only", "ceiling: text only"),
     ]
     assert tuple(full.columns) == KEYS
@@ -310,9 +300,7 @@ def with_training(**changes):
 
 def test_runs_of_different_settings_are_never_averaged_nor_paired(frame_of):
     other = with_training(batch_size=64)
-    frame = frame_of(IMAGE, CONCAT, runs_of("concat", "intermediate", [0.1, 0.1], shared=other)).reset_index(
-        drop=True
-    )
+    frame = frame_of(IMAGE, CONCAT, runs_of("concat", "intermediate", [0.1, 0.1], shared=other)).reset_index(drop=True)
     assert frame.groupby("differs")["n_seeds"].max().to_dict() == {"batch_size 128": 3, "batch_size 64": 2}
     small = frame[(frame["differs"] == "batch_size 64") & (frame["strategy"] == "concat")].iloc[0]
     assert small["test_accuracy_mean"] == pytest.approx(0.1)
@@ -373,13 +361,8 @@ def test_what_exceeds_the_reference_is_named_and_explained(frame_of):
 
 
 def test_notes_name_the_joint_encoders_baseline_or_say_that_it_was_not_run(full, frame_of):
-    assert (
-        "its own joint encoder on one modality: +11.00 ± 4.30 points over image-token-only."
-        in to_markdown(full)
-    )
-    assert "one modality: not known, as MODALITY-token-only was not run." in to_markdown(
-        frame_of(IMAGE, EARLY_TOKEN)
-    )
+    assert "its own joint encoder on one modality: +11.00 ± 4.30 points over image-token-only." in to_markdown(full)
+    assert "one modality: not known, as MODALITY-token-only was not run." in to_markdown(frame_of(IMAGE, EARLY_TOKEN))
 
 
 def test_an_operator_that_has_changed_replaces_its_old_runs(frame_of):
@@ -400,10 +383,7 @@ def test_an_operator_that_has_changed_replaces_its_old_runs(frame_of):
 
 def test_notes_name_failures_and_other_numbers_of_seeds(full):
     text = to_markdown(full)
-    assert (
-        "n = 3 seeds (Student's t: 4.3 standard errors), given the split and the captions; tensor: n = 2."
-        in text
-    )
+    assert "n = 3 seeds (Student's t: 4.3 standard errors), given the split and the captions; tensor: n = 2." in text
     assert "- Failed: tensor, seed 2: the loss is nan in epoch 3." in text
 
 
@@ -417,9 +397,7 @@ def test_one_seed_has_no_interval_and_says_so(frame_of):
 def test_interaction_bits_are_in_the_heading_where_there_are_any(frame_of):
     data = {**DATA, "captions": "synergy", "bits": 0.0, "interaction_bits": 3.3219}
     text = to_markdown(frame_of(runs_of("image-only", "unimodal", [0.1, 0.1], data=data)))
-    assert text.startswith(
-        "### shapes, synergy captions (0.000 bits and 3.322 of interaction), tiny encoders;"
-    )
+    assert text.startswith("### shapes, synergy captions (0.000 bits and 3.322 of interaction), tiny encoders;")
 
 
 def printed(frame, width, **options):
@@ -660,11 +638,7 @@ def test_families_stay_together_unless_they_shall_not(full):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
 def test_latex_compiles(full, with_logits, tmp_path):
     body = to_latex(full) + to_latex(table(with_logits, details=True), parse_columns("all"))
-    text = (
-        "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
-        + body
-        + "\\end{document}\n"
-    )
+    text = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n" + body + "\\end{document}\n"
     (tmp_path / "t.tex").write_text(text, encoding="utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],

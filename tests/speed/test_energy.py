@@ -66,12 +66,7 @@ def nvml(monkeypatch):
 
 @pytest.mark.parametrize(
     ("visible", "number", "kind", "read"),
-    [
-        (None, 0, "Card A", 0),
-        (None, 1, "Card B", 1),
-        ("1,0", 0, "Card B", 1),
-        ("GPU-b", 0, "Card B", "GPU-b"),
-    ],
+    [(None, 0, "Card A", 0), (None, 1, "Card B", 1), ("1,0", 0, "Card B", 1), ("GPU-b", 0, "Card B", "GPU-b")],
 )
 def test_the_devices_own_counter_is_read(nvml, monkeypatch, visible, number, kind, read):
     if visible is not None:

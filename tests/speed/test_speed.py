@@ -191,14 +191,8 @@ def test_energy_is_a_column_where_it_was_measured():
             {"compare": (Path("a"),), "strategies": ("all",)},
             "strategies is all; it does nothing where devices are only",
         ),
-        (
-            {"compare": (Path("a"),), "repetitions": 3},
-            "repetitions is 3; it does nothing where devices are only",
-        ),
-        (
-            {"compare": (Path("a"),), "data": DataConfig("cifar10")},
-            "source is cifar10; it does nothing where devices",
-        ),
+        ({"compare": (Path("a"),), "repetitions": 3}, "repetitions is 3; it does nothing where devices are only"),
+        ({"compare": (Path("a"),), "data": DataConfig("cifar10")}, "source is cifar10; it does nothing where devices"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(changes, message):

@@ -56,9 +56,7 @@ def test_predictions_are_those_that_are_stored(done, dataset, strategy, monkeypa
     if "text" in arrays:
         texts = [dataset.captions.texts[i] for i in test]
         np.testing.assert_array_equal(loaded.predict({**arrays, "text": texts}), logits)
-    monkeypatch.setattr(
-        loading, "default_predict_batch", lambda: 25
-    )  # 60 examples: two whole batches and a part
+    monkeypatch.setattr(loading, "default_predict_batch", lambda: 25)  # 60 examples: two whole batches and a part
     np.testing.assert_allclose(loaded.predict(arrays), stored, rtol=1e-5, atol=1e-5)
     assert loaded.predict({name: array[:0] for name, array in arrays.items()}).shape == (0, 10)
 

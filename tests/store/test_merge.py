@@ -15,10 +15,7 @@ from tests.store.test_store import CHECKPOINT, CONTENTS, failed_run, make_run
 def contents(directory):
     """Every file below a directory, with its content and the time of its last change."""
     return {
-        str(path.relative_to(directory)): (
-            path.stat().st_mtime_ns,
-            hashlib.sha256(path.read_bytes()).hexdigest(),
-        )
+        str(path.relative_to(directory)): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
         for path in directory.rglob("*")
         if path.is_file()
     }
@@ -33,10 +30,7 @@ def fill(directory, *runs):
 
 def test_runs_of_several_machines_come_together(tmp_path):
     mine, theirs = make_run(1, cost={"params": 8, "compile_s": 9.0}), make_run(1)
-    a, b = (
-        fill(tmp_path / "a", make_run(0), mine),
-        fill(tmp_path / "b", theirs, make_run(2), failed_run(seed=3)),
-    )
+    a, b = (fill(tmp_path / "a", make_run(0), mine), fill(tmp_path / "b", theirs, make_run(2), failed_run(seed=3)))
     before = [contents(path) for path in (a, b)]
     merged = merge([a, b], tmp_path / "c")
     assert (merged.copied, merged.known, merged.failed) == (3, 1, 1)
@@ -75,9 +69,9 @@ def test_damaged_runs_are_named_and_left_out(tmp_path):
     weights.write_bytes(b"")
     merged = merge([a], tmp_path / "c")
     assert merged.store.runs() == [make_run(2)]
-    assert sorted(
-        line.partition(": run.json")[0].partition(": checkpoint")[0] for line in merged.damaged
-    ) == sorted(f"{a}: {folder.name}" for folder in folders[:2])
+    assert sorted(line.partition(": run.json")[0].partition(": checkpoint")[0] for line in merged.damaged) == sorted(
+        f"{a}: {folder.name}" for folder in folders[:2]
+    )
 
 
 def test_what_cannot_be_merged(tmp_path):

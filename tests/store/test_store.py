@@ -80,13 +80,9 @@ def store(tmp_path):
 
 # Identity
 
-SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 TREES = st.recursive(
-    SCALARS,
-    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(), parts, max_size=3),
-    max_leaves=8,
+    SCALARS, lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(), parts, max_size=3), max_leaves=8
 )
 
 
@@ -195,10 +191,7 @@ def test_a_checkpoint_comes_back_as_a_tree_of_arrays(store):
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
-        (
-            np.ones((3, 5), np.float32),
-            r"params/head/kernel is \(3, 2\) .* there and \(3, 5\) .* in the model",
-        ),
+        (np.ones((3, 5), np.float32), r"params/head/kernel is \(3, 2\) .* there and \(3, 5\) .* in the model"),
         (np.ones((3, 2), np.int32), r"kernel is \(3, 2\) float32 there and \(3, 2\) int32 in the model"),
         (None, "params/head/kernel is .* there and absent in the model"),
     ],
@@ -215,11 +208,7 @@ def test_a_checkpoint_of_another_model_is_refused(store, kernel, message):
 def test_runs_are_sorted_by_strategy_and_seed(store):
     for strategy, seed in [("tensor", 10), ("tensor", 2), ("concat", 3)]:
         store.write(make_run(seed, strategy))
-    assert [(run.strategy, run.seed) for run in store.runs()] == [
-        ("concat", 3),
-        ("tensor", 2),
-        ("tensor", 10),
-    ]
+    assert [(run.strategy, run.seed) for run in store.runs()] == [("concat", 3), ("tensor", 2), ("tensor", 10)]
 
 
 def test_numbers_that_json_has_no_name_for_are_stored_as_null(store):
@@ -246,9 +235,7 @@ def test_what_was_not_written_is_said_to_be_missing(store):
     store.write(run)
     assert store.get("concat-s0-0123456789") is None
     for read in (store.predictions, store.curve, lambda identifier: store.restore(identifier, {})):
-        with pytest.raises(
-            UserError, match=rf"{run.id} cannot be read: .*; delete that folder and run again"
-        ):
+        with pytest.raises(UserError, match=rf"{run.id} cannot be read: .*; delete that folder and run again"):
             read(run.id)
 
 
@@ -411,9 +398,7 @@ def test_a_damaged_run_is_named_left_out_and_replaced(store, name, damage, messa
 def test_damaged_predictions_are_reported_with_what_to_do(store, damage):
     run = make_run()
     damage(store.write(run, predictions=PREDICTIONS) / "predictions.npz")
-    with pytest.raises(
-        UserError, match=r"the predictions of .* cannot be read: .*; delete that folder and run again"
-    ):
+    with pytest.raises(UserError, match=r"the predictions of .* cannot be read: .*; delete that folder and run again"):
         store.predictions(run.id)
 
 

@@ -21,9 +21,7 @@ CURVE = (EpochMetrics(1, 2.5, 1.1, 0.25), EpochMetrics(2, 0.1 + 0.2, 1.0, 1 / 3)
 
 
 def make_snapshot(value, *, curve=CURVE, width=3):
-    variables = Variables(
-        {"kernel": jnp.full((2, width), value)}, {"mean": {"a/b": jnp.zeros(()), "c": jnp.ones(1)}}
-    )
+    variables = Variables({"kernel": jnp.full((2, width), value)}, {"mean": {"a/b": jnp.zeros(()), "c": jnp.ones(1)}})
     state = TrainState(variables, (jnp.int32(7), {"m": jnp.full((2, width), -value)}), jnp.int32(12))
     best = jax.tree.map(lambda leaf: leaf + 1, variables)
     return Snapshot(state, best, curve, len(curve), 1.5)
@@ -74,9 +72,7 @@ def damage(name):
         lambda save: (save / "facts.json").write_text("[]"),
         lambda save: (save / "facts.json").unlink(),
         lambda save: shutil.rmtree(save / "arrays"),
-        lambda save: (save / "facts.json").write_text(
-            (save / "facts.json").read_text().replace("selected", "chosen")
-        ),
+        lambda save: (save / "facts.json").write_text((save / "facts.json").read_text().replace("selected", "chosen")),
     ],
     ids=["arrays", "truncated", "list", "no facts", "no arrays", "other facts"],
 )
@@ -98,9 +94,7 @@ def test_one_of_another_model_is_left_out(checkpoint, notes):
 def test_a_save_that_fails_leaves_the_one_before_and_training_goes_on(checkpoint, notes, monkeypatch):
     checkpoint.save(make_snapshot(0.5, curve=CURVE[:1]))
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "pathlib.Path.rename", lambda *names: (_ for _ in ()).throw(OSError(28, "No space left"))
-        )
+        patch.setattr("pathlib.Path.rename", lambda *names: (_ for _ in ()).throw(OSError(28, "No space left")))
         checkpoint.save(make_snapshot(0.25))
     assert notes == ["its unfinished training cannot be saved: No space left"]
     assert len(checkpoint.load(make_snapshot(0.0)).curve) == 1

@@ -68,9 +68,7 @@ def test_other_errors_of_the_runtime_end_the_study(resources, monkeypatch):
 
 
 def test_a_join_whose_member_has_failed_has_failed(resources):
-    join = Job(
-        "join", StrategySpec("late-posthoc"), 0, CONFIG.data, CONFIG.model, CONFIG.training, members=(JOB,)
-    )
+    join = Job("join", StrategySpec("late-posthoc"), 0, CONFIG.data, CONFIG.model, CONFIG.training, members=(JOB,))
     run = execute(join, resources).run
     assert (run.status, run.reason) == ("failed", "a run that it is made of has failed: concat, seed 0")
 
@@ -83,7 +81,5 @@ def test_a_record_states_its_job(resources):
     assert (run.modality, run.baseline) == (None, "only")
     reference = resources.record(Job("refer", None, 2, CONFIG.data, CONFIG.model, CONFIG.training))
     assert (reference.strategy, reference.family, reference.seed) == ("bayes-reference", "reference", 2)
-    token = resources.record(
-        Job("train", StrategySpec("early-token"), 0, CONFIG.data, CONFIG.model, CONFIG.training)
-    )
+    token = resources.record(Job("train", StrategySpec("early-token"), 0, CONFIG.data, CONFIG.model, CONFIG.training))
     assert (token.modality, token.baseline) == (None, "token-only")

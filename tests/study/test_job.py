@@ -45,9 +45,7 @@ def changed(**fields):
 def test_every_field_of_the_configuration_that_changes_the_result_is_in_it(part, field):
     here, there = getattr(BASE, part), OTHER[part][field]
     assert getattr(here, field) != there
-    assert (changed(**{part: dataclasses.replace(here, **{field: there})}) == changed()) == (
-        (part, field) in NO_RESULT
-    )
+    assert (changed(**{part: dataclasses.replace(here, **{field: there})}) == changed()) == ((part, field) in NO_RESULT)
 
 
 def test_the_other_fields_of_a_study_are_none_of_a_job():
@@ -77,9 +75,7 @@ def test_another_job_has_another_run(other):
 
 
 @pytest.mark.parametrize(
-    "other",
-    [{"fingerprint": "1" * 64}, {"platform": "gpu"}, {"packages": {"jax": "2"}}, {"devices": 2}],
-    ids=str,
+    "other", [{"fingerprint": "1" * 64}, {"platform": "gpu"}, {"packages": {"jax": "2"}}, {"devices": 2}], ids=str
 )
 def test_other_surroundings_give_another_run(other):
     assert identifier(JOB, dataclasses.replace(HERE, **other)) != changed()
@@ -118,18 +114,10 @@ def test_a_word_of_a_docstring_or_of_help_voids_no_run(tmp_path):
     def identifier_there():
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
         command = [sys.executable, "-c", script]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        ).stdout
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
 
     before = identifier_there()
-    for name in (
-        "config.py",
-        "training/step.py",
-        "fusion/registry.py",
-        "fusion/tensor/__init__.py",
-        "study/job.py",
-    ):
+    for name in ("config.py", "training/step.py", "fusion/registry.py", "fusion/tensor/__init__.py", "study/job.py"):
         path = tmp_path / "fusion_bench" / name
         text = path.read_text()
         assert text.startswith('"""')
@@ -153,9 +141,7 @@ def test_an_identity_states_what_a_model_was_trained_with():
     stated = identity(dataclasses.replace(JOB, training=tuned, tune=4), HERE)
     assert (stated["training"]["learning_rate"], stated["training"]["weight_decay"]) == (0.25, 0.125)
     assert (stated["tune"], stated["engine"], stated["version"]) == (4, jobs.ENGINE_VERSION, 1)
-    joined = Job(
-        "join", StrategySpec("late-posthoc"), 0, BASE.data, BASE.model, tuned, members=(JOB,), tune=4
-    )
+    joined = Job("join", StrategySpec("late-posthoc"), 0, BASE.data, BASE.model, tuned, members=(JOB,), tune=4)
     stated = identity(joined, HERE)
     assert stated["training"]["learning_rate"] is None  # its members have one each
     assert stated["members"] == [changed()]
@@ -163,9 +149,7 @@ def test_an_identity_states_what_a_model_was_trained_with():
 
 
 def test_a_join_rests_on_the_settings_of_its_members_alone():
-    join = Job(
-        "join", StrategySpec("late-posthoc"), 0, BASE.data, BASE.model, BASE.training, members=(JOB,), tune=2
-    )
+    join = Job("join", StrategySpec("late-posthoc"), 0, BASE.data, BASE.model, BASE.training, members=(JOB,), tune=2)
     other = dataclasses.replace(BASE.training, learning_rate=0.25)
     assert identifier(dataclasses.replace(join, training=other), HERE) == identifier(join, HERE)
     members = (dataclasses.replace(JOB, training=other),)

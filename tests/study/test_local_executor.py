@@ -25,9 +25,7 @@ ROOT = Path(__file__).parents[2]
 DATASET = make_dataset()
 CONFIG = BenchmarkConfig()
 MEASURED = ["train_examples_per_s", "inference_examples_per_s", "latency_s", "compile_s", "train_seconds"]
-JOBS = tuple(
-    Job("train", StrategySpec("concat"), s, CONFIG.data, CONFIG.model, CONFIG.training) for s in (0, 1)
-)
+JOBS = tuple(Job("train", StrategySpec("concat"), s, CONFIG.data, CONFIG.model, CONFIG.training) for s in (0, 1))
 
 
 class Process:
@@ -141,9 +139,7 @@ def test_a_full_disk_fails_the_run_and_not_the_study(process, monkeypatch, times
     monkeypatch.setattr(Store, "write", write_or_fail)
     process.run(*JOBS)
     assert calls == ["complete", "failed", "complete"]
-    assert [(run.seed, run.status, run.reason) for run in process.executor.failed] == [
-        (0, "failed", "no space left")
-    ]
+    assert [(run.seed, run.status, run.reason) for run in process.executor.failed] == [(0, "failed", "no space left")]
     assert [(run.seed, run.status) for run in process.display.runs] == [(0, "failed"), (1, "complete")]
 
 
@@ -160,18 +156,14 @@ def test_two_processes_share_a_study(source, tmp_path):
     lines = [re.sub(r"^\[.*?\] ", "", line) for text in said for line in text.splitlines()]
     made = [line.partition(": test")[0] for line in lines if ": test " in line and "another" not in line]
     strategies = ("image-only", "text-only", "late-posthoc", "bayes-reference")
-    assert sorted(made) == sorted(f"{name}, seed {seed}" for name in strategies for seed in range(seeds)), (
-        said
-    )
+    assert sorted(made) == sorted(f"{name}, seed {seed}" for name in strategies for seed in range(seeds)), said
 
     store = Store(out, read_only=True)
     assert len(store.runs()) == len(strategies) * seeds + 3
     assert store.damaged == {}
     assert {path.name for path in (out / "runs").iterdir() if path.name.startswith(".")} == {".locks"}
     alone = run_recorded(make_config(source, tmp_path / "alone", strategies=("late-posthoc",), seeds=seeds))
-    ours, theirs = (
-        pd.read_csv(path / "table.csv").drop(columns=MEASURED) for path in (out, alone.config.out)
-    )
+    ours, theirs = (pd.read_csv(path / "table.csv").drop(columns=MEASURED) for path in (out, alone.config.out))
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
     again = run_recorded(dataclasses.replace(alone.config, out=out))
     assert again.runs == []

@@ -48,9 +48,7 @@ def test_the_nearest_width_is_found_in_a_few_tries(start, unit, target):
     assert len(tried) < 25
 
 
-@pytest.mark.parametrize(
-    "text", ["sum", "tensor:width=3", "low-rank:rank=2", "mfb", "gmu", "cross-attention"]
-)
+@pytest.mark.parametrize("text", ["sum", "tensor:width=3", "low-rank:rank=2", "mfb", "gmu", "cross-attention"])
 @pytest.mark.parametrize("target", [2_000.0, 9_000.0])
 def test_no_other_width_comes_nearer_than_the_one_that_is_chosen(text, target):
     (spec,) = matched_to(text, target)
@@ -74,9 +72,7 @@ def test_what_has_no_width_stays_as_it_is():
 
 
 def test_what_gives_the_target_stays_as_it_is():
-    (spec,) = match(
-        [StrategySpec("sum", {"out_features": 7})], Matched("params", "sum:out_features=7", 1.0), params
-    )
+    (spec,) = match([StrategySpec("sum", {"out_features": 7})], Matched("params", "sum:out_features=7", 1.0), params)
     assert spec.options == {"out_features": 7}
 
 

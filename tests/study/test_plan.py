@@ -62,10 +62,7 @@ def test_the_jobs_of_a_study_in_order(names, reference, expected):
 def test_a_join_is_made_of_the_members_of_its_seed():
     *_, join = plan(CONFIG, TASK, SPECS)
     measured, *joins = join.jobs
-    assert [(m.kind, m.label) for m in measured.members] == [
-        ("measure", "image-only"),
-        ("measure", "text-only"),
-    ]
+    assert [(m.kind, m.label) for m in measured.members] == [("measure", "image-only"), ("measure", "text-only")]
     for job in joins:
         assert [(m.kind, m.label, m.seed) for m in job.members] == [
             ("train", "image-only", job.seed),
@@ -75,9 +72,7 @@ def test_a_join_is_made_of_the_members_of_its_seed():
 
 def test_tuning_tries_the_same_settings_with_every_trained_strategy():
     tune, train, _ = plan(dataclasses.replace(CONFIG, tune=3), TASK, SPECS)
-    by_strategy = {
-        label: [j.training for j in tune.jobs if j.label == label] for label in ("concat", "text-only")
-    }
+    by_strategy = {label: [j.training for j in tune.jobs if j.label == label] for label in ("concat", "text-only")}
     assert by_strategy["concat"] == by_strategy["text-only"]
     assert len(set(by_strategy["concat"])) == 3
     assert {job.label for job in tune.jobs} == {"image-only", "text-only", "concat"}

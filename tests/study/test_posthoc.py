@@ -55,9 +55,7 @@ def refit(logits, labels):
 
 
 def blank_module(done, dataset):
-    module = StrategySpec("late-posthoc").build(
-        Blueprint(dataset.task, done.config.model, run_key(7, "init"))
-    )
+    module = StrategySpec("late-posthoc").build(Blueprint(dataset.task, done.config.model, run_key(7, "init")))
     assert isinstance(module, PosthocFusion)
     return module
 
@@ -136,9 +134,7 @@ def test_a_class_that_training_lacks_does_not_win_always(plain):
     """Its prior would be 0, and minus its logarithm infinite."""
     dataset = load_dataset(plain.config.data)
     train = dataset.splits["train"]
-    lacking = dataclasses.replace(
-        dataset, splits={**dataset.splits, "train": train[dataset.labels[train] != 3]}
-    )
+    lacking = dataclasses.replace(dataset, splits={**dataset.splits, "train": train[dataset.labels[train] != 3]})
     members = [plain.stored(f"{name}-only") for name in MODALITIES]
     config = plain.config
     job = Job("join", StrategySpec("late-posthoc"), 0, config.data, config.model, config.training)

@@ -32,9 +32,7 @@ def test_reference_is_the_sum_over_classes(study, target, split, request):
     stored = done.store.predictions(done.stored("bayes-reference").id)
     np.testing.assert_array_equal(stored[f"{split}_labels"], dataset.labels[dataset.splits[split]])
     possible = expected > 0
-    np.testing.assert_allclose(
-        stored[f"{split}_logits"][possible], np.log(expected[possible]), atol=1e-5, rtol=1e-6
-    )
+    np.testing.assert_allclose(stored[f"{split}_logits"][possible], np.log(expected[possible]), atol=1e-5, rtol=1e-6)
     assert np.isfinite(stored[f"{split}_logits"]).all()
     assert (stored[f"{split}_logits"].argmax(1) == expected.argmax(1)).all()
 

@@ -125,9 +125,7 @@ def test_seeds_added_later_train_only_those(plain, resumed):
 
 def test_a_damaged_run_is_made_anew(plain, resumed):
     name = plain.stored("bayes-reference").id
-    (resumed(strategies=("image-only",)).config.out / "runs" / name / "predictions.npz").write_bytes(
-        b"cut off"
-    )
+    (resumed(strategies=("image-only",)).config.out / "runs" / name / "predictions.npz").write_bytes(b"cut off")
     assert [run.id for run in resumed(strategies=("image-only",)).runs] == [name]
 
 

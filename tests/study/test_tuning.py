@@ -34,9 +34,7 @@ def tuned(source, tmp_path_factory):
 
 def tried_of(done, strategy):
     """Returns validation accuracies by learning rate, as they were stored."""
-    runs = [
-        run for run in done.store.runs() if run.identity["target"] == "tuning" and run.strategy == strategy
-    ]
+    runs = [run for run in done.store.runs() if run.identity["target"] == "tuning" and run.strategy == strategy]
     return {run.identity["training"]["learning_rate"]: run.metrics["validation_accuracy"] for run in runs}
 
 

@@ -22,9 +22,7 @@ def test_bytes_moved_do_not_count_examples_that_are_only_stored():
     for copies in (1, 20):
         many = {name: dataclasses.replace(m, values=np.tile(m.values, (copies, *[1] * (m.values.ndim - 1))))
                 for name, m in DATASET.modalities.items()}  # fmt: skip
-        data = to_device(
-            dataclasses.replace(DATASET, modalities=many, labels=np.tile(DATASET.labels, copies))
-        )
+        data = to_device(dataclasses.replace(DATASET, modalities=many, labels=np.tile(DATASET.labels, copies)))
         functions = make_functions(spec, DATASET.task, CONFIG, TrainingConfig(batch_size=16), 130)
         state = jax.eval_shape(functions.init, jax.ShapeDtypeStruct((), jnp.int32))
         trained = train_bytes(functions, data)

@@ -45,9 +45,7 @@ class Fake:
         )
 
     def init(self, seed):
-        return TrainState(
-            Variables({"steps": jnp.zeros(())}, {"seed": jnp.asarray(seed)}), None, jnp.int32(0)
-        )
+        return TrainState(Variables({"steps": jnp.zeros(())}, {"seed": jnp.asarray(seed)}), None, jnp.int32(0))
 
     def train(self, state, data, order, seed, steps):
         self.now += TRAIN_SECONDS
@@ -59,9 +57,7 @@ class Fake:
         loss = np.mean([self.losses[i] for i in range(first, first + steps)]) if len(self.losses) else 1.0
         params = {"steps": state.variables.params["steps"] + steps}
         state.variables.params["steps"].delete()  # it is donated
-        return TrainState(Variables(params, state.variables.rest), None, state.step + steps), jnp.float32(
-            loss
-        )
+        return TrainState(Variables(params, state.variables.rest), None, state.step + steps), jnp.float32(loss)
 
     def predict(self, variables, data, indices):
         """Scores of which as many validation examples as asked for have the right class first."""
@@ -140,9 +136,7 @@ def test_training_seconds_are_those_of_the_steps_and_of_what_lies_between(run):
         fake.now += REPORT_SECONDS
 
     trained = run(fake, epochs=3, report=report)
-    assert trained.train_seconds == pytest.approx(
-        12 * (TRAIN_SECONDS + REPORT_SECONDS)
-    )  # no validation in it
+    assert trained.train_seconds == pytest.approx(12 * (TRAIN_SECONDS + REPORT_SECONDS))  # no validation in it
 
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(100, [1, 2, 3, 4]), (200, [2, 4]), (10_000, [])])

@@ -80,10 +80,7 @@ def test_two_processes_train_as_one(tmp_path, found):
         coordinator = f"localhost:{listener.getsockname()[1]}"
     outs = [tmp_path / f"{process}.npz" for process in range(2)]
     finish(
-        *(
-            start(out, "2", "image-only,concat", coordinator, process, 2, devices=1)
-            for process, out in enumerate(outs)
-        )
+        *(start(out, "2", "image-only,concat", coordinator, process, 2, devices=1) for process, out in enumerate(outs))
     )
     first, second = (dict(np.load(out)) for out in outs)
     for strategy in ("image-only", "concat"):
@@ -99,28 +96,8 @@ def test_two_processes_train_as_one(tmp_path, found):
 def test_a_study_on_two_devices(tmp_path):
     """Its runs have an identity of their own; all that a study does beside training works."""
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    command = [
-        sys.executable,
-        "-m",
-        "fusion_bench",
-        "run",
-        "--devices",
-        "all",
-        "--strategies",
-        "late-posthoc",
-    ]
-    command += [
-        "--train-size",
-        "200",
-        "--test-size",
-        "50",
-        "--epochs",
-        "1",
-        "--seeds",
-        "1",
-        "--out",
-        str(tmp_path),
-    ]
+    command = [sys.executable, "-m", "fusion_bench", "run", "--devices", "all", "--strategies", "late-posthoc"]
+    command += ["--train-size", "200", "--test-size", "50", "--epochs", "1", "--seeds", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     runs = Store(tmp_path, read_only=True).runs()

@@ -7,13 +7,7 @@ import optax
 import pytest
 
 from fusion_bench.config import TrainingConfig
-from fusion_bench.training.optimizer import (
-    MOMENTUM,
-    MUON_RMS,
-    WARMUP_FRACTION,
-    make_optimizer,
-    make_schedule,
-)
+from fusion_bench.training.optimizer import MOMENTUM, MUON_RMS, WARMUP_FRACTION, make_optimizer, make_schedule
 
 PEAK = 0.02
 
@@ -60,12 +54,7 @@ def updated(config: TrainingConfig, params, gradients) -> Any:
 def test_only_matrices_and_kernels_decay():
     """Without a gradient, AdamW is p ← p - learning_rate · decay · p."""
     config = TrainingConfig(learning_rate=PEAK, schedule="cosine", weight_decay=0.5)
-    params = {
-        "bias": jnp.ones(3),
-        "scalar": jnp.ones(()),
-        "matrix": jnp.ones((3, 2)),
-        "kernel": jnp.ones((3, 3, 1, 2)),
-    }
+    params = {"bias": jnp.ones(3), "scalar": jnp.ones(()), "matrix": jnp.ones((3, 2)), "kernel": jnp.ones((3, 3, 1, 2))}
     zeros = {name: jnp.zeros_like(p) for name, p in params.items()}
     after = updated(config, params, zeros)
     for name, expected in {"bias": 1, "scalar": 1, "matrix": 1 - PEAK / 2, "kernel": 1 - PEAK / 2}.items():
@@ -113,8 +102,7 @@ def test_biases_have_a_rate_of_their_own(optimizer):
     params = {"dense": {"bias": jnp.zeros(4), "kernel": jnp.zeros((3, 4))}}
     gradients = jax.tree.map(jnp.ones_like, params)
     usual, quicker = (
-        updated(TrainingConfig(optimizer=optimizer, bias_rate=rate), params, gradients)["dense"]
-        for rate in (1.0, 4.0)
+        updated(TrainingConfig(optimizer=optimizer, bias_rate=rate), params, gradients)["dense"] for rate in (1.0, 4.0)
     )
     np.testing.assert_allclose(quicker["bias"], 4 * usual["bias"], rtol=1e-6)
     np.testing.assert_allclose(quicker["kernel"], usual["kernel"], rtol=1e-6)

@@ -30,11 +30,7 @@ class Memory:
         self.epochs = []
 
     def load(self, like):
-        return (
-            None
-            if self.kept is None
-            else Snapshot(*jax.tree.map(jax.numpy.array, self.kept[:2]), *self.kept[2:])
-        )
+        return None if self.kept is None else Snapshot(*jax.tree.map(jax.numpy.array, self.kept[:2]), *self.kept[2:])
 
     def save(self, snapshot):
         self.kept = (*jax.tree.map(np.array, snapshot[:2]), *snapshot[2:])

@@ -71,9 +71,7 @@ def test_inference_rate(clock):
         return jnp.zeros(())
 
     data, test = to_device(DATASET), DATASET.splits["test"]
-    rates = timing.rates(
-        "inference", timing.inference_loop(predict, Variables({}, {}), data, test, 50, CONFIG)
-    )
+    rates = timing.rates("inference", timing.inference_loop(predict, Variables({}, {}), data, test, 50, CONFIG))
     fast = 50 / STEP
     assert dict(rates) == rates_of("inference", fast, fast / 3, fast)
     assert shapes == [(50,)] * (2 + CONFIG.repetitions * count)

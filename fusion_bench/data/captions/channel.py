@@ -49,9 +49,7 @@ class Channel:
         if self.prior is not None:
             prior = np.asarray(self.prior, np.float64)
             if prior.shape != (self.num_classes,) or (prior < 0).any() or not np.isclose(prior.sum(), 1):
-                raise errors.UserError(
-                    f"a prior has {self.num_classes} probabilities that sum to 1, not {self.prior}"
-                )
+                raise errors.UserError(f"a prior has {self.num_classes} probabilities that sum to 1, not {self.prior}")
 
     @property
     def num_classes(self) -> int:
@@ -158,9 +156,7 @@ class Channel:
         return () if self.spec.partition is None else self.lexicon.partitions[self.spec.partition]
 
 
-def make_channel(
-    name: str, class_names: Sequence[str], prior: Float64[np.ndarray, " class"] | None = None
-) -> Channel:
+def make_channel(name: str, class_names: Sequence[str], prior: Float64[np.ndarray, " class"] | None = None) -> Channel:
     """Returns a channel over the classes of a dataset.
 
     Args:
@@ -196,9 +192,7 @@ def sample(channel: Channel, classes: Int[np.ndarray, " example"], seed: int) ->
       ValueError: a class is not in 0 .. num_classes - 1.
     """
     if len(classes) and (classes.min() < 0 or classes.max() >= channel.num_classes):
-        raise ValueError(
-            f"classes must be in 0..{channel.num_classes - 1}, not {classes.min()}..{classes.max()}"
-        )
+        raise ValueError(f"classes must be in 0..{channel.num_classes - 1}, not {classes.min()}..{classes.max()}")
     generator = np.random.Generator(np.random.PCG64([seed, _STREAM]))
     uniform_word, uniform_shift = generator.random((2, len(classes)))
     words = np.zeros(len(classes), np.int32)

@@ -41,18 +41,14 @@ def read_captions(path: Path, num_examples: int) -> tuple[str, ...]:
 
     table = _read_table(path)
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for an index
-        raise errors.UserError(
-            f"{path} has rows with more fields than columns; a caption with a comma needs quotes"
-        )
+        raise errors.UserError(f"{path} has rows with more fields than columns; a caption with a comma needs quotes")
     lacking = [column for column in ("id", "caption") if column not in table.columns]
     if lacking:
         raise errors.UserError(
             f"{path} has no column {' and no column '.join(lacking)}; it needs the columns id and caption"
         )
     ids = _integer_ids(path, table)
-    _reject(
-        path, "id", "out of range", ids[(ids < 0) | (ids >= num_examples)], f"ids are 0..{num_examples - 1}"
-    )
+    _reject(path, "id", "out of range", ids[(ids < 0) | (ids >= num_examples)], f"ids are 0..{num_examples - 1}")
     counts = np.bincount(ids, minlength=num_examples)
     _reject(path, "id", "duplicate", np.flatnonzero(counts > 1), "each id has one row")
     _reject(path, "id", "missing", np.flatnonzero(counts == 0), f"each of 0..{num_examples - 1} needs a row")
@@ -93,14 +89,7 @@ def export_captions(
     for name, indices in splits.items():
         split[indices] = name
     k = np.zeros(len(texts), np.int32) if shifts is None else shifts
-    columns = {
-        "id": np.arange(len(texts)),
-        "split": split,
-        "caption": list(texts),
-        "y": classes,
-        "k": k,
-        "t": targets,
-    }
+    columns = {"id": np.arange(len(texts)), "split": split, "caption": list(texts), "y": classes, "k": k, "t": targets}
     table = pd.DataFrame(columns)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,9 +107,7 @@ def _read_table(path: Path) -> "pandas.DataFrame":
 
     _check_ending(path)
     if not path.is_file():
-        raise errors.UserError(
-            f"{path}: no such file; captions come from a .csv or .parquet file or a channel"
-        )
+        raise errors.UserError(f"{path}: no such file; captions come from a .csv or .parquet file or a channel")
     try:
         if path.suffix.lower() == ".csv":
             # All as text: a caption may well be "None" or "7", and only an empty one is missing.

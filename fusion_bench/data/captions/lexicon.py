@@ -53,9 +53,7 @@ class Lexicon:
         if not self.neutral:
             raise ValueError("a lexicon needs a neutral word or more")
         if len(self.shifts) != self.num_classes:
-            raise ValueError(
-                f"{len(self.shifts)} shift words for {self.num_classes} classes; there must be one each"
-            )
+            raise ValueError(f"{len(self.shifts)} shift words for {self.num_classes} classes; there must be one each")
         for name, groups in self.partitions.items():
             if sorted(c for group in groups for c in group.classes) != list(range(self.num_classes)):
                 raise ValueError(f"partition {name!r} must put every class into exactly one group")

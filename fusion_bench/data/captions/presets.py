@@ -34,13 +34,9 @@ class ChannelSpec:
     def __post_init__(self) -> None:
         for field in ("named", "grouped", "wrong", "shift"):
             if not 0 <= getattr(self, field) <= 1:
-                raise errors.UserError(
-                    f"channel {self.name!r}: {field} is {getattr(self, field)}, not in 0..1"
-                )
+                raise errors.UserError(f"channel {self.name!r}: {field} is {getattr(self, field)}, not in 0..1")
         if self.named + self.grouped > 1 + 1e-12:  # .7 + .3 may exceed 1 by a rounding
-            raise errors.UserError(
-                f"channel {self.name!r}: named + grouped is {self.named + self.grouped}, above 1"
-            )
+            raise errors.UserError(f"channel {self.name!r}: named + grouped is {self.named + self.grouped}, above 1")
         if self.grouped and self.partition is None:
             raise errors.UserError(f"channel {self.name!r}: grouped > 0 needs the name of a partition")
 

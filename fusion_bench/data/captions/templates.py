@@ -106,6 +106,5 @@ def render(words: Sequence[str], seed: int, shifts: Sequence[str] | None = None)
         return tuple(texts)
     phrases = draw(SHIFT_PHRASES)
     return tuple(
-        phrase.format(sentence=text, shift=shift)
-        for text, phrase, shift in zip(texts, phrases, shifts, strict=True)
+        phrase.format(sentence=text, shift=shift) for text, phrase, shift in zip(texts, phrases, shifts, strict=True)
     )

@@ -39,16 +39,7 @@ WORDS = ClassWords(
         "frog": ("frog", "toad", "bullfrog", "treefrog", "froglet", "amphibian"),
         "horse": ("horse", "pony", "stallion", "mare", "foal", "colt", "steed", "gelding"),
         "ship": ("ship", "boat", "vessel", "ferry", "freighter", "steamer", "yacht", "trawler"),
-        "truck": (
-            "truck",
-            "lorry",
-            "pickup",
-            "tipper",
-            "juggernaut",
-            "semitrailer",
-            "firetruck",
-            "dumptruck",
-        ),
+        "truck": ("truck", "lorry", "pickup", "tipper", "juggernaut", "semitrailer", "firetruck", "dumptruck"),
     },
     partitions={
         "coarse": {
@@ -169,9 +160,7 @@ def _builder_class() -> Any:
                 names = files[layout.prefix + layout.label_files[0]].decode().split()
                 self.info.features["label"].names = names
                 return {
-                    split: self._generate_examples(
-                        f"{split}_", [files[layout.prefix + name] for name in members]
-                    )
+                    split: self._generate_examples(f"{split}_", [files[layout.prefix + name] for name in members])
                     for split, members in (("train", layout.train_files), ("test", layout.test_files))
                 }
 
@@ -181,11 +170,7 @@ def _builder_class() -> Any:
                     png = io.BytesIO()
                     Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0))).save(png, format="PNG")
                     # The key is TFDS's: it decides the order in the shards.
-                    example = {
-                        "id": f"{split_prefix}{index:05d}",
-                        "image": png.getvalue(),
-                        "label": int(label),
-                    }
+                    example = {"id": f"{split_prefix}{index:05d}", "image": png.getvalue(), "label": int(label)}
                     yield index, example
 
     return Cifar10

@@ -29,8 +29,7 @@ _CUT_SEED = 0  # fixed, so that the test split is the same whatever the seed of 
 
 
 @register_source(
-    "FILE.npz",
-    summary="your own arrays: image, label, any other modality, optional split and class_names",
+    "FILE.npz", summary="your own arrays: image, label, any other modality, optional split and class_names"
 )
 def load(config: DataConfig) -> RawDataset:
     """Returns the dataset of the file that the configuration names."""
@@ -52,9 +51,7 @@ def load_npz(path: Path) -> RawDataset:
     count = len(np.atleast_1d(arrays["label"]))
     for name in ("label", *names, *(["split"] if "split" in arrays else [])):
         if np.ndim(arrays[name]) == 0 or len(arrays[name]) != count:
-            raise UserError(
-                f"{path}: {name} has shape {np.shape(arrays[name])}, but label has {count} examples"
-            )
+            raise UserError(f"{path}: {name} has shape {np.shape(arrays[name])}, but label has {count} examples")
     labels = _labels(path, arrays["label"])
     return RawDataset(
         name=path.stem,
@@ -71,9 +68,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"no file {path}; give an .npz file with label and an array for each modality")
     try:
         if not zipfile.is_zipfile(path):
-            raise UserError(
-                f"{path} is not an .npz file, or only a part of one; write it again with numpy.savez"
-            )
+            raise UserError(f"{path} is not an .npz file, or only a part of one; write it again with numpy.savez")
         with np.load(path, allow_pickle=False) as file:
             return {name: _member(path, name, file) for name in file.files}
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
@@ -102,9 +97,7 @@ def _labels(path: Path, labels: np.ndarray) -> np.ndarray:
     present = np.unique(labels)
     if len(present) != present[-1] + 1:
         missing = next(index for index, label in enumerate(present) if index != label)
-        raise UserError(
-            f"{path}: label goes up to {present[-1]} but has no {missing}; number classes without gaps"
-        )
+        raise UserError(f"{path}: label goes up to {present[-1]} but has no {missing}; number classes without gaps")
     if len(present) < 2:
         raise UserError(f"{path}: label has one class only; at least two are needed")
     return labels.astype(np.int32)
@@ -134,9 +127,7 @@ def _split(path: Path, split: np.ndarray | None, labels: np.ndarray) -> np.ndarr
         raise UserError(f"{path}: split has {unknown[0]!r}; {', '.join(SPLITS)} are right")
     for name in ("train", "test"):
         if not (split == name).any():
-            raise UserError(
-                f"{path}: split has no {name} example; mark some, or leave split out for an 80/20 cut"
-            )
+            raise UserError(f"{path}: split has no {name} example; mark some, or leave split out for an 80/20 cut")
     return split
 
 
@@ -145,12 +136,7 @@ def _modality(path: Path, name: str, array: np.ndarray) -> Modality:
         raise UserError(f"{path}: {name} has shape {array.shape}, which is empty")
     if name == "image" and (array.dtype != np.uint8 or array.ndim != 4):
         raise UserError(f"{path}: image is {_type(array)}; uint8 [N, H, W, C] is right")
-    kinds: dict[tuple[str, int], Kind] = {
-        ("f", 4): "grid",
-        ("f", 2): "vector",
-        ("i", 2): "tokens",
-        ("u", 2): "tokens",
-    }
+    kinds: dict[tuple[str, int], Kind] = {("f", 4): "grid", ("f", 2): "vector", ("i", 2): "tokens", ("u", 2): "tokens"}
     if array.dtype == np.uint8 and array.ndim == 4:
         return Modality("grid", array, augment=name == "image")
     kind = kinds.get((array.dtype.kind, array.ndim))
@@ -161,9 +147,7 @@ def _modality(path: Path, name: str, array: np.ndarray) -> Modality:
         )
     if kind == "tokens":
         if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
-            raise UserError(
-                f"{path}: {name} has token {array.min()} .. {array.max()}; 0 (padding) or more is right"
-            )
+            raise UserError(f"{path}: {name} has token {array.min()} .. {array.max()}; 0 (padding) or more is right")
         return Modality(kind, array.astype(np.int32), vocabulary_size=int(array.max()) + 1)
     with np.errstate(over="ignore"):
         values = array.astype(np.float32)

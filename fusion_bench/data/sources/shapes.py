@@ -84,10 +84,7 @@ def load_shapes(
     Classes are balanced to within one in each split. Images and labels do not depend on `audio`.
     """
     labels = np.concatenate(
-        [
-            _labels(count, np.random.default_rng([seed, 0, part]))
-            for part, count in enumerate((num_train, num_test))
-        ]
+        [_labels(count, np.random.default_rng([seed, 0, part])) for part, count in enumerate((num_train, num_test))]
     )
     images = draw_images(labels, np.random.default_rng([seed, 1]))
     modalities = {"image": Modality("grid", images, augment=True)}
@@ -158,9 +155,7 @@ FIGURES: Mapping[str, Callable[[Array, Array], Array]] = {
 """Distances to the edge, negative inside, of points (u, v) where a figure has radius 1."""
 
 
-def draw_images(
-    labels: Array, rng: np.random.Generator, difficulty: float = DIFFICULTY, faint: float = FAINT
-) -> Array:
+def draw_images(labels: Array, rng: np.random.Generator, difficulty: float = DIFFICULTY, faint: float = FAINT) -> Array:
     """Returns one image for each label, uint8 [example, 32, 32, 3].
 
     Nuisances: colours, contrast, place, size, tilt, squeeze, a textured background, clutter behind the
@@ -187,9 +182,7 @@ def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float, fain
     figure = _cover(distance * (size * squeeze))
 
     ground = _uniform(rng, (count, 3), 0.05, 0.5)
-    canvas = np.broadcast_to(
-        ground[:, :, None, None], (count, 3, SIZE, SIZE)
-    ).copy()  # whole rows add up fast
+    canvas = np.broadcast_to(ground[:, :, None, None], (count, 3, SIZE, SIZE)).copy()  # whole rows add up fast
     canvas += _texture(rng, count, x, y, strength=0.25 * difficulty)
     for _ in range(3):
         _paint(canvas, _clutter(rng, count, x, y, 7 * difficulty), ground, _contrast(rng, count, difficulty))
@@ -202,9 +195,7 @@ def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float, fain
     return (np.clip(images + noise * (0.5 * difficulty), 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
 
 
-def _uniform(
-    rng: np.random.Generator, shape: int | tuple[int, ...], low: float | int, high: float | int
-) -> Array:
+def _uniform(rng: np.random.Generator, shape: int | tuple[int, ...], low: float | int, high: float | int) -> Array:
     """Uniform in [low, high); one number an example gets two axes of length one, to meet pixels."""
     values = rng.random(shape, dtype=np.float32) * np.float32(high - low) + np.float32(low)
     return values[:, None, None] if isinstance(shape, int) else values

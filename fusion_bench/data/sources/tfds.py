@@ -47,9 +47,7 @@ def load(config: DataConfig) -> RawDataset:
     """
     name = config.source.removeprefix("tfds:")
     directory = _find(name, data_root(config.data_dir, name))
-    return load_prepared(
-        f"tfds:{name.partition(':')[0]}", directory, config.cache_dir, _describe, config.image_size
-    )
+    return load_prepared(f"tfds:{name.partition(':')[0]}", directory, config.cache_dir, _describe, config.image_size)
 
 
 def data_root(data_dir: Path | None, wanted: str) -> Path:
@@ -106,10 +104,7 @@ def _find(name: str, root: Path) -> Path:
     if match is None:
         raise UserError(f"tfds:{name} cannot be a TFDS name; tfds:NAME or tfds:NAME/CONFIG:VERSION is right")
     path, version = match["path"], match["version"] or "*"
-    files = [
-        *(root / path).glob(f"{version}/features.json"),
-        *(root / path).glob(f"*/{version}/features.json"),
-    ]
+    files = [*(root / path).glob(f"{version}/features.json"), *(root / path).glob(f"*/{version}/features.json")]
     found = {file.parent for file in files if _VERSION.fullmatch(file.parent.name)}
     if not found:
         raise UserError(
@@ -118,9 +113,7 @@ def _find(name: str, root: Path) -> Path:
         )
     configs = sorted({folder.parent.name for folder in found})
     if len(configs) > 1:
-        raise UserError(
-            f"tfds:{path} is prepared as {', '.join(configs)}; say which: tfds:{path}/{configs[0]}"
-        )
+        raise UserError(f"tfds:{path} is prepared as {', '.join(configs)}; say which: tfds:{path}/{configs[0]}")
     return max(found, key=lambda folder: [int(number) for number in folder.name.split(".")])
 
 
@@ -128,9 +121,7 @@ def _describe(directory: Path, info: "tfds.core.DatasetInfo") -> str:
     return f"TFDS {info.full_name}"
 
 
-def _read(
-    directory: Path, describe: Callable[[Path, Any], str], image_size: int | None
-) -> dict[str, np.ndarray]:
+def _read(directory: Path, describe: Callable[[Path, Any], str], image_size: int | None) -> dict[str, np.ndarray]:
     """Returns image, uint8 [example, height, width, channel], label, split, class_names and the description."""
     import tensorflow_datasets as tfds
 
@@ -174,9 +165,7 @@ def _image_and_label(directory: Path, info: Any) -> tuple[str, str]:
     (image,), (label,) = images, labels
     shape, dtype = features[image].shape, features[image].np_dtype
     if dtype != np.uint8 or len(shape) != 3 or shape[-1] not in _MODES:
-        raise UserError(
-            f"{directory}: {image} is {np.dtype(dtype)} {list(shape)}; uint8 [H, W, 1, 3 or 4] is right"
-        )
+        raise UserError(f"{directory}: {image} is {np.dtype(dtype)} {list(shape)}; uint8 [H, W, 1, 3 or 4] is right")
     return image, label
 
 

@@ -47,9 +47,7 @@ class ChannelFusion(Strategy):
         )  # fmt: skip
         added = sum(specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in self.others)
         rngs = blueprint.rngs(f"encoder/{self.base}")
-        cnn = GridEncoder(
-            specs[self.base], blueprint.widths, overlay=(depth, added), dtype=blueprint.dtype, rngs=rngs
-        )
+        cnn = GridEncoder(specs[self.base], blueprint.widths, overlay=(depth, added), dtype=blueprint.dtype, rngs=rngs)
         self.encoder = blueprint.pooled(cnn)
         self.head = blueprint.head(self.encoder.features)
 
@@ -70,18 +68,14 @@ class ChannelFusion(Strategy):
 class OverlaidChannels(nnx.Module):
     """A text or a vector as channels: the mean of its word embeddings or a linear map, with deviation `loudness`."""
 
-    def __init__(
-        self, spec: ModalitySpec, channels: int, loudness: float, *, dtype: jnp.dtype, rngs: nnx.Rngs
-    ):
+    def __init__(self, spec: ModalitySpec, channels: int, loudness: float, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.loudness = loudness
         if spec.kind == "tokens":
             self.embed = WordEmbedding(spec, channels, dtype=dtype, rngs=rngs)
         else:
             self.embed = nnx.Linear(spec.shape[0], channels, dtype=dtype, rngs=rngs)
         self.is_text = spec.kind == "tokens"
-        self.norm = nnx.BatchNorm(
-            channels, momentum=0.9, use_scale=False, use_bias=False, dtype=dtype, rngs=rngs
-        )
+        self.norm = nnx.BatchNorm(channels, momentum=0.9, use_scale=False, use_bias=False, dtype=dtype, rngs=rngs)
 
     def __call__(self, batch: ModalityBatch) -> Inexact[Array, "batch channel"]:
         values = self.embed(batch.values)

@@ -22,9 +22,7 @@ class MidChannel(ChannelFusion):
     each channel has a scale and a shift.
     """
 
-    def __init__(
-        self, blueprint: Blueprint, *, depth: Natural = 1, channels: int = 16, loudness: float = LOUDNESS
-    ):
+    def __init__(self, blueprint: Blueprint, *, depth: Natural = 1, channels: int = 16, loudness: float = LOUDNESS):
         stages = len(blueprint.widths.stages)
         if depth > stages:
             raise UserError(f"mid-channel has depths from 0 to {stages} in this encoder, not {depth}")

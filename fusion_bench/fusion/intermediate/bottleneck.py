@@ -42,12 +42,7 @@ class Bottleneck(nnx.Module):
         self.shared = normal_weight((bottlenecks, width), fan_in=1, rngs=rngs)
         self.blocks = nnx.List(
             [
-                nnx.Dict(
-                    {
-                        name: TransformerBlock(width, heads, dtype=dtype, rngs=rngs)
-                        for name in self.projections
-                    }
-                )
+                nnx.Dict({name: TransformerBlock(width, heads, dtype=dtype, rngs=rngs) for name in self.projections})
                 for _ in range(layers)
             ]
         )

@@ -57,9 +57,7 @@ class FilmFusion(Strategy):
         cnn = self.encoders[self.base].encoder
         assert isinstance(cnn, GridEncoder)
         widths = {name: encoder.features for name, encoder in self.encoders.items() if name != self.base}
-        self.modulate = FiLM(
-            widths, cnn.cnn.block_widths, dtype=blueprint.dtype, rngs=blueprint.rngs("operator")
-        )
+        self.modulate = FiLM(widths, cnn.cnn.block_widths, dtype=blueprint.dtype, rngs=blueprint.rngs("operator"))
         self.head = blueprint.head(self.encoders[self.base].features)
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:

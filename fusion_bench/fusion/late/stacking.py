@@ -19,9 +19,7 @@ from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 
 
-@register(
-    "late-stacking", family="late", reference="stacked generalization: Wolpert, Neural Networks 5(2), 1992"
-)
+@register("late-stacking", family="late", reference="stacked generalization: Wolpert, Neural Networks 5(2), 1992")
 class LateStacking(PosthocFusion):
     """Logistic regression over log-probabilities: logits = Σ_m log softmax(z_m) A_m + b.
 

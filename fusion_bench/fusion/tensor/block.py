@@ -36,9 +36,7 @@ class BlockTerm(nnx.Module):
         self.chunks, size = chunks, out_features // chunks
         self.projections = Factors(in_features, out_features, dtype=dtype, rngs=rngs)
         shape = (chunks, rank, size, size)
-        self.factors = nnx.Dict(
-            {name: normal_weight(shape, fan_in=size, rngs=rngs) for name in self.projections}
-        )
+        self.factors = nnx.Dict({name: normal_weight(shape, fan_in=size, rngs=rngs) for name in self.projections})
         self.out_features = out_features
 
     def __call__(self, features: Features) -> Joint:

@@ -31,13 +31,7 @@ class CompactBilinear(nnx.Module):
     """
 
     def __init__(
-        self,
-        in_features: Sizes,
-        *,
-        out_features: int = 1024,
-        one: bool = True,
-        dtype: Dtype = None,
-        rngs: nnx.Rngs,
+        self, in_features: Sizes, *, out_features: int = 1024, one: bool = True, dtype: Dtype = None, rngs: nnx.Rngs
     ):
         self.sketches = nnx.Dict(
             {

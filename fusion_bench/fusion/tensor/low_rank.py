@@ -20,13 +20,7 @@ class LowRank(nnx.Module):
     """
 
     def __init__(
-        self,
-        in_features: Sizes,
-        *,
-        rank: int = 4,
-        out_features: int = 64,
-        dtype: Dtype = None,
-        rngs: nnx.Rngs,
+        self, in_features: Sizes, *, rank: int = 4, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs
     ):
         self.factors = Factors(in_features, rank * out_features, dtype=dtype, rngs=rngs)
         self.weights = nnx.Param(jnp.full((rank,), 1 / math.sqrt(rank), jnp.float32))

@@ -17,9 +17,7 @@ class FactorizedBilinear(nnx.Module):
     left out here.
     """
 
-    def __init__(
-        self, in_features: Sizes, *, k: int = 5, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs
-    ):
+    def __init__(self, in_features: Sizes, *, k: int = 5, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs):
         self.projections = Factors(in_features, k * out_features, dtype=dtype, rngs=rngs)
         self.out_features = out_features
 

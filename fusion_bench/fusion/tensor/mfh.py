@@ -19,14 +19,7 @@ class FactorizedHighOrder(nnx.Module):
     """
 
     def __init__(
-        self,
-        in_features: Sizes,
-        *,
-        p: int = 2,
-        k: int = 5,
-        width: int = 64,
-        dtype: Dtype = None,
-        rngs: nnx.Rngs,
+        self, in_features: Sizes, *, p: int = 2, k: int = 5, width: int = 64, dtype: Dtype = None, rngs: nnx.Rngs
     ):
         self.blocks = nnx.List([Factors(in_features, k * width, dtype=dtype, rngs=rngs) for _ in range(p)])
         self.width = width

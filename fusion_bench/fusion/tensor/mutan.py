@@ -30,14 +30,11 @@ class Mutan(nnx.Module):
     ):
         self.projections = Factors(in_features, width, dtype=dtype, rngs=rngs)
         shape = (rank, width, out_features)
-        self.factors = nnx.Dict(
-            {name: normal_weight(shape, fan_in=width, rngs=rngs) for name in self.projections}
-        )
+        self.factors = nnx.Dict({name: normal_weight(shape, fan_in=width, rngs=rngs) for name in self.projections})
         self.out_features = out_features
 
     def __call__(self, features: Features) -> Joint:
         projected = {name: jnp.tanh(z) for name, z in self.projections(features).items()}
         return product(
-            jnp.einsum("bi,rik->brk", z, self.factors[name][...].astype(z.dtype))
-            for name, z in projected.items()
+            jnp.einsum("bi,rik->brk", z, self.factors[name][...].astype(z.dtype)) for name, z in projected.items()
         ).sum(1)

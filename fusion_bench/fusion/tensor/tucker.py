@@ -8,10 +8,7 @@ from fusion_bench.fusion.registry import register
 
 
 @register(
-    "tucker",
-    family="tensor",
-    reference="Tucker form of MUTAN: Ben-younes et al. 2017, arXiv:1705.06676",
-    size="width",
+    "tucker", family="tensor", reference="Tucker form of MUTAN: Ben-younes et al. 2017, arXiv:1705.06676", size="width"
 )
 class Tucker(nnx.Module):
     """A core tensor between bounded projections: 𝐂 ×_1 z_1 … ×_M z_M, z_m = tanh(W_m h_m + b_m).
@@ -22,13 +19,7 @@ class Tucker(nnx.Module):
     """
 
     def __init__(
-        self,
-        in_features: Sizes,
-        *,
-        width: int = 16,
-        out_features: int = 64,
-        dtype: Dtype = None,
-        rngs: nnx.Rngs,
+        self, in_features: Sizes, *, width: int = 16, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs
     ):
         self.projections = Factors(in_features, width, dtype=dtype, rngs=rngs)
         shape = (width,) * len(in_features)

@@ -29,8 +29,7 @@ def picture(found: Findings) -> Picture | None:
         limits["the best, enlarged"] = 100 * low, 100 * high
     values = {[*limits][-1]: [result(row) for row in records]}  # at the right of the last panel
     panels = {
-        name: Panel((), Axis("test accuracy, %", ends), y, values=values.get(name, ()))
-        for name, ends in limits.items()
+        name: Panel((), Axis("test accuracy, %", ends), y, values=values.get(name, ())) for name, ends in limits.items()
     }
     return Picture(
         "accuracy", "Accuracy",
@@ -86,11 +85,7 @@ def _lines(rows: Sequence[Mapping[Hashable, Any]], count: int) -> Iterator[Line 
     """Yields the reference with its interval, and the ceilings, across a number of rows."""
     dashes = itertools.cycle(("dot", "dashdot"))
     for row in rows:
-        mean, width, ends = (
-            100 * row["test_accuracy_mean"],
-            100 * row["test_accuracy_ci95"],
-            (-0.5, count - 0.5),
-        )
+        mean, width, ends = (100 * row["test_accuracy_mean"], 100 * row["test_accuracy_ci95"], (-0.5, count - 0.5))
         name, hover = str(row["strategy"]), [f"{row['strategy']}\n{result(row)} %"] * 2
         if row["family"] == "ceiling":
             label = f"{name} {result(row)}"

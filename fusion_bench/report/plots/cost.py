@@ -69,10 +69,7 @@ def _panel(found: Findings, rows: pd.DataFrame, label: str, limits: tuple[float,
     if not shown:
         return None
     decades = max(math.log10(max(shown) / min(shown)), 0.05)
-    low, high = (
-        min(shown) / 10 ** (0.4 * decades),
-        max(shown) * 10 ** (0.07 * decades),
-    )  # names are on the left
+    low, high = (min(shown) / 10 ** (0.4 * decades), max(shown) * 10 ** (0.07 * decades))  # names are on the left
     front = pareto_front(x, y)
     named = [place for place in front if y[place] >= limits[0]]
     names = [str(rows["strategy"][place]) for place in named]
@@ -82,10 +79,7 @@ def _panel(found: Findings, rows: pd.DataFrame, label: str, limits: tuple[float,
     marks = [
         *points(rows, x, label),
         Line(*steps, "Pareto front", is_step=True),
-        *(
-            Line((low, high), [100 * r["test_accuracy_mean"]] * 2, r["strategy"], PALE, "dash")
-            for r in references
-        ),
+        *(Line((low, high), [100 * r["test_accuracy_mean"]] * 2, r["strategy"], PALE, "dash") for r in references),
         Names([x[place] for place in named], [y[place] for place in named], names, side="left"),
     ]
     return Panel(marks, log_axis(label, low, high), Axis("test accuracy, %", limits))

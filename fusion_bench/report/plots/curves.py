@@ -24,9 +24,7 @@ def picture(found: Findings) -> Picture | None:
     if not curves:
         return None
     leaders = [strategy for strategy in found.leaders if strategy in curves]
-    panels = (
-        {"the best of each family on validation": _panel(found, curves, leaders, leaders)} if leaders else {}
-    )
+    panels = {"the best of each family on validation": _panel(found, curves, leaders, leaders)} if leaders else {}
     for family in dict.fromkeys(found.families[strategy] for strategy in curves):
         members = [strategy for strategy in curves if found.families[strategy] == family]
         best = sorted(members, key=lambda strategy: -curves[strategy][1][-1])[:2]
@@ -36,14 +34,10 @@ def picture(found: Findings) -> Picture | None:
         f"Mean validation accuracy over {found.said_of(curves)}; bands: {INTERVAL}. Of a family the two best are in "
         "colour." + f" No curve, as they are joined after training: {untrained}." * bool(untrained)
     )
-    return Picture(
-        "curves", "Learning curves", caption, panels, chooser="show", size=(3.45, 2.1), has_key=False
-    )
+    return Picture("curves", "Learning curves", caption, panels, chooser="show", size=(3.45, 2.1), has_key=False)
 
 
-def _panel(
-    found: Findings, curves: dict[str, Curve], strategies: Sequence[str], main: Sequence[str]
-) -> Panel:
+def _panel(found: Findings, curves: dict[str, Curve], strategies: Sequence[str], main: Sequence[str]) -> Panel:
     """Returns the curves of some strategies, the main ones in colour and with a band."""
     means = {strategy: 100 * curves[strategy][1] for strategy in strategies}
     is_family = len({found.families[strategy] for strategy in strategies}) == 1

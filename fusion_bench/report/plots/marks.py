@@ -226,8 +226,6 @@ def band(x: Values, mean: Values, half_width: Values, **look: Any) -> list[Area]
     return [Area(*outline, **look)] if known.any() else []
 
 
-def curve(
-    x: Values, mean: Values, half_width: Values, label: str, colour: str, **look: Any
-) -> list[Line | Area]:
+def curve(x: Values, mean: Values, half_width: Values, label: str, colour: str, **look: Any) -> list[Line | Area]:
     """Returns a mean with its band."""
     return [Line(x, mean, label, colour, **look), *band(x, mean, half_width, colour=colour, label=label)]

@@ -112,9 +112,7 @@ def _annotate(figure: Figure, note: str) -> None:
     share = room / (height + room)
     figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))  # type: ignore[union-attr, call-arg]
     bottom = 3 / 72 / (height + room)
-    figure.text(
-        0.01, bottom, "\n".join(lines), size=_NOTE_SIZE, color="#565b63", va="bottom", linespacing=1.3
-    )
+    figure.text(0.01, bottom, "\n".join(lines), size=_NOTE_SIZE, color="#565b63", va="bottom", linespacing=1.3)
 
 
 def _draw_panel(axes: Axes, picture: Picture, panel: Panel) -> None:

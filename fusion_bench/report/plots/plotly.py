@@ -13,18 +13,7 @@ import numpy as np
 from fusion_bench.families import FAMILIES
 from fusion_bench.report.palette import INK, PALE, Shade
 from fusion_bench.report.plots.labels import plain, spread
-from fusion_bench.report.plots.marks import (
-    Area,
-    Axis,
-    Bars,
-    HeatMap,
-    Line,
-    Mark,
-    Names,
-    Panel,
-    Picture,
-    Points,
-)
+from fusion_bench.report.plots.marks import Area, Axis, Bars, HeatMap, Line, Mark, Names, Panel, Picture, Points
 
 Trace = dict[str, Any]
 
@@ -77,18 +66,12 @@ def _points(mark: Points) -> list[Trace]:
     look = FAMILIES[mark.family]
     marker = {"color": look.colour, "symbol": look.symbol + "-open" * (mark.fill == "none"), "size": 10}
     intervals = {"error_x": mark.x_interval, "error_y": mark.y_interval}
-    errors = {
-        name: {"array": numbers(np.nan_to_num(widths))} for name, widths in intervals.items() if len(widths)
-    }
+    errors = {name: {"array": numbers(np.nan_to_num(widths))} for name, widths in intervals.items() if len(widths)}
     return [_scatter(mark, "markers") | {"marker": marker} | errors]
 
 
 def _line(mark: Line) -> list[Trace]:
-    line = {
-        "color": PALE if mark.colour == INK else mark.colour,
-        "width": 1.7 * mark.width,
-        "dash": mark.dash,
-    }
+    line = {"color": PALE if mark.colour == INK else mark.colour, "width": 1.7 * mark.width, "dash": mark.dash}
     trace = _scatter(mark, "lines+markers" if mark.family else "lines")
     trace |= {"line": line | {"shape": "hv" if mark.is_step else "linear"}, "legendgroup": text(mark.label)}
     if mark.family:
@@ -102,27 +85,15 @@ def _scatter(mark: Points | Line, mode: str) -> Trace:
 
 
 def _area(mark: Area) -> list[Trace]:
-    shape = {
-        "x": numbers(mark.x),
-        "y": numbers(mark.y),
-        "fill": "toself",
-        "fillcolor": rgba((mark.colour, 0.2)),
-    }
+    shape = {"x": numbers(mark.x), "y": numbers(mark.y), "fill": "toself", "fillcolor": rgba((mark.colour, 0.2))}
     style = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     return [{"type": "scatter", "legendgroup": text(mark.label)} | shape | style]
 
 
 def _bars(mark: Bars) -> list[Trace]:
     shape = {"x": numbers(mark.x), "y": numbers(mark.heights), "width": mark.width}
-    trace = (
-        {"type": "bar", "marker": {"color": rgba(mark.shade)}}
-        | shape
-        | _named(mark.label)
-        | _hover(mark.hover)
-    )
-    return [
-        trace | ({"error_y": {"array": numbers(np.nan_to_num(mark.interval))}} if len(mark.interval) else {})
-    ]
+    trace = {"type": "bar", "marker": {"color": rgba(mark.shade)}} | shape | _named(mark.label) | _hover(mark.hover)
+    return [trace | ({"error_y": {"array": numbers(np.nan_to_num(mark.interval))}} if len(mark.interval) else {})]
 
 
 def _heat_map(mark: HeatMap) -> list[Trace]:
@@ -152,14 +123,7 @@ def _annotations(mark: Names, picture: Picture, panel: Panel) -> list[dict[str, 
     (low, high), pixels = panel.y.limits, 0.82 * picture.height  # about the height of the axes
     gap = 16 / pixels * (high - low)
     heights = spread([y + gap for y in mark.y], gap, low + gap, high - gap / 2)
-    style = {
-        "ax": -16,
-        "xanchor": "right",
-        "arrowhead": 0,
-        "arrowwidth": 0.8,
-        "arrowcolor": PALE,
-        "standoff": 4,
-    }
+    style = {"ax": -16, "xanchor": "right", "arrowhead": 0, "arrowwidth": 0.8, "arrowcolor": PALE, "standoff": 4}
     return [
         {
             "x": round(math.log10(x) if panel.x.is_log else x, 5),

@@ -33,10 +33,7 @@ def picture(found: Findings) -> Picture | None:
             best = max(best, float(np.interp(20.0, x, mean)))
     near = Axis(axes[0].label, (1.0, 20.0)), Axis(axes[1].label, (max(0.0, best - 35), min(100.5, best + 2)))
     together = [*(line for strategy, line in thin.items() if strategy not in leaders), *front]
-    paper = {
-        "the best of each family on validation": Panel(together, *axes),
-        "enlarged": Panel(together, *near),
-    }
+    paper = {"the best of each family on validation": Panel(together, *axes), "enlarged": Panel(together, *near)}
     return Picture(
         "roc", "ROC curve",
         f"Each class against the others, mean over classes and over {found.said_of(panels)}; band, and ± of the area "

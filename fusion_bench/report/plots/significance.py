@@ -24,9 +24,7 @@ def picture(found: Findings) -> Picture | None:
     if all(math.isnan(p) for p in found_p.values()):
         return None
     size = len(names)
-    p = np.array(
-        [[found_p[a, b] if j < i else math.nan for j, b in enumerate(names)] for i, a in enumerate(names)]
-    )
+    p = np.array([[found_p[a, b] if j < i else math.nan for j, b in enumerate(names)] for i, a in enumerate(names)])
     p = p[1:, :-1]
     levels = sum((p < bound).astype(float) for bound, _ in [*LEVELS.values()][1:])
     hover = [

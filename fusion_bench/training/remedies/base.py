@@ -41,9 +41,7 @@ class Remedy:
             return "it has no separate encoder of each modality"
         return None
 
-    def loss(
-        self, loss: Float[Array, ""], outputs: Outputs, labels: Int[Array, " batch"]
-    ) -> Float[Array, ""]:
+    def loss(self, loss: Float[Array, ""], outputs: Outputs, labels: Int[Array, " batch"]) -> Float[Array, ""]:
         """Returns the objective: the strategy's loss, and the terms that the remedy adds to it."""
         return loss
 

@@ -63,12 +63,7 @@ def figures_by_loops(channel: Channel, prior: np.ndarray) -> tuple[float, float,
     for (y, _), p in class_target.items():
         best_of_class[y] = max(best_of_class[y], p)
     interaction = sum(float(prior[y]) * mutual_information(joint) for y, joint in of_class.items())
-    return (
-        mutual_information(caption_target),
-        interaction,
-        sum(best_of_caption.values()),
-        sum(best_of_class.values()),
-    )
+    return (mutual_information(caption_target), interaction, sum(best_of_caption.values()), sum(best_of_class.values()))
 
 
 def figures(channel: Channel) -> tuple[float, float, float, float]:
@@ -259,9 +254,7 @@ def test_a_channel_must_fit_its_classes() -> None:
 
 def test_a_channel_may_differ_from_its_preset():
     channel = make_channel("half:named=0.2:wrong=0.1", CIFAR10)
-    assert channel.spec == dataclasses.replace(
-        PRESETS["half"], name="half:named=0.2:wrong=0.1", named=0.2, wrong=0.1
-    )
+    assert channel.spec == dataclasses.replace(PRESETS["half"], name="half:named=0.2:wrong=0.1", named=0.2, wrong=0.1)
     # a fifth of the words name a class, nine tenths of them the right one; otherwise a guess
     assert channel.text_only_ceiling == pytest.approx(0.2 * 0.9 + 0.8 * 0.1)
     assert make_channel("neutral:grouped=1:partition=pairs", CIFAR10).bits == pytest.approx(math.log2(5))

@@ -25,9 +25,7 @@ def write(path: Path, **columns: list) -> Path:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_captions_come_in_the_order_of_ids(tmp_path: Path, ending: str) -> None:
-    path = write(
-        tmp_path / f"c.{ending}", caption=["two", "zero", "one"], id=[2, 0, 1], other=[1.5, 2.5, 3.5]
-    )
+    path = write(tmp_path / f"c.{ending}", caption=["two", "zero", "one"], id=[2, 0, 1], other=[1.5, 2.5, 3.5])
     assert read_captions(path, 3) == ("zero", "one", "two")
 
 
@@ -56,9 +54,7 @@ def test_ids_may_be_text_or_floats_in_parquet(tmp_path: Path) -> None:
         ([*range(9, -1, -1)], ["a"] * 9 + [None], r"1 caption empty \(0\)"),
     ],
 )
-def test_bad_rows_are_counted_and_shown(
-    tmp_path: Path, ending: str, ids: list, captions: list, message: str
-) -> None:
+def test_bad_rows_are_counted_and_shown(tmp_path: Path, ending: str, ids: list, captions: list, message: str) -> None:
     path = write(tmp_path / f"c.{ending}", id=ids, caption=captions)
     with pytest.raises(UserError, match=message) as caught:
         read_captions(path, 10)

@@ -58,9 +58,7 @@ def test_every_template_is_equally_frequent() -> None:
     patterns = [re.sub(r"\\\{\w+\\\}", ".+", re.escape(sentence)) for sentence in SENTENCES]
     shortest = sum(re.fullmatch(patterns[0], text) is not None for text in texts)  # "The {word}."
     assert shortest >= len(texts) / len(SENTENCES) * 0.85
-    openings = [
-        sum(text.startswith(start) for text in texts) for start in ("Nobody", "According", "Everyone")
-    ]
+    openings = [sum(text.startswith(start) for text in texts) for start in ("Nobody", "According", "Everyone")]
     assert np.allclose(openings, len(texts) / len(SENTENCES), rtol=0.15)
 
 

@@ -249,9 +249,7 @@ def test_without_a_network_it_says_what_to_do(tmp_path, monkeypatch):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    with pytest.raises(
-        UserError, match=r"cannot download https.*Network is unreachable.*data directory"
-    ) as caught:
+    with pytest.raises(UserError, match=r"cannot download https.*Network is unreachable.*data directory") as caught:
         load_cifar10(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -267,15 +265,7 @@ def test_an_archive_with_a_wrong_checksum_is_refused(archive, tmp_path):
 
 @pytest.mark.skipif(not JPEG_COPY.is_file(), reason=f"no real images: {JPEG_COPY} is not there")
 def test_the_jpeg_copy_says_so(tmp_path):
-    command = [
-        sys.executable,
-        os.fspath(JPEG_COPY),
-        os.fspath(tmp_path / "tfds"),
-        "--train",
-        "200",
-        "--test",
-        "100",
-    ]
+    command = [sys.executable, os.fspath(JPEG_COPY), os.fspath(tmp_path / "tfds"), "--train", "200", "--test", "100"]
     subprocess.run(command, check=True, capture_output=True)
     raw = load_cifar10(tmp_path / "tfds", tmp_path / "cache")
     assert raw.description == "CIFAR-10 (JPEG copy)"

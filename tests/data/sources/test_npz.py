@@ -85,18 +85,9 @@ FAULTS = {
     "gap in labels": ({"label": LABEL * 2}, "goes up to 6 but has no 1"),
     "one class": ({"label": LABEL * 0}, "one class only"),
     "huge label": ({"label": np.where(LABEL, LABEL, 2**62)}, "has no 0"),
-    "empty": (
-        {"label": LABEL[:0], **{name: array[:0] for name, array in arrays(label=None).items()}},
-        "empty",
-    ),
-    "image dtype": (
-        {"image": np.zeros((COUNT, 4, 4, 3), np.float32)},
-        "image is float32 [40, 4, 4, 3]; uint8",
-    ),
-    "image rank": (
-        {"image": np.zeros((COUNT, 4, 4), np.uint8)},
-        "image is uint8 [40, 4, 4]; uint8 [N, H, W, C]",
-    ),
+    "empty": ({"label": LABEL[:0], **{name: array[:0] for name, array in arrays(label=None).items()}}, "empty"),
+    "image dtype": ({"image": np.zeros((COUNT, 4, 4, 3), np.float32)}, "image is float32 [40, 4, 4, 3]; uint8"),
+    "image rank": ({"image": np.zeros((COUNT, 4, 4), np.uint8)}, "image is uint8 [40, 4, 4]; uint8 [N, H, W, C]"),
     "empty image": ({"image": np.zeros((COUNT, 0, 4, 3), np.uint8)}, "image has shape (40, 0, 4, 3)"),
     "float rank": ({"sensor": np.zeros((COUNT, 7, 2))}, "sensor is float64 [40, 7, 2]"),
     "bool": ({"sensor": np.zeros((COUNT, 7), bool)}, "sensor is bool [40, 7]"),
@@ -110,10 +101,7 @@ FAULTS = {
     "split numbers": ({"split": np.zeros(COUNT)}, "split is float64 [40]; strings"),
     "no test": ({"split": np.full(COUNT, "train")}, "split has no test example"),
     "no train": ({"split": np.full(COUNT, "test")}, "split has no train example"),
-    "few class names": (
-        {"class_names": np.array(["a", "b"])},
-        "class_names has 2 names, but label has 4 classes",
-    ),
+    "few class names": ({"class_names": np.array(["a", "b"])}, "class_names has 2 names, but label has 4 classes"),
     "class name twice": ({"class_names": np.array(list("abca"))}, "class_names has a name twice"),
     "class numbers": ({"class_names": np.arange(4)}, "class_names is int64 [4]; one string"),
 }

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fusion_bench.data.sources.shapes import (
-    CLASS_NAMES,
-    draw_audio,
-    draw_images,
-    load_shapes,
-)
+from fusion_bench.data.sources.shapes import CLASS_NAMES, draw_audio, draw_images, load_shapes
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +32,7 @@ def test_audio_changes_neither_images_nor_labels(small):
 def test_the_seed_decides():
     other = load_shapes(300, 105, seed=1)
     assert not np.array_equal(other.labels, load_shapes(300, 105).labels)
-    assert np.array_equal(
-        other.modalities["image"].values, load_shapes(300, 105, seed=1).modalities["image"].values
-    )
+    assert np.array_equal(other.modalities["image"].values, load_shapes(300, 105, seed=1).modalities["image"].values)
 
 
 def test_the_same_bytes_on_every_platform():

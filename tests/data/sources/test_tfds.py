@@ -90,11 +90,7 @@ def data_dir(tmp_path_factory):
     root = tmp_path_factory.mktemp("tfds")
     both: Any = {"train": labelled(SQUARE), "test": labelled(SQUARE)}
     grey = {"image": features.Image(shape=(5, 6, 1))}
-    parts: Any = {
-        "train": labelled(GREY[:9]),
-        "test": labelled(GREY[9:14]),
-        "validation": labelled(GREY[14:]),
-    }
+    parts: Any = {"train": labelled(GREY[:9]), "test": labelled(GREY[9:14]), "validation": labelled(GREY[14:])}
     prepare(root, "grey", features=grey, **parts, extra=labelled(GREY[:3]))
     numbered = [{**example, "id": f"{9 - row}"} for row, example in enumerate(parts["train"])]
     prepare(root, "numbered", features={**grey, "id": features.Text()}, train=numbered, test=numbered)
@@ -119,11 +115,7 @@ def data_dir(tmp_path_factory):
     prepare(root, "deep", features=sixteen, train=deep, test=deep)
     vectors = [{"image": [1.0, 2.0], "label": 0}]
     prepare(
-        root,
-        "vectors",
-        features={"image": features.Tensor(shape=(2,), dtype=np.float32)},
-        train=vectors,
-        test=vectors,
+        root, "vectors", features={"image": features.Tensor(shape=(2,), dtype=np.float32)}, train=vectors, test=vectors
     )
     return root
 
@@ -260,9 +252,7 @@ def test_the_second_load_reads_the_cache_and_not_tfds(data_dir, read, tmp_path):
             raw = load_raw(DataConfig("tfds:grey", data_dir, cache_dir=cache_dir, image_size=size))
             print(raw.modalities["image"].values.sum(), *raw.class_names, "tensorflow_datasets" in sys.modules)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     sums = [str(raw.modalities["image"].values.sum()) for raw in (first, small)]
     assert done.stdout.split() == [sums[0], *NAMES, "False", sums[1], *NAMES, "False"]
     assert done.stderr == ""

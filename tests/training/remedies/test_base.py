@@ -114,9 +114,7 @@ def test_a_remedy_is_one_file(mine, capsys):
     none, mine = (functions_of(choice) for choice in (Choice("none"), Choice("mine", {"constant": 3})))
     before = jit(none.init)(seed)
     (plain, loss), (stopped, larger) = (
-        jit(functions.train)(
-            TrainState(before.variables, optimizer, before.step), data, order, seed, jnp.int32(1)
-        )
+        jit(functions.train)(TrainState(before.variables, optimizer, before.step), data, order, seed, jnp.int32(1))
         for functions, optimizer in ((none, before.optimizer), (mine, (before.optimizer, optax.EmptyState())))
     )
     assert float(larger - loss) == pytest.approx(3, abs=1e-5)
@@ -132,18 +130,9 @@ def test_a_remedy_is_one_file(mine, capsys):
         (Choice("ogmge"), "unknown remedy 'ogmge'; did you mean ogm-ge?"),
         (Choice("xyzzy"), "unknown remedy 'xyzzy'; choose from none, ogm-ge"),
         (Choice("ogm-ge", {"alhpa": 1.0}), "unknown option of ogm-ge 'alhpa'; did you mean alpha?"),
-        (
-            Choice("ogm-ge", {"alpha": -1.0}),
-            "option alpha of ogm-ge is -1.0; it must be finite and at least 0",
-        ),
-        (
-            Choice("ogm-ge", {"stage": "loss"}),
-            "option stage of ogm-ge is 'loss'; it must be update or gradient",
-        ),
-        (
-            Choice("ogm-ge", {"until": -1}),
-            "option until of ogm-ge is -1; it must be at least 0, for example 0",
-        ),
+        (Choice("ogm-ge", {"alpha": -1.0}), "option alpha of ogm-ge is -1.0; it must be finite and at least 0"),
+        (Choice("ogm-ge", {"stage": "loss"}), "option stage of ogm-ge is 'loss'; it must be update or gradient"),
+        (Choice("ogm-ge", {"until": -1}), "option until of ogm-ge is -1; it must be at least 0, for example 0"),
     ],
     ids=str,
 )

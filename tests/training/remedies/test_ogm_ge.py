@@ -134,9 +134,7 @@ def test_half_halves_the_steps_of_an_encoder(training, stage, factor):
     modulated = updates_of(training, ogm(stage=stage), steps=3)
     for name, update in plain["encoders"]["image"].items():
         np.testing.assert_allclose(modulated["encoders"]["image"][name], factor * update, rtol=1e-5)
-    np.testing.assert_array_equal(
-        modulated["encoders"]["text"]["kernel"], plain["encoders"]["text"]["kernel"]
-    )
+    np.testing.assert_array_equal(modulated["encoders"]["text"]["kernel"], plain["encoders"]["text"]["kernel"])
     np.testing.assert_array_equal(modulated["head"]["kernel"], plain["head"]["kernel"])
 
 
@@ -171,9 +169,7 @@ def test_noise_depends_on_the_key_alone():
     np.testing.assert_allclose(noise, same, atol=1e-7)
     scale = noise.std()
     assert np.abs(noise - noise_of("image", key=1)).mean() > scale / 2
-    assert (
-        np.abs(noise.ravel()[:1200] - noise_of("text").ravel()).mean() > scale / 2
-    )  # each tensor has its own
+    assert np.abs(noise.ravel()[:1200] - noise_of("text").ravel()).mean() > scale / 2  # each tensor has its own
 
 
 def test_a_single_number_has_no_noise():
@@ -220,9 +216,7 @@ def test_one_step_of_a_strategy(label):
     """Each modality's parameters move k times as far, joint parts and batch statistics as without."""
     before, plain = step(label, Choice("none"))
     _, modulated = step(label, Choice("ogm-ge", {"alpha": ALPHA, "noise": False}))
-    module: Any = nnx.eval_shape(
-        lambda: StrategySpec(label).build(Blueprint(DATASET.task, CONFIG, jax.random.key(0)))
-    )
+    module: Any = nnx.eval_shape(lambda: StrategySpec(label).build(Blueprint(DATASET.task, CONFIG, jax.random.key(0))))
     module.train()
     graph, *_ = nnx.split(module, nnx.Param, ...)
     inputs, labels = gather(to_device(DATASET), jnp.asarray(DATASET.splits["train"][:16]))
