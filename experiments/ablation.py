@@ -67,6 +67,7 @@ class Scale:
             strategies=scale.strategies,
             match=match,
             seeds=scale.seeds,
+            workers=1 if self.quick else "auto",
             out=self.out / name,
         )
 

@@ -81,6 +81,7 @@ def study(config: Config, captions: str, epochs: int) -> dict[str, dict[str, Any
             model=ModelConfig(encoder="micro"),
             training=TrainingConfig(epochs=1),
             strategies=("image-only", "text-only", "concat", "late-mean"),
+            workers=1,
         )
     return {row["strategy"]: row for row in fusion_bench.run(settings).to_dict("records")}
 

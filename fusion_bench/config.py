@@ -152,6 +152,10 @@ class BenchmarkConfig(Checked):
     """Number of seeds; every strategy is trained with each."""
     devices: Count | Literal["all"] = 1
     """Divide every batch among N devices."""
+    workers: Count | Literal["auto"] = "auto"
+    """Train in N processes side by side, each on cores of its own. auto: one a core on a CPU, else one."""
+    retries: Natural = 2
+    """How often a training is repeated whose process has died."""
     out: Path = Path("runs/default")
     """Where runs and tables go. A run that is complete there is not repeated."""
     tensorboard: bool = False
@@ -163,3 +167,5 @@ class BenchmarkConfig(Checked):
         super().__post_init__()
         if self.match == "none" and self.match_to != BenchmarkConfig.match_to:
             raise ConfigError("match_to", self.match_to, "it does nothing where strategies are not matched")
+        if self.devices != 1 and self.workers not in ("auto", 1):
+            raise ConfigError("workers", self.workers, "batches are divided among devices in one process alone")

@@ -60,6 +60,23 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def scratch_folder(folder: Path, name: str) -> Iterator[Path]:
+    """Gives an empty folder below `folder` that is removed at the end of the context.
+
+    Raises:
+      OSError: the disk is full, or the folder cannot be written to.
+    """
+    scratch = _partial(folder / name)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_partial(folder)
+    try:
+        scratch.mkdir()
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def remove_partial(folder: Path) -> None:
     """Removes what processes of this machine left in a folder when they were killed in the middle of a write."""
     for path in folder.glob(f"{PARTIAL}*"):

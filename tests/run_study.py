@@ -1,5 +1,6 @@
-"""The tests' study as a process of its own: python -m tests.run_study SOURCE OUT STRATEGIES SEEDS."""
+"""The tests' study as a process of its own: python -m tests.run_study SOURCE OUT STRATEGIES SEEDS [WORKERS]."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -9,9 +10,8 @@ import fusion_bench
 from tests.studies import make_config, make_quick
 
 if __name__ == "__main__":
-    source, out, strategies, seeds = sys.argv[1:]
+    source, out, strategies, seeds, *workers = sys.argv[1:]
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        fusion_bench.run(
-            make_config(Path(source), Path(out), strategies=tuple(strategies.split(",")), seeds=int(seeds))
-        )
+        config = make_config(Path(source), Path(out), strategies=tuple(strategies.split(",")), seeds=int(seeds))
+        fusion_bench.run(dataclasses.replace(config, workers=int(*workers or "1")))

@@ -16,7 +16,7 @@ from fusion_bench.study import progress, resources
 
 STRATEGIES = ("image-only", "text-only", "concat", "late-posthoc")
 TRAINED = ["image-only", "text-only", "concat"]
-TRAINING = ("--encoder", "micro", "--epochs", "1", "--batch-size", "16", "--learning-rate", "0.01")
+TRAINING = ("--encoder", "micro", "--epochs", "1", "--batch-size", "16", "--learning-rate", "0.01", "--workers", "1")
 
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
@@ -43,6 +43,7 @@ def make_config(source: Path, out: Path, *, strategies=STRATEGIES, seeds=1, capt
         training=TrainingConfig(epochs=1, batch_size=16, learning_rate=0.01),
         strategies=strategies,
         seeds=seeds,
+        workers=1,
         out=out,
         measurement=MeasurementConfig(seconds=0.001, repetitions=3, latencies=10),
     )

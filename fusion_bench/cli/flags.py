@@ -63,6 +63,8 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
         "tune": option("N"),
         "seeds": option("N"),
         "devices": option("N|all"),
+        "workers": option("N|auto"),
+        "retries": option("N"),
         "out": option("DIR"),
         "dry_run": arg(help_behavior_hint=""),
         "measurement": (Suppress, Fixed),

@@ -49,7 +49,7 @@ def describe_environment() -> dict[str, object]:
         "device": _processor() if device.platform == "cpu" else device.device_kind,
         "device_count": jax.device_count(),
         "cpu_count": os.cpu_count(),
-        "cpu_usable": _usable_cores(),
+        **threads(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
@@ -126,6 +126,11 @@ def _processor() -> str:
     cores = f"{all_cores} cores" if usable == all_cores else f"{usable} of {all_cores} cores"
     divided = f", divided into {jax.device_count()} devices" if jax.device_count() > 1 else ""
     return f"{name}, {cores}{divided}"
+
+
+def threads() -> dict[str, int | None]:
+    """Returns the number of cores that this process computes on, as it is recorded."""
+    return {"cpu_usable": _usable_cores()}
 
 
 def _usable_cores() -> int | None:

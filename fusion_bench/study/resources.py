@@ -18,7 +18,7 @@ from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.unfinished import TrainingCheckpoint
 from fusion_bench.study.job import Job, Surroundings, identifier, identity
-from fusion_bench.study.provenance import describe_data, describe_environment
+from fusion_bench.study.provenance import describe_data, describe_environment, threads
 from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.loop import Progress
@@ -48,11 +48,14 @@ class Resources:
       dataset: in host memory.
       store: has the runs that jobs are made of.
       data: the dataset on the device.
+      environment: is stored with every run.
       report: is called with a job and its progress after each chunk of training.
       note: is called with a line about something out of the ordinary.
     """
 
-    def __init__(self, config: BenchmarkConfig, dataset: Dataset, store: Store):
+    def __init__(
+        self, config: BenchmarkConfig, dataset: Dataset, store: Store, environment: Mapping[str, object] | None = None
+    ):
         self.config = config
         self.dataset = dataset
         self.store = store
@@ -60,7 +63,7 @@ class Resources:
         self.report: Callable[[Job, Progress], None] = lambda job, progress: None
         self.note: Callable[[str], None] = lambda line: None
         self._surroundings = Surroundings.of(dataset.fingerprint)
-        self._environment = describe_environment()
+        self.environment = describe_environment() if environment is None else {**environment, **threads()}
         self._data_facts = describe_data(dataset, config.data)
         self._compile = functools.lru_cache(maxsize=1)(self._compiled)
 
@@ -118,7 +121,7 @@ class Resources:
             data=self._data_facts,
             metrics=dict(metrics or {}),
             cost=dict(cost or {}),
-            environment=dict(self._environment),
+            environment=dict(self.environment),
             baseline="only" if registration is None else registration.baseline,
             modality=None if registration is None else registration.modality,
             reason=reason,

@@ -8,6 +8,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec, left_out, resolve
 from fusion_bench.store import Run, Store
 from fusion_bench.study.executors.local import LocalExecutor
+from fusion_bench.study.executors.workers import WorkersExecutor, worker_count
 from fusion_bench.study.job import Matched
 from fusion_bench.study.matching import match_study
 from fusion_bench.study.plan import Reference, Stage, plan, with_members
@@ -45,7 +46,7 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
     with open_resources(config) as resources:
         subject = prepare(resources, display)
         events = EventFiles(resources.store, display.note) if config.tensorboard else None
-        executor = LocalExecutor(resources, display, events)
+        executor = make_executor(resources, display, events)
         chosen: dict[str, TrainingConfig] = {}
         for stage in stages(resources, subject):
             if stage.kind == "tune":
@@ -57,6 +58,14 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
         if events is not None:
             events.catch_up()
         return Study(resources.store, executor.failed)
+
+
+def make_executor(resources: Resources, display: Display, events: EventFiles | None) -> LocalExecutor | WorkersExecutor:
+    """Returns the executor that a configuration asks for."""
+    count = worker_count(resources.config)
+    if count == 1:
+        return LocalExecutor(resources, display, events)
+    return WorkersExecutor(resources, display, count, events)
 
 
 def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, list[bool]]]:

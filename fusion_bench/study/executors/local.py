@@ -34,6 +34,15 @@ class LocalExecutor:
 
     def run(self, stage: Stage) -> None:
         """Does the jobs of a stage that have no complete run, and returns when all are there or have failed."""
+        missing = self.begin(stage)
+        held = [(job, before) for job, before in missing.items() if not self.do(job, before)]
+        for job, before in held:
+            if not self.do(job, before):
+                self._display.note(f"waiting for another process: {job.description}")
+                self.do(job, before, wait=True)
+
+    def begin(self, stage: Stage) -> dict[Job, Run | None]:
+        """Returns the jobs without a complete run, each with the failed run that there is instead, if any."""
         missing = self._missing(stage)
         if stage.kind in ("tune", "train"):
             trained = sum(job.kind != "measure" for job in missing)
@@ -41,14 +50,9 @@ class LocalExecutor:
             if kept and stage.kind == "train":
                 self._display.kept(kept)
             self._display.begin(trained, self._resources.config.training.epochs)
-        held = [(job, before) for job, before in missing.items() if not self._do(job, before)]
-        for job, before in held:
-            if not self._do(job, before):
-                self._display.note(f"waiting for another process: {job.description}")
-                self._do(job, before, wait=True)
+        return missing
 
     def _missing(self, stage: Stage) -> dict[Job, Run | None]:
-        """Returns the jobs without a complete run, each with the failed run that there is instead, if any."""
         missing = {}
         for job in stage.jobs:
             identifier = self._resources.identifier(job)
@@ -60,7 +64,7 @@ class LocalExecutor:
                 missing[job] = run
         return missing
 
-    def _do(self, job: Job, before: Run | None, *, wait: bool = False) -> bool:
+    def do(self, job: Job, before: Run | None, *, wait: bool = False) -> bool:
         """Does a job unless another process is at it, or has done it; returns whether its run is there now."""
         identifier = self._resources.identifier(job)
         with self._store.claim(identifier, wait=wait) as is_ours:
@@ -75,6 +79,11 @@ class LocalExecutor:
                     self.failed.append(run)
                 self._display.elsewhere(run)
         return True
+
+    def fail(self, job: Job, reason: str) -> None:
+        """Stores that a job has failed, unless another process does it."""
+        with self._store.claim(self._resources.identifier(job), wait=True):
+            self._keep(Result(self._resources.record(job, reason=reason)))
 
     def _keep(self, result: Result) -> None:
         """Stores a result; where there is no space for it, that it failed; where not even for that, nothing."""

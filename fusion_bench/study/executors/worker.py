@@ -1,0 +1,128 @@
+"""A worker process: trains what it is sent, on cores of its own, and stores it."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import joblib
+
+from fusion_bench.config import BenchmarkConfig
+from fusion_bench.data.cache import cache_directory
+from fusion_bench.errors import UserError
+from fusion_bench.store import Run, Store
+from fusion_bench.study.job import Job
+
+
+class Order(NamedTuple):
+    """A job to do.
+
+    Attributes:
+      job: a training.
+      before: its failed run, if there is one.
+      wait: until another process that is at it has ended.
+    """
+
+    job: Job
+    before: Run | None
+    wait: bool = False
+
+
+class Event(NamedTuple):
+    """A call of the study's display."""
+
+    method: str
+    arguments: tuple[Any, ...]
+
+
+class Done(NamedTuple):
+    """The end of an order.
+
+    Attributes:
+      is_there: whether the run is stored; False if another process is at it.
+      failed: the runs that have failed.
+      error: what ended the worker, if that is not a failed run.
+    """
+
+    is_there: bool
+    failed: tuple[Run, ...] = ()
+    error: Exception | None = None
+
+
+class Setup(NamedTuple):
+    """All that a worker needs to begin.
+
+    Attributes:
+      config: of the study.
+      dataset: a file of joblib's, whose arrays all workers map into memory.
+      environment: what is stored with every run.
+      cores: those that the worker may use.
+      command: `sys.argv` of the study.
+    """
+
+    config: BenchmarkConfig
+    dataset: Path
+    environment: Mapping[str, object]
+    cores: tuple[int, ...]
+    command: tuple[str, ...]
+
+
+class _Forwarding:
+    """A display that sends its events to the study's process."""
+
+    def __init__(self, connection: Connection):
+        self._connection = connection
+
+    def __getattr__(self, method: str):
+        return lambda *arguments: self._connection.send(Event(method, arguments))
+
+
+def use_cores(cores: tuple[int, ...]) -> None:
+    """Keeps this process to some cores, so that XLA makes as many threads; to be called before XLA begins."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    else:
+        os.environ["NPROC"] = str(len(cores))  # read by XLA when it makes its pool of threads
+
+
+def serve(connection: Connection, setup: Setup) -> None:
+    """Does orders until there is a None in their place, or the study's process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study's process ends its workers
+    use_cores(setup.cores)
+    sys.argv = list(setup.command)
+    try:
+        _serve(connection, setup)
+    except (EOFError, ConnectionError):
+        return
+
+
+def _serve(connection: Connection, setup: Setup) -> None:
+    from fusion_bench.study.executors.local import LocalExecutor
+    from fusion_bench.study.resources import Resources
+    from fusion_bench.study.tensorboard import EventFiles
+    from fusion_bench.training.compile_cache import keep_compiled
+
+    keep_compiled(cache_directory(setup.config.data.cache_dir))
+    store = Store(setup.config.out)
+    display: Any = _Forwarding(connection)
+    dataset = joblib.load(setup.dataset, mmap_mode="c")
+    resources = Resources(setup.config, dataset, store, environment=setup.environment)
+    events = EventFiles(store, display.note) if setup.config.tensorboard else None
+    executor = LocalExecutor(resources, display, events)
+    while (order := connection.recv()) is not None:
+        executor.failed.clear()
+        try:
+            is_there = executor.do(order.job, order.before, wait=order.wait)
+        except (EOFError, ConnectionError):
+            raise
+        except UserError as error:
+            connection.send(Done(False, error=error))
+        except Exception as error:
+            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+            connection.send(Done(False, error=error))
+        else:
+            connection.send(Done(is_there, tuple(executor.failed)))

@@ -1,0 +1,252 @@
+"""Trainings side by side in worker processes of this machine, each with cores of its own; all else in this process."""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+import jax
+import joblib
+import numpy as np
+import psutil
+from loky.backend import get_context
+
+from fusion_bench import files
+from fusion_bench.config import BenchmarkConfig
+from fusion_bench.data.cache import cache_directory
+from fusion_bench.store import Run
+from fusion_bench.study.executors.local import LocalExecutor
+from fusion_bench.study.executors.worker import Done, Event, Order, Setup, serve
+from fusion_bench.study.job import Job
+from fusion_bench.study.plan import Stage
+from fusion_bench.study.progress import Display
+from fusion_bench.study.resources import Resources
+from fusion_bench.study.schedule import Estimate, Schedule
+from fusion_bench.study.tensorboard import EventFiles
+
+WORKER_BYTES = 2_000_000_000
+"""Memory that one worker is expected to need, its programs included."""
+_COMPILE_SECONDS = 2.0
+_EXAMPLES_PER_SECOND = 1000.0
+"""Expected where nothing was measured."""
+
+
+def usable_cores() -> list[int]:
+    """Returns the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def worker_count(config: BenchmarkConfig) -> int:
+    """Returns the number of workers of a study: as asked, or on a CPU one a core, as far as memory goes."""
+    if config.workers != "auto":
+        return config.workers
+    if jax.default_backend() != "cpu" or config.devices != 1:
+        return 1
+    return max(1, min(len(usable_cores()), psutil.virtual_memory().available // WORKER_BYTES))
+
+
+def share(cores: list[int], workers: int) -> list[tuple[int, ...]]:
+    """Divides cores among workers as evenly as can be; where there are too few, several workers share one."""
+    if workers >= len(cores):
+        return [(cores[number % len(cores)],) for number in range(workers)]
+    return [tuple(map(int, part)) for part in np.array_split(cores, workers)]
+
+
+class _Worker:
+    """A worker process, and the order that it is at."""
+
+    def __init__(self, setup: Setup):
+        context = get_context("loky")  # fresh interpreters, which do not run the user's script again
+        self.connection, theirs = context.Pipe()
+        self.order: Order | None = None
+        self._process: Any = context.Process(target=serve, args=(theirs, setup))
+        self._process.start()
+        theirs.close()
+
+    def send(self, order: Order) -> None:
+        self.order = order
+        with contextlib.suppress(ConnectionError):  # it has died, which `receive` tells
+            self.connection.send(order)
+
+    def receive(self) -> Event | Done | None:
+        """Returns its next message; None if it has died."""
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionError):
+            return None
+
+    def end(self) -> int:
+        """Ends the process at once, whatever it is at, and returns its exit status."""
+        if self._process.exitcode is None:
+            psutil.Process(self._process.pid).kill()
+        self._process.join()
+        self.connection.close()
+        return self._process.exitcode
+
+
+class WorkersExecutor:
+    """Does what is missing of a stage: trainings in workers, all else in this process, before them.
+
+    So costs are measured while nothing else runs, and tell how long each training will take. Workers write to the
+    study's directory themselves, as several processes that work on one do.
+
+    Attributes:
+      failed: the runs that have failed so far.
+    """
+
+    def __init__(self, resources: Resources, display: Display, workers: int, events: EventFiles | None = None):
+        self._local = LocalExecutor(resources, display, events)
+        self._resources = resources
+        self._display = display
+        self._cores = share(usable_cores(), workers)
+
+    @property
+    def failed(self) -> list[Run]:
+        return self._local.failed
+
+    def run(self, stage: Stage) -> None:
+        """Does the jobs of a stage that have no complete run, and returns when all are there or have failed."""
+        trainings = tuple(job for job in stage.jobs if job.kind in ("tune", "train"))
+        self._local.run(Stage(stage.kind, tuple(job for job in stage.jobs if job not in trainings)))
+        missing = self._local.begin(Stage(stage.kind, trainings))
+        if missing:
+            with self._setups() as setups:
+                self._train(missing, setups[: len(missing)])
+
+    @contextlib.contextmanager
+    def _setups(self) -> Iterator[list[Setup]]:
+        """Gives what each worker begins with; the dataset lies in a file meanwhile, which they map into memory."""
+        resources = self._resources
+        with files.scratch_folder(cache_directory(resources.config.data.cache_dir), "dataset") as folder:
+            path = folder / "dataset.joblib"
+            joblib.dump(resources.dataset, path)
+            common = resources.config, path, resources.environment
+            yield [Setup(*common, cores, tuple(sys.argv)) for cores in self._cores]
+
+    def _train(self, missing: Mapping[Job, Run | None], setups: Sequence[Setup]) -> None:
+        pool = _Pool(self._local, self._resources, self._display, missing, setups)
+        try:
+            while pool.hand_out():
+                pool.receive()
+        finally:
+            pool.end()
+
+
+class _Pool:
+    """Workers, and the trainings that they have not done yet.
+
+    Args:
+      local: stores the failure of what ends its worker again and again.
+      resources: of the study's process.
+      display: is told what workers tell.
+      missing: the trainings, each with its failed run, if there is one.
+      setups: one for each worker.
+    """
+
+    def __init__(
+        self,
+        local: LocalExecutor,
+        resources: Resources,
+        display: Display,
+        missing: Mapping[Job, Run | None],
+        setups: Sequence[Setup],
+    ):
+        self._local = local
+        self._resources = resources
+        self._display = display
+        self._missing = missing
+        self._setups = setups
+        self._schedule = Schedule(missing, functools.partial(estimate, resources=resources))
+        self._elsewhere: list[Job] = []
+        self._deaths: Counter[Job] = Counter()
+        self._workers = [_Worker(setup) for setup in setups]
+
+    def hand_out(self) -> bool:
+        """Gives every idle worker something to do, if there is; returns whether any of them is busy."""
+        for number, worker in enumerate(self._workers):
+            if worker.order is None and (job := self._schedule.take(number, time.monotonic())) is not None:
+                worker.send(Order(job, self._missing[job]))
+            elif worker.order is None and self._elsewhere and not self._schedule.waiting:
+                job = self._elsewhere.pop()
+                self._display.note(f"waiting for another process: {job.description}")
+                worker.send(Order(job, self._missing[job], wait=True))
+        return any(worker.order for worker in self._workers)
+
+    def receive(self) -> None:
+        """Waits for messages of workers, and acts on one of each."""
+        busy = {worker.connection: number for number, worker in enumerate(self._workers) if worker.order}
+        for connection in wait(list(busy)):
+            number = busy[connection]
+            match self._workers[number].receive():
+                case Event(method, arguments):
+                    getattr(self._display, method)(*arguments)
+                case Done() as done:
+                    self._done(number, done)
+                case None:
+                    self._died(number)
+
+    def end(self) -> None:
+        """Ends all workers at once; what they have not stored is made again next time."""
+        for worker in self._workers:
+            worker.end()
+
+    def _done(self, number: int, done: Done) -> None:
+        if done.error is not None:
+            raise done.error
+        order, self._workers[number].order = self._workers[number].order, None
+        assert order is not None
+        self._local.failed.extend(done.failed)
+        if not done.is_there:
+            self._elsewhere.append(order.job)
+        if not order.wait:
+            self._schedule.done(number, time.monotonic())
+
+    def _died(self, number: int) -> None:
+        """Puts a new worker in the place of one that has died; its training is repeated, unless too often."""
+        order = self._workers[number].order
+        assert order is not None
+        job = order.job
+        cause = _describe_exit(self._workers[number].end())
+        self._workers[number] = _Worker(self._setups[number])
+        self._deaths[job] += 1
+        if not order.wait:
+            self._schedule.lost(number)
+        if self._deaths[job] > self._resources.config.retries:
+            self._local.fail(job, f"its process {cause}, {self._deaths[job]} times")
+            return
+        self._display.note(f"repeated, as its process {cause}: {job.description}")
+        if order.wait:
+            self._elsewhere.append(job)
+        else:
+            self._schedule.again(job)
+
+
+def estimate(job: Job, resources: Resources) -> Estimate:
+    """Returns the expected duration of a training, from the measured costs of its strategy, if there are any."""
+    assert job.strategy is not None
+    run = resources.find(dataclasses.replace(job, kind="measure", seed=0, target="label"))
+    cost = {} if run is None else run.cost
+    examples = job.training.epochs * len(resources.dataset.splits["train"])
+    compile_seconds = float(cost.get("compile_s") or _COMPILE_SECONDS)
+    return Estimate(
+        program=(job.strategy, job.model, job.training),
+        seconds=examples / cost.get("train_examples_per_s", _EXAMPLES_PER_SECOND),
+        compile_seconds=_COMPILE_SECONDS if math.isnan(compile_seconds) else compile_seconds,
+    )
+
+
+def _describe_exit(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    hint = " (the system does so when memory is short)" if -status == signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-status).name}{hint}"
