@@ -44,7 +44,7 @@ def test_a_worker_keeps_to_a_program_and_the_longest_come_first():
 
 @pytest.mark.parametrize(("asked", "helps"), [(0.0, True), (1.2, False)])
 def test_seeds_are_shared_at_the_end_where_that_ends_earlier(asked, helps):
-    """Two trainings of half a second after a second of compilation end at 2.0 without help, at `asked` + 1.5 with it."""
+    """After a second of compilation, two of half a second end at 2.0 without help, at `asked` + 1.5 with it."""
     schedule = make_schedule({"only": (2, 0.5)})
     assert schedule.take(0, 0.0) == ("only", 0)
     assert (schedule.take(1, asked) is not None) == helps

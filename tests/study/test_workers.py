@@ -97,7 +97,7 @@ def test_a_training_whose_process_dies_again_and_again_fails(source, tmp_path, m
 
 def test_an_interrupted_study_ends_its_workers_at_once_and_goes_on(source, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "tests.run_study", str(source), str(out), "concat,text-only", "2", "2"]
+    command = [sys.executable, "-m", "tests.run_study", str(source), str(out), "concat,text-only", "20", "2"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
     for line in process.stderr:
