@@ -320,12 +320,15 @@ def make_network(strategy: str, sizes: Sizes) -> nn.Module:
 
 
 def load(network: nn.Module, values: Mapping[str, np.ndarray]) -> None:
-    """Copies the values of a Flax module's parameters, by their paths: "encoder.head.hidden.kernel"."""
+    """Copies the values of a Flax module's parameters, by their paths: "encoder.head.hidden.kernel".
+
+    Those of its operator are the network's own here: "operator.weights" is "weights".
+    """
     names = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
     parameters = dict(network.named_parameters())
     with torch.no_grad():
         for path, value in values.items():
-            stem, _, leaf = path.rpartition(".")
+            stem, _, leaf = path.removeprefix("operator.").rpartition(".")
             name = f"{stem}.{names.get(leaf, leaf)}".lstrip(".")
             parameter = parameters.pop(name)
             if leaf == "kernel":

@@ -1,19 +1,29 @@
-"""What all tests share: repeatable hypothesis examples, and no cache that outlives the session."""
+"""What all tests share: repeatable hypothesis examples, and caches that do not outlive the session."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
-# jax reads it when it is imported, which test modules do before any fixture runs
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # What one test has compiled, others read, in all processes of the session. jax looks here when it is imported,
+    # which test modules do before any fixture runs.
+    compiled = tempfile.mkdtemp(prefix="fusion-bench-tests-")
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # a compilation inside an example takes longer than any sensible deadline
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
 
+from fusion_bench.training.compile_cache import without_cache  # noqa: E402
 from tests.studies import make_config, run_recorded, write_source  # noqa: E402
 
 
@@ -34,7 +44,8 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="session")
 def plain(source, tmp_path_factory):
     """A finished study whose labels are the classes. Tests that go on from it copy its directory."""
-    return run_recorded(make_config(source, tmp_path_factory.mktemp("plain")))
+    with without_cache():  # its compilation is timed
+        return run_recorded(make_config(source, tmp_path_factory.mktemp("plain")))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import fusion_bench
 from fusion_bench.config import BenchmarkConfig, DataConfig, MeasurementConfig, ModelConfig, TrainingConfig
@@ -61,18 +62,13 @@ def outcomes(out: Path) -> dict[tuple[str, int], tuple[str, str]]:
     return {(run.strategy, run.seed): (run.status, run.reason) for run in runs}
 
 
-class Recorder:
+class Recorder(progress.Display):
     """A display that remembers what it is told."""
 
     def __init__(self):
+        super().__init__(Console(quiet=True))
         self.events: list[tuple[Any, ...]] = []
         self.runs: list[Run] = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        pass
 
     def begin(self, runs, epochs):
         self.events.append(("begin", runs, epochs))
@@ -82,12 +78,6 @@ class Recorder:
 
     def matching(self, strategy, quantity, to):
         self.events.append(("matching", strategy, quantity, to))
-
-    def compiling(self, strategy):
-        pass
-
-    def training(self, strategy, seed, progress):
-        pass
 
     def finished(self, run):
         self.runs.append(run)

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import gather, to_device
@@ -22,22 +21,10 @@ from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.models.convolution import xla_conv3x3
 from fusion_bench.models.layers import space_to_depth
 from fusion_bench.store import Store
-from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.step import make_functions
 from tests.studies import make_config, make_quick, run_recorded, write_source
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Lets experiments share compiled programs: most of their points differ in data alone."""
-    jax.config.update("jax_enable_compilation_cache", True)
-    keep_compiled(tmp_path_factory.mktemp("compiled"))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
 
 
 def load(name):

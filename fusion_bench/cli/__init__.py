@@ -36,13 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             config=(OmitArgPrefixes, FlagCreatePairsOff),
             registry=flags.REGISTRY,
         )
-        status = dict(_COMMANDS.values())[type(command)](command, Console())
+        status = dict(_COMMANDS.values())[type(command)](command, Console(highlight=False))
     except UserError as error:
         message = error.named(flags.flag(error.field)) if isinstance(error, ConfigError) else error
         print(f"fusion-bench: {message}", file=sys.stderr)
         status = 1 if isinstance(error, DiskFull) else 2
     except KeyboardInterrupt:
-        line = "fusion-bench: interrupted; the same command goes on from the last complete run"
-        print(line, file=sys.stderr)
+        print("fusion-bench: interrupted; the same command goes on from the last complete run", file=sys.stderr)
         status = 130
     sys.exit(status)

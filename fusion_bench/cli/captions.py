@@ -52,9 +52,7 @@ def run(command: CaptionsCommand, console: Console) -> int:
     figures.add_row("interaction bits, given the class", f"{channel.interaction_bits:.3f}")
     figures.add_row("text-only ceiling", f"{channel.text_only_ceiling:.4f}")
     figures.add_row("image-only ceiling", f"{channel.image_only_ceiling:.4f}")
-    console.print(samples)
-    console.print()
-    console.print(figures)
+    console.print(samples, "", figures)
     return 0
 
 
@@ -64,16 +62,10 @@ def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> 
 
     config = DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed)
     dataset = load_dataset(config)
-    if dataset.captions is None:
+    captions = dataset.captions
+    if captions is None:
         raise UserError(f"{command.data} has a text of its own; there are no captions to export")
-    export_captions(
-        path,
-        dataset.captions.texts,
-        splits=dataset.splits,
-        classes=dataset.classes,
-        targets=dataset.labels,
-        shifts=dataset.captions.shifts,
-    )
-    written = f"{len(dataset.captions.texts):,} captions written to {path}"
-    console.print(written, highlight=False, markup=False, soft_wrap=True)
+    parts = {"splits": dataset.splits, "classes": dataset.classes, "targets": dataset.labels}
+    export_captions(path, captions.texts, **parts, shifts=captions.shifts)
+    console.out(f"{len(captions.texts):,} captions written to {path}")
     return 0

@@ -4,13 +4,18 @@ from fusion_bench.config import Choice
 from fusion_bench.errors import UserError
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """Reads words, comma-separated."""
+    return tuple(word for word in map(str.strip, text.split(",")) if word)
+
+
 def parse_choices(text: str) -> tuple[str | Choice, ...]:
     """Reads names, comma-separated, each with its options.
 
     Raises:
       UserError: an option is given twice. Names and values are checked where they are looked up.
     """
-    return tuple(parse_choice(item) for item in map(str.strip, text.split(",")) if item)
+    return tuple(map(parse_choice, parse_names(text)))
 
 
 def parse_choice(text: str) -> str | Choice:

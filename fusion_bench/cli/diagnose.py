@@ -20,13 +20,8 @@ class DiagnoseCommand:
 
     directory: Annotated[Positional[Path], option("DIR")]
     """Where `fusion-bench run` put its runs; values go to DIR/diagnostics, and are columns of the table."""
-    names: Annotated[
-        tuple[str | Choice, ...],
-        word("a,b", parse_choices),
-        arg(
-            name="with", help="Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero."
-        ),
-    ] = ("missing-modality",)
+    names: Annotated[tuple[str | Choice, ...], word("a,b", parse_choices), arg(name="with")] = ("missing-modality",)
+    """Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero."""
     data_dir: Annotated[Path | None, option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
     """Where the data of a TFDS source are on this machine."""
     source: Annotated[str, option("FILE.npz", "none", name="data")] = ""
@@ -42,17 +37,14 @@ def run(command: DiagnoseCommand, console: Console) -> int:
     from fusion_bench.store import Store
     from fusion_bench.study.diagnose import Places, diagnose
 
-    def note(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
     store = Store(command.directory, read_only=True)
     choices = [as_choice(name) for name in command.names]
     places = Places(command.data_dir, command.cache_dir, command.source, command.captions)
-    done = diagnose(store, choices, places=places, note=note)
+    done = diagnose(store, choices, places=places, note=console.out)
     say_damaged(store)
     for line in (*(f"skipped: {line}" for line in done.skipped), *done.failed):
         print(f"fusion-bench: {line}", file=sys.stderr)
-    note(f"{done.computed} computed, {done.kept} there already; written to {command.directory}/diagnostics")
+    console.out(f"{done.computed} computed, {done.kept} there already; written to {command.directory}/diagnostics")
     if done.names:
-        note(f"show them: fusion-bench table {command.directory} --columns accuracy,{','.join(done.names[:3])}")
+        console.out(f"show them: fusion-bench table {command.directory} --columns accuracy,{','.join(done.names[:3])}")
     return 1 if done.failed else 0

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from tyro.conf import Fixed, Suppress, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, StructConstructorSpec, StructTypeInfo
 
-from fusion_bench.cli.choices import parse_choice, parse_choices
+from fusion_bench.cli.choices import parse_choice, parse_choices, parse_names
 from fusion_bench.cli.run import RunCommand
 from fusion_bench.config import Choice, DataConfig, TrainingConfig, as_choice
 from fusion_bench.errors import ConfigError
@@ -30,7 +30,7 @@ def word(metavar: str, parse: Callable[[str], Any]) -> Any:
 
 def parse_sizes(text: str) -> tuple[int, ...]:
     """Reads batch sizes, comma-separated."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = parse_names(text)
     if not words or not all(word.isdecimal() and int(word) for word in words):
         raise ConfigError("batch_sizes", repr(text), "it must be whole numbers above 0, for example 1,8,64")
     return tuple(map(int, words))

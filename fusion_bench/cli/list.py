@@ -36,20 +36,17 @@ def run(command: ListCommand, console: Console) -> int:
             if entry.get("options"):
                 cells[-1] += "\n" + " ".join(f":{name}={value}" for name, value in entry["options"].items())
             listing.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else cell) for cell in cells))
-        console.print(listing)
-        console.print()
+        console.print(listing, "")
     return 0
 
 
-_LISTED = {
-    "name": "name",
-    "family": "family",
+_FIGURES = {
     "bits": "bits",
     "interaction_bits": "interaction\nbits",
     "text_only_ceiling": "text-only\nceiling",
     "image_only_ceiling": "image-only\nceiling",
-    "summary": "summary",
 }
+_LISTED = {"name": "name", "family": "family", **_FIGURES, "summary": "summary"}
 """What the terminal's listing shows of each entry, and the heading; the rest is for scripts."""
 
 
@@ -74,14 +71,7 @@ def list_catalogue() -> dict[str, list[dict[str, Any]]]:
         "diagnostics": [{"name": r.name, **described(r)} for r in diagnostics.registered().values()],
         "datasets": [{"name": name, "summary": source.summary} for name, source in sources().items()],
         "captions": [
-            {
-                "name": name,
-                "bits": channel.bits,
-                "interaction_bits": channel.interaction_bits,
-                "text_only_ceiling": channel.text_only_ceiling,
-                "image_only_ceiling": channel.image_only_ceiling,
-                "summary": PRESETS[name].summary,
-            }
+            {"name": name, **{key: getattr(channel, key) for key in _FIGURES}, "summary": PRESETS[name].summary}
             for name, channel in channels.items()
         ],
         "encoders": [{"name": name, "summary": summary} for name, summary in SUMMARIES.items()],

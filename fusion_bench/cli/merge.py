@@ -36,6 +36,5 @@ def run(command: MergeCommand, console: Console) -> int:
             print(f"fusion-bench: {kind}: {line}", file=sys.stderr)
     write_tables(merged.store, table(merged.store))
     counts = f"{merged.copied} copied, {merged.known} there already, {merged.failed} failed and left out"
-    line = f"runs: {counts}; written to {command.out}"
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.out(f"runs: {counts}; written to {command.out}")
     return 1 if merged.conflicts or merged.damaged else 0

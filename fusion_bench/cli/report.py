@@ -24,7 +24,7 @@ class ReportCommand:
 
 def run(command: ReportCommand, console: Console) -> int:
     """Returns the exit status."""
-    from fusion_bench.report.write import write_report
+    from fusion_bench.report.page import write_report
     from fusion_bench.store import Store
 
     store = Store(command.directory, read_only=True)
@@ -32,7 +32,5 @@ def run(command: ReportCommand, console: Console) -> int:
     say_damaged(store)
     for line in omitted:
         print(f"fusion-bench: left out: {line}", file=sys.stderr)
-    size = page.stat().st_size / 1e6
-    written = f"written to {page}, {size:.1f} MB; figures beside it"
-    console.print(written, highlight=False, markup=False, soft_wrap=True)
+    console.out(f"written to {page}, {page.stat().st_size / 1e6:.1f} MB; figures beside it")
     return 0

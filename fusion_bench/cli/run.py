@@ -1,7 +1,6 @@
 """`fusion-bench run`: trains what a study lacks and prints its table."""
 
 import dataclasses
-from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
@@ -26,8 +25,7 @@ def run(command: RunCommand, console: Console) -> int:
         return _show_plan(command, console)
     study, frame = fusion_bench.run_and_tabulate(command)
     console.print(to_rich(frame))
-    written = f"written to {command.out}/table.csv and table.md"
-    console.print(written, style="dim", highlight=False, markup=False, soft_wrap=True)
+    console.out(f"written to {command.out}/table.csv and table.md", style="dim")
     return 1 if study.failed else 0
 
 
@@ -39,21 +37,20 @@ def _show_plan(config: BenchmarkConfig, console: Console) -> int:
         planned = plan_study(config, display)
     listing = Table("stage", "jobs", "runs", "complete", box=None, pad_edge=False)
     for stage, done in planned:
-        for name, states in _grouped(stage.jobs, done):
+        for name, states in _grouped(stage.jobs, done).items():
             listing.add_row(stage.kind, name, str(len(states)), str(sum(states)))
     console.print(listing)
     states = [state for _, done in planned for state in done]
-    line = f"{len(states)} runs, {sum(states)} of them complete in {config.out}"
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.out(f"{len(states)} runs, {sum(states)} of them complete in {config.out}")
     return 0
 
 
-def _grouped(jobs, done) -> Iterator[tuple[str, list[bool]]]:
-    """Gives what jobs that differ in their seed alone have in common, and which of them are complete."""
+def _grouped(jobs, done) -> dict[str, list[bool]]:
+    """Returns what jobs that differ in their seed alone have in common, and which of them are complete."""
     groups: dict[str, list[bool]] = {}
     for job, is_done in zip(jobs, done, strict=True):
         rate = job.training.learning_rate
         purpose = {"tune": f"tried with learning rate {rate:g}", "measure": "costs", "train": f"learning rate {rate:g}"}
         parts = [job.label, purpose.get(job.kind, ""), "learns the class" if job.target == "class" else ""]
         groups.setdefault(", ".join(filter(None, parts)), []).append(is_done)
-    yield from groups.items()
+    return groups

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from fusion_bench.cli.flags import option
+from fusion_bench.cli.choices import parse_names
+from fusion_bench.cli.flags import option, word
 
 if TYPE_CHECKING:
     from fusion_bench.store import Store
@@ -22,7 +23,7 @@ class TableCommand:
     """Where `fusion-bench run` put its runs."""
     format: Literal["terminal", "md", "csv", "latex"] = "terminal"
     """csv is for scripts: unrounded, every column unless --columns says which; all adds the metrics from logits."""
-    columns: Annotated[str | None, option("a,b|all", "the usual ones")] = None
+    columns: Annotated[tuple[str, ...] | None, word("a,b|all", parse_names), option("a,b|all", "the usual ones")] = None
     """Columns to show, comma-separated; all shows every one. An unknown name is answered with the right ones."""
     sort: Annotated[str | None, option("COLUMN", "by family")] = None
     """The column to sort by, the best value first."""
@@ -34,24 +35,23 @@ class TableCommand:
 
 def run(command: TableCommand, console: Console) -> int:
     """Returns the exit status."""
-    from fusion_bench.report.columns import known_columns, needs_logits, parse_column, parse_columns
+    from fusion_bench.report.columns import choose_columns, find_column, known_columns, needs_logits
     from fusion_bench.report.render import to_latex, to_markdown, to_rich
     from fusion_bench.report.table import arrange, table, to_csv
     from fusion_bench.store import Store
 
     store = Store(command.directory, read_only=True)
-    details = needs_logits(f"{command.columns or ''},{command.sort or ''}")
+    details = needs_logits((*(command.columns or ()), command.sort))
     frame = table(store, against=command.against or "", details=details)
     known = known_columns(frame)
-    columns = parse_columns(command.columns, known) if command.columns else None
-    sort = parse_column(command.sort, known) if command.sort else None
+    columns = None if command.columns is None else choose_columns(command.columns, known)
+    sort = find_column(command.sort, known) if command.sort else None
     frame = arrange(frame, sort, by_family=command.group == "family")
     say_damaged(store)
     if command.format == "terminal":
         console.print(to_rich(frame, columns))
     elif command.format == "csv":
-        everything = command.columns is None or command.columns.strip() == "all"
-        print(to_csv(frame, None if everything else columns), end="")
+        print(to_csv(frame, None if command.columns == ("all",) else columns), end="")
     else:
         print((to_latex if command.format == "latex" else to_markdown)(frame, columns), end="")
     return 0

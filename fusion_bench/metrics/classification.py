@@ -66,12 +66,7 @@ def roc_auc(logits: Logits, labels: Labels) -> float:
     """
     from sklearn import metrics
 
-    probabilities = softmax(logits.astype(np.float64), axis=1)
-    areas = [
-        metrics.roc_auc_score(labels == c, probabilities[:, c])
-        for c in range(logits.shape[1])
-        if 0 < np.sum(labels == c) < len(labels)
-    ]
+    areas = [metrics.roc_auc_score(is_class, p) for is_class, p in _one_against_all(logits, labels)]
     return float(np.mean(areas)) if areas else float("nan")
 
 
@@ -80,23 +75,22 @@ def roc_curve(
 ) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
     """Returns false and true positive rates, the latter the mean over classes of each class against the others.
 
-    Args:
-      logits: scores.
-      labels: of the examples.
-      points: number of false positive rates, from 0 to 1 in equal steps, at which the curves are read.
+    The curves are read at so many false positive rates, from 0 to 1 in equal steps.
     """
     from sklearn import metrics
 
-    probabilities = softmax(logits.astype(np.float64), axis=1)
     grid = np.linspace(0, 1, points)
-    curves = []
-    for c in range(logits.shape[1]):
-        if 0 < np.sum(labels == c) < len(labels):
-            false_rate, true_rate, _ = metrics.roc_curve(labels == c, probabilities[:, c])
-            curves.append(np.interp(grid, false_rate, true_rate))
+    curves = [np.interp(grid, *metrics.roc_curve(is_class, p)[:2]) for is_class, p in _one_against_all(logits, labels)]
     mean = np.mean(curves, axis=0) if curves else np.full(points, np.nan)
     mean[0] = 0.0 if curves else np.nan
     return grid, mean
+
+
+def _one_against_all(logits: Logits, labels: Labels) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns, of each class that some examples have and some have not, which ones have it, and its probabilities."""
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    classes = [c for c in range(logits.shape[1]) if 0 < np.sum(labels == c) < len(labels)]
+    return [(labels == c, probabilities[:, c]) for c in classes]
 
 
 METRICS: Mapping[str, Callable[[Logits, Labels], float]] = {

@@ -16,17 +16,17 @@ class Interval(NamedTuple):
     half_width: float
 
 
-def t_interval(values: Sequence[float] | np.ndarray) -> Interval:
+def t_interval(values: Sequence[float] | np.ndarray, resolution: float = 0.0) -> Interval:
     """Returns the mean of n values with its 95 % interval, mean ± t(0.975, n − 1) · s / √n.
 
-    t is the quantile of Student's distribution, s the sample's standard deviation; values are taken as
+    t is the quantile of Student's distribution, s the sample's `deviation_on_grid`; values are taken as
     independent and near normal. The half width is NaN for one value; both are NaN for none.
     """
     sample = np.asarray(values, np.float64)
     n = len(sample)
     if n < 2:
         return Interval(float(sample[0]) if n else math.nan, math.nan)
-    return Interval(float(sample.mean()), t_quantile(n) * float(sample.std(ddof=1)) / math.sqrt(n))
+    return Interval(float(sample.mean()), t_quantile(n) * deviation_on_grid(sample, resolution) / math.sqrt(n))
 
 
 def t_quantile(n: int) -> float:
@@ -40,18 +40,8 @@ def paired_interval(values: Mapping[int, float], others: Mapping[int, float], re
     """Returns `t_interval` of the differences value − other over the seeds that both have.
 
     Pairing removes what two runs of one seed share: the order of the batches, augmentation, initialisation.
-
-    Args:
-      values: by seed.
-      others: what they are compared with, by seed.
-      resolution: as in `deviation_on_grid`.
     """
-    differences = paired_differences(values, others)
-    n = len(differences)
-    if n < 2:
-        return t_interval(differences)
-    half_width = t_quantile(n) * deviation_on_grid(differences, resolution) / math.sqrt(n)
-    return Interval(float(np.mean(differences)), half_width)
+    return t_interval(paired_differences(values, others), resolution)
 
 
 def paired_differences(values: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
@@ -62,11 +52,8 @@ def paired_differences(values: Mapping[int, float], others: Mapping[int, float])
 def deviation_on_grid(differences: Sequence[float] | np.ndarray, resolution: float) -> float:
     """Returns the standard deviation of two or more differences between numbers that lie on a grid.
 
-    A few of them are equal by chance, so it is taken as no less than that of two roundings, resolution / √6.
-
-    Args:
-      differences: one a seed.
-      resolution: the distance between two points of the grid, 1 / n for accuracies on n examples; 0 for no grid.
+    `resolution` is the distance between two points of the grid, 1 / n for accuracies on n examples; 0 for no grid. A
+    few differences are equal by chance, so the result is no less than that of two roundings, resolution / √6.
     """
     return max(float(np.std(differences, ddof=1)), resolution / math.sqrt(6))
 

@@ -1,16 +1,18 @@
 """Which differences between strategies the seeds establish, and which they could have."""
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from fusion_bench.metrics.intervals import CONFIDENCE, Interval, deviation_on_grid, paired_differences
 
 POWER = 0.8
 """The part of true differences of that size that a detectable difference is found in."""
+Name = TypeVar("Name", bound=Hashable)
 _MOST_SEEDS = 1000
 _QUANTILES = 1000
 
@@ -18,11 +20,8 @@ _QUANTILES = 1000
 def paired_p_value(differences: Sequence[float] | Float[np.ndarray, " seed"], resolution: float = 0.0) -> float:
     """Returns the two-sided p-value of Student's paired t-test: that differences as large come from a mean of 0.
 
-    NaN for fewer than two differences, and where all are the same on no grid; 1 if all are 0.
-
-    Args:
-      differences: one a seed.
-      resolution: as in `deviation_on_grid`.
+    NaN for fewer than two differences, and where all are the same on no grid; 1 if all are 0. `resolution` as in
+    `deviation_on_grid`.
     """
     from scipy import stats
 
@@ -36,34 +35,26 @@ def paired_p_value(differences: Sequence[float] | Float[np.ndarray, " seed"], re
     return float(2 * stats.t.sf(abs(t), len(sample) - 1))
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
     """Returns p-values corrected for being looked at together: max_{j ≤ i} (m − j + 1) p_(j), at most 1.
 
     Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979. The probability of any
     false claim stays below the level that each is tested at. NaN stays NaN and does not count.
     """
-    known = sorted((p, name) for name, p in p_values.items() if not math.isnan(p))
+    known = sorted((name for name, p in p_values.items() if not math.isnan(p)), key=lambda name: p_values[name])
     corrected, highest = dict.fromkeys(p_values, math.nan), 0.0
-    for rank, (p, name) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * p))
-        corrected[name] = highest
+    for rank, name in enumerate(known):
+        corrected[name] = highest = max(highest, min(1.0, (len(known) - rank) * p_values[name]))
     return corrected
 
 
 def pairwise_p_values(
     values: Mapping[str, Mapping[int, float]], resolution: float = 0.0
 ) -> dict[tuple[str, str], float]:
-    """Returns the Holm-corrected p-value of every two strategies, over the seeds that both have.
-
-    Args:
-      values: of each strategy, by seed.
-      resolution: as in `paired_p_value`.
-    """
-    names = list(values)
-    pairs = {f"{i} {j}": (a, b) for i, a in enumerate(names) for j, b in enumerate(names) if i < j}
-    raw = {key: paired_p_value(paired_differences(values[a], values[b]), resolution) for key, (a, b) in pairs.items()}
-    corrected = holm(raw)
-    return {pairs[key]: p for key, p in corrected.items()} | {(b, a): corrected[key] for key, (a, b) in pairs.items()}
+    """Returns the Holm-corrected `paired_p_value` of every two strategies, from values by seed, over shared seeds."""
+    pairs = itertools.combinations(values, 2)
+    p_values = holm({(a, b): paired_p_value(paired_differences(values[a], values[b]), resolution) for a, b in pairs})
+    return p_values | {(b, a): p for (a, b), p in p_values.items()}
 
 
 def ranks(values: Mapping[str, Mapping[int, float]], resolution: float = 0.0) -> dict[str, tuple[int, int, int]]:
@@ -71,11 +62,7 @@ def ranks(values: Mapping[str, Mapping[int, float]], resolution: float = 0.0) ->
 
     A rank may be as low as 1 plus the number of strategies that are shown to be better, as high as their number minus
     those shown to be worse: with Holm's correction over all pairs the intervals hold together, with 95 % confidence
-    (Mogstad, Romano, Shaikh and Wilhelm, "Inference for Ranks", Rev. Econ. Stud. 91, 2024).
-
-    Args:
-      values: of each strategy, by seed.
-      resolution: as in `paired_p_value`.
+    (Mogstad, Romano, Shaikh and Wilhelm, "Inference for Ranks", Rev. Econ. Stud. 91, 2024). `values` are by seed.
     """
     means = {name: float(np.mean(list(by_seed.values()))) for name, by_seed in values.items() if by_seed}
     p_values = pairwise_p_values({name: values[name] for name in means}, resolution)
@@ -116,23 +103,12 @@ def seeds_to_detect(difference: float, deviation: float, tests: int = 1) -> int 
     return next(enough, None)
 
 
-def bootstrap_interval(correct: Bool[np.ndarray, "seed image"], draws: int = 2000) -> Interval:
-    """Returns the accuracy over all seeds with the 95 % interval of the test set's sampling, from a bootstrap.
+def bootstrap_interval(by_image: Float[np.ndarray, " image"], draws: int = 2000) -> Interval:
+    """Returns the mean over images with the 95 % interval of the test set's sampling, from a bootstrap.
 
-    Images are drawn again, each with what every seed made of it: seeds see the same images, so pairs of image and seed
-    are not independent. Efron's percentile interval, as half its width.
+    Images are drawn again, each with its mean over seeds, of the accuracy or of a difference of two: seeds see the same
+    images, so pairs of image and seed are not independent. Efron's percentile interval, as half its width.
     """
-    return _bootstrap(correct.mean(axis=0), draws)
-
-
-def bootstrap_difference(
-    correct: Bool[np.ndarray, "seed image"], other: Bool[np.ndarray, "other_seed image"], draws: int = 2000
-) -> Interval:
-    """Returns the difference of two accuracies on the same images with its interval, as `bootstrap_interval`."""
-    return _bootstrap(correct.mean(axis=0) - other.mean(axis=0), draws)
-
-
-def _bootstrap(by_image: Float[np.ndarray, " image"], draws: int) -> Interval:
     # How often each image is drawn is multinomial; images of equal value need not be told apart.
     values, counts = np.unique(by_image, return_counts=True)
     drawn = np.random.default_rng(0).multinomial(len(by_image), counts / len(by_image), draws)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+import pandas as pd
+from jaxtyping import Float
 
 from fusion_bench import files
 from fusion_bench.errors import unknown_name
@@ -60,12 +61,11 @@ class Block:
         groups: dict[str, list[Run]] = {}
         for run in self.runs:
             groups.setdefault(run.strategy, []).append(run)
-        rows = [Row(self, name, runs[0].family, _kind(runs[0]), runs) for name, runs in groups.items()]
+        rows = [Row(self, name, runs[0].family, runs) for name, runs in groups.items()]
         for modality, ceiling in (("captions", "text"), ("class", "image")):
             name = self.data.get(f"{modality}_modality")
             if name in self.data.get("modalities", ()):
-                exact = self.data[f"{ceiling}_only_ceiling"]
-                rows.append(Row(self, f"ceiling: {name} only", "ceiling", "", [], exact))
+                rows.append(Row(self, f"ceiling: {name} only", "ceiling", [], self.data[f"{ceiling}_only_ceiling"]))
         return {row.name: row for row in rows}
 
     @functools.cached_property
@@ -118,18 +118,18 @@ class Block:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """One row: a strategy with its runs, or a ceiling without any.
-
-    Attributes:
-      kind: the unimodal strategies that it is compared with, as in `best_unimodal`; of a unimodal one its own.
-    """
+    """One row: a strategy with its runs, or a ceiling without any."""
 
     block: Block
     name: str
     family: str
-    kind: str
     runs: list[Run]
     ceiling: float = math.nan
+
+    @property
+    def kind(self) -> str:
+        """The unimodal strategies that it is compared with, as in `best_unimodal`; of a unimodal one its own."""
+        return _kind(self.runs[0]) if self.runs else ""
 
     @functools.cached_property
     def complete(self) -> list[Run]:
@@ -146,36 +146,36 @@ class Row:
         is_own = self.family != "unimodal" and self.kind not in ("", "only")
         return best_unimodal(self.block.runs, self.kind) if is_own else ""
 
-    def _accuracies(self, other: str) -> dict[int, float]:
-        return self.block.rows[other].accuracies if other in self.block.rows and other != self.name else {}
+    def _differences(self, other: str) -> list[float]:
+        others = self.block.rows[other].accuracies if other in self.block.rows and other != self.name else {}
+        return intervals.paired_differences(self.accuracies, others)
 
     def over(self, other: str) -> intervals.Interval:
         """Returns the difference of accuracy from another strategy, paired by seed; NaN from itself."""
-        return intervals.paired_interval(self.accuracies, self._accuracies(other), self.block.resolution)
+        return intervals.t_interval(self._differences(other), self.block.resolution)
 
     def p_value(self, other: str) -> float:
         """Returns the uncorrected p-value of this difference."""
-        differences = intervals.paired_differences(self.accuracies, self._accuracies(other))
-        return significance.paired_p_value(differences, self.block.resolution)
+        return significance.paired_p_value(self._differences(other), self.block.resolution)
 
     @functools.cached_property
     def power(self) -> list[tuple[float, int | None]]:
         """The gain that is detected, and the seeds to detect one point: without and with Holm's correction."""
-        differences = intervals.paired_differences(self.accuracies, self._accuracies(self.block.best))
+        differences = self._differences(self.block.best)
         if self.name not in self.block.gain_p or len(differences) < 2:
             return [(math.nan, None)] * 2
-        std = intervals.deviation_on_grid(differences, self.block.resolution)
-        found = []
-        for tests in (1, max(sum(not math.isnan(p) for p in self.block.gain_p.values()), 1)):
-            gain = significance.detectable_difference(std, len(differences), tests)
-            found.append((gain, significance.seeds_to_detect(0.01, std, tests)))
-        return found
+        std, n = intervals.deviation_on_grid(differences, self.block.resolution), len(differences)
+        all_tests = max(sum(not math.isnan(p) for p in self.block.gain_p.values()), 1)
+        return [
+            (significance.detectable_difference(std, n, tests), significance.seeds_to_detect(0.01, std, tests))
+            for tests in (1, all_tests)
+        ]
 
     def cost(self, name: str) -> float:
         """Returns the median over seeds of a cost, or its only measurement; NaN if there is none."""
-        measured = [self.block.costs[self.name]] if self.name in self.block.costs else []
-        found = [_median(run.cost.get(name) for run in runs) for runs in (self.complete, measured)]
-        return next((value for value in found if not math.isnan(value)), math.nan)
+        found = _median(run.cost.get(name) for run in self.complete)
+        measured = self.block.costs.get(self.name)
+        return _median([measured.cost.get(name)]) if math.isnan(found) and measured else found
 
     @functools.cached_property
     def diagnosed(self) -> list[dict[str, float]]:
@@ -194,19 +194,16 @@ class Row:
         return [(predictions["test_logits"], predictions["test_labels"]) for predictions in stored]
 
     @functools.cached_property
-    def correct(self) -> Bool[np.ndarray, "seed image"]:
-        return np.stack([logits.argmax(axis=1) == labels for logits, labels in self.tests])
+    def correct(self) -> Float[np.ndarray, " image"]:
+        """The part of the seeds that were right on each test image."""
+        return np.mean([logits.argmax(axis=1) == labels for logits, labels in self.tests], axis=0)
 
 
 def blocks(store: Store, against: str = "") -> dict[str, Block]:
-    """Returns the runs of each setting, by a digest of all that they share.
+    """Returns the runs of each setting, by a digest of all that they share; `against` as in `Block`.
 
     Models trained on the class instead of the label only serve the reference, and are left out. Of several runs of one
     strategy and seed, as after a change of its operator, the latest counts.
-
-    Args:
-      store: its runs.
-      against: the strategy that gains are over; the best unimodal one if empty.
 
     Raises:
       UserError: no run is of `against`.
@@ -221,14 +218,14 @@ def blocks(store: Store, against: str = "") -> dict[str, Block]:
     known = {run.strategy for runs in by_setting.values() for run in runs}
     if against and against not in known:
         raise unknown_name("strategy", against, sorted(known))
-    shared = {digest: _flat(setting(runs[0])) for digest, runs in by_setting.items()}
+    shared = {digest: pd.json_normalize(setting(runs[0])).to_dict("records")[0] for digest, runs in by_setting.items()}
     varied = _varied([*shared.values()])
     made = {}
     for digest, runs in by_setting.items():
-        measured = found.get(("cost", digest), {}).values()
-        costs = {run.strategy: run for run in measured}
-        told = [n for n in varied if shared[digest].get(n) not in (None, runs[0].data.get("name", ""))]
-        differs = ", ".join(f"{n.rpartition('.')[2]} {str(shared[digest][n])[:24]}" for n in told)
+        costs = {run.strategy: run for run in found.get(("cost", digest), {}).values()}
+        values = {name: shared[digest].get(name) for name in varied}
+        told = {name: value for name, value in values.items() if value not in (None, runs[0].data.get("name", ""))}
+        differs = ", ".join(f"{name.rpartition('.')[2]} {str(value)[:24]}" for name, value in told.items())
         made[digest] = Block(store, digest, shared[digest], differs, runs, costs, against)
     return made
 
@@ -248,23 +245,12 @@ def best_unimodal(runs: Iterable[Run], kind: str = "only") -> str:
 
 
 def _kind(run: Run) -> str:
-    if run.modality is None:
-        return run.baseline
-    return run.strategy.partition(":")[0].removeprefix(f"{run.modality}-")
+    return run.baseline if run.modality is None else run.identity["name"].removeprefix(f"{run.modality}-")
 
 
 def _median(values: Iterable[float | None]) -> float:
     found = [value for value in values if value is not None]
     return float(statistics.median(found)) if found else math.nan
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a nested mapping as one with dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        path = f"{prefix}{name}"
-        found |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
-    return found
 
 
 def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.metrics.calibration import BINS
 from fusion_bench.metrics.classification import LOWER_IS_BETTER, METRICS
 from fusion_bench.metrics.intervals import Interval, t_interval
-from fusion_bench.metrics.significance import bootstrap_difference, bootstrap_interval
+from fusion_bench.metrics.significance import bootstrap_interval
 from fusion_bench.report.block import Row
 from fusion_bench.report.notes import best_of, is_off_target
 from fusion_bench.report.text import MISSING, optional, percent, points
@@ -119,7 +119,7 @@ def _gain_sampling(row: Row) -> float:
     over = row.block.rows.get(row.block.best, row)
     if over is row or not (row.tests and over.tests):
         return math.nan
-    return bootstrap_difference(row.correct, over.correct).half_width
+    return bootstrap_interval(row.correct - over.correct).half_width
 
 
 def _metric(name: str, heading: str = "", form: Callable[..., str] = percent, note: str = "") -> Column:
@@ -143,7 +143,7 @@ def _setting(name: str, key: str, empty: Any = "", **more: Any) -> Column:
 
 def _environment(name: str) -> Column:
     return Column(
-        name, lambda row: ", ".join(sorted({v for run in row.block.runs if (v := run.environment.get(name))}))
+        name, lambda row: ", ".join(sorted({run.environment.get(name) or "" for run in row.block.runs} - {""}))
     )
 
 
@@ -264,25 +264,23 @@ def default_columns(frame: pd.DataFrame) -> list[Column]:
     return [c for c in COLUMNS.values() if c.default or (by_flops and c.matched == "flops")]
 
 
-def needs_logits(text: str) -> bool:
-    """Returns whether a comma-separated list of columns has one that is computed from stored logits."""
-    return any(name == "all" or (name in COLUMNS and COLUMNS[name].detail) for name in text.replace(" ", "").split(","))
+def needs_logits(names: Iterable[str | None]) -> bool:
+    """Returns whether one of these columns is computed from stored logits; "all" stands for every one."""
+    return any(name == "all" or (name in COLUMNS and COLUMNS[name].detail) for name in names)
 
 
-def parse_columns(text: str, known: Mapping[str, Column] = COLUMNS) -> list[Column]:
-    """Reads a comma-separated list of columns; "all" stands for every one. The strategy's name always leads.
+def choose_columns(names: Sequence[str], known: Mapping[str, Column] = COLUMNS) -> list[Column]:
+    """Returns the columns of these names; "all" stands for every one. The strategy's name always leads.
 
     Raises:
       UserError: a name is unknown, or there is none.
     """
-    names = [name for name in text.replace(" ", "").split(",") if name]
     if not names:
         raise UserError(f"no column is named; choose from {', '.join(known)}")
-    names = [*known] if "all" in names else names
-    return [parse_column(name, known) for name in dict.fromkeys(["strategy", *names])]
+    return [find_column(name, known) for name in dict.fromkeys(["strategy", *(known if "all" in names else names)])]
 
 
-def parse_column(name: str, known: Mapping[str, Column] = COLUMNS) -> Column:
+def find_column(name: str, known: Mapping[str, Column] = COLUMNS) -> Column:
     """Returns the column of this name.
 
     Raises:

@@ -1,7 +1,6 @@
 """What the report draws on of each setting: its rows, and what could be read of its runs."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
@@ -74,15 +73,13 @@ class Findings:
 
         Post-hoc strategies are fitted on validation data, so a trained strategy of the family takes precedence.
         """
-        trained = {self.families[strategy] for strategy in self.curves}
-        best: dict[str, tuple[float, str]] = {}
-        for row in self.measured.to_dict("records"):
-            strategy, family, accuracy = row["strategy"], row["family"], row["validation_accuracy_mean"]
-            yields = strategy not in self.curves and family in trained
-            if family in MULTIMODAL and not yields and not math.isnan(accuracy):
-                best[family] = max(best.get(family, (accuracy, strategy)), (accuracy, strategy))
-        own = [name for name in [self.best] if name in set(self.measured["strategy"])]
-        return [*dict.fromkeys([*own, *(strategy for _, strategy in best.values())])]
+        rows = self.measured
+        is_trained = rows["strategy"].isin([*self.curves])
+        keep = rows["family"].isin(MULTIMODAL) & (is_trained | ~rows["family"].isin(rows.loc[is_trained, "family"]))
+        ranked = rows.loc[keep].dropna(subset="validation_accuracy_mean").groupby("family", sort=False)
+        best = [max(zip(g["validation_accuracy_mean"], g["strategy"], strict=True))[1] for _, g in ranked]
+        own = [name for name in [self.best] if name in set(rows["strategy"])]
+        return [*dict.fromkeys([*own, *best])]
 
     def said_of(self, strategies: Iterable[str]) -> str:
         """Returns how many seeds the means of these strategies are over: "n = 3 seeds", "n = 2 to 3 seeds"."""
@@ -94,9 +91,8 @@ class Findings:
 
 def find(store: Store, frame: pd.DataFrame) -> list[Findings]:
     """Returns the findings of each setting, in the order of the table."""
-    by_setting = blocks(store)
-    groups = frame.groupby("setting", sort=False)
-    return [_findings(by_setting[str(digest)], rows.reset_index(drop=True)) for digest, rows in groups]
+    settings, groups = blocks(store), frame.groupby("setting", sort=False)
+    return [_findings(settings[str(digest)], rows.reset_index(drop=True)) for digest, rows in groups]
 
 
 def _findings(block: Block, rows: pd.DataFrame) -> Findings:
@@ -106,9 +102,8 @@ def _findings(block: Block, rows: pd.DataFrame) -> Findings:
         row = block.rows[strategy]
         try:
             if any("train_seconds" in run.cost for run in row.complete):
-                curves = [block.store.curve(run.id).set_index("epoch") for run in row.complete]
-                accuracies = [curve["validation_accuracy"] for curve in curves]
-                found.curves[strategy] = pd.concat(accuracies, axis=1).sort_index()
+                curves = [block.store.curve(r.id).set_index("epoch")["validation_accuracy"] for r in row.complete]
+                found.curves[strategy] = pd.concat(curves, axis=1).sort_index()
         except (UserError, KeyError) as error:
             found.omitted.append(f"learning curve of {strategy}: {error}")
         try:
@@ -124,4 +119,5 @@ def mean_interval(
 ) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
     """Returns the mean over seeds with half the width of its 95 % interval, at each point; NaN is left out."""
     intervals = [t_interval(column[~np.isnan(column)]) for column in np.asarray(samples).T]
-    return np.array([each.mean for each in intervals]), np.array([each.half_width for each in intervals])
+    mean, half_width = np.reshape(intervals, (-1, 2)).T
+    return mean, half_width

@@ -44,10 +44,9 @@ class Listing:
     def to_markdown(self) -> str:
         """Returns a section."""
         rules = ["---" if side == "l" else "--:" for side in self.sides]
-        cells = [
-            [each.replace("|", r"\|") for each in row] for row in (self._titles, *self._marked("**{}**", self.rows))
-        ]
-        lines = "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rules, *cells[1:]))
+        rows = [self._titles, rules, *self._marked("**{}**", self.rows)]
+        texts = (" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows)
+        lines = "\n".join(f"| {text} |" for text in texts)
         remarks = "\n".join(f"- {note}" for note in self.notes)
         return f"### {self.heading}\n\n{lines}\n\n{remarks}\n"
 
@@ -90,7 +89,7 @@ class Listing:
         notes = [*self.notes]
         if count > 1:
             left_out = ", ".join(self._titles[column] for column in sorted(self.expendable[:count]))
-            notes.append(f"Left out, for a wider terminal or --format md: {left_out}.")
+            notes.append(f"Left out, for a wider terminal or another format: {left_out}.")
         remarks = Table.grid(padding=(0, 1))
         for note in notes:
             remarks.add_row("·", Text(note), style="dim")
@@ -102,9 +101,8 @@ class Listing:
         for place, title in enumerate(self.header):
             if place in without:
                 continue
-            cells, justify = ([row[place] for row in self.rows], "left" if self.sides[place] == "l" else "right")
-            short = title.replace("examples/s", "ex./s").replace("parameters", "params")
-            heading = Text(short, justify=justify)
+            cells, justify = [row[place] for row in self.rows], "left" if self.sides[place] == "l" else "right"
+            heading = Text(title.replace("examples/s", "ex./s").replace("parameters", "params"), justify=justify)
             if any(" ± " in cell for cell in cells):
                 cells, justify = (_aligned(cells), "left")  # rich would drop the spaces that stand for an interval
             style = "dim" if title == "family" else ""

@@ -15,8 +15,6 @@ Row = Mapping[Hashable, Any]
 Rows = Sequence[Row]
 _TOLERANCE = 0.02
 """Relative distance of a matched quantity from its target."""
-_Z95 = 1.96
-"""Half the width of the normal distribution's 95 % interval, in standard errors."""
 _QUANTITIES = {"params": "parameters", "flops": "FLOPs per training example"}
 
 
@@ -50,12 +48,20 @@ def best_of(block: pd.DataFrame) -> str:
 
 def notes(block: pd.DataFrame) -> list[str]:
     """Returns the sentences below a block of the table."""
-    parts = (
-        *(_interval, _gain, _bold, _power, _sampling, _reference, _ceiling),
-        *(_own_baseline, _matching, _tuning, _failures, _rates, _provenance),
-    )
     rows = block.to_dict("records")
-    return [sentence for part in parts if (sentence := part(rows))]
+    sentences = [_interval(rows), _gain(rows)]
+    if any(block["ties_best"]):
+        sentences.append(
+            "Bold: the best multimodal mean and all strategies not significantly different from it (paired t-test, "
+            "α = 0.05, uncorrected)."
+        )
+    sentences += [_power(rows), _sampling(rows), _reference(rows)]
+    if "ceiling" in {*block["family"]}:
+        sentences.append(
+            "Ceilings: exact, from the channel alone; without captions, that of a perfect classifier of the class."
+        )
+    sentences += [_own_baseline(rows), _matching(rows), _tuning(rows), _failures(rows), _rates(rows), _provenance(rows)]
+    return [*filter(None, sentences)]
 
 
 def _interval(rows: Rows) -> str:
@@ -65,10 +71,11 @@ def _interval(rows: Rows) -> str:
     if max(counts) == 1:
         return "One seed: there is no interval, and no difference here is established."
     usual = _usual(rows)
-    others = (row for row in rows if row["n_seeds"] not in (0, usual))
-    exceptions = "".join(f"; {row['strategy']}: n = {row['n_seeds']}" for row in others)
-    meaning = f"(Student's t: {t_quantile(usual):.1f} standard errors), given the split and the captions"
-    return f"±: 95 % interval over n = {usual} seeds {meaning}{exceptions}."
+    exceptions = [f"; {row['strategy']}: n = {row['n_seeds']}" for row in rows if row["n_seeds"] not in (0, usual)]
+    return (
+        f"±: 95 % interval over n = {usual} seeds (Student's t: {t_quantile(usual):.1f} standard errors), given the "
+        f"split and the captions{''.join(exceptions)}."
+    )
 
 
 def _usual(rows: Rows) -> int:
@@ -81,34 +88,24 @@ def _gain(rows: Rows) -> str:
     if not over:
         return "No gain is given: no unimodal run is complete."
     rivals = [row for row in rows if row["family"] == "unimodal" and row["baseline_kind"] == "only"]
-    known = [row for row in rivals if not math.isnan(row["validation_accuracy_mean"])]
-    best = max((row["validation_accuracy_mean"] for row in known), default=math.nan)
-    is_best = any(row["strategy"] == over and row["validation_accuracy_mean"] == best for row in known)
+    accuracies = {row["strategy"]: row["validation_accuracy_mean"] for row in rivals}
+    known = [accuracy for accuracy in accuracies.values() if not math.isnan(accuracy)]
+    is_best = bool(known) and accuracies.get(over) == max(known)
     choice = ", the best unimodal strategy on validation" if is_best else ""
     return f"Gain: over {over}{choice}; percentage points, paired by seed."
-
-
-def _bold(rows: Rows) -> str:
-    if not any(row["ties_best"] for row in rows):
-        return ""
-    return (
-        "Bold: the best multimodal mean and all strategies not significantly different from it (paired t-test, "
-        "α = 0.05, uncorrected)."
-    )
 
 
 def _power(rows: Rows) -> str:
     known = [row for row in rows if row["family"] in MULTIMODAL and not math.isnan(row["detectable_gain"])]
     if not known:
         return ""
-    gain, corrected = (
-        f"{100 * statistics.median(row[f'detectable_gain{end}'] for row in known):.1f}" for end in ("", "_corrected")
-    )
-    seeds, corrected_seeds = (_seeds(known, f"seeds_for_a_point{end}") for end in ("", "_corrected"))
+    ends = ("", "_corrected")
+    gain, corrected = (100 * statistics.median(row[f"detectable_gain{end}"] for row in known) for end in ends)
+    seeds, corrected_seeds = (_seeds(known, f"seeds_for_a_point{end}") for end in ends)
     return (
-        f"With n = {_usual(rows)} seeds a paired t-test detects a true gain of {gain} points with 80 % power "
-        f"({corrected} after Holm's correction); to detect one point takes {seeds} seeds ({corrected_seeds} after the "
-        "correction). Medians over the multimodal rows."
+        f"With n = {_usual(rows)} seeds a paired t-test detects a true gain of {gain:.1f} points with 80 % power "
+        f"({corrected:.1f} after Holm's correction); to detect one point takes {seeds} seeds ({corrected_seeds} after "
+        "the correction). Medians over the multimodal rows."
     )
 
 
@@ -121,7 +118,7 @@ def _seeds(rows: Rows, key: str) -> str:
 def _sampling(rows: Rows) -> str:
     n_test = rows[0]["n_test"]
     accuracies = [row["test_accuracy_mean"] for row in rows if row["family"] != "ceiling"]
-    errors = [_Z95 * binomial_standard_error(each, n_test) for each in accuracies if not math.isnan(each)]
+    errors = [1.96 * binomial_standard_error(each, n_test) for each in accuracies if not math.isnan(each)]
     if not errors:
         return ""
     size = " to ".join(dict.fromkeys(map(percent, (min(errors), max(errors)))))
@@ -148,12 +145,6 @@ def _reference(rows: Rows) -> str:
         f"{meaning} Above it (paired t-test at 5 %, Holm-corrected): {names}; a jointly trained model may "
         "learn a better encoder than the unimodal run that the reference uses, or read a third modality."
     )
-
-
-def _ceiling(rows: Rows) -> str:
-    if all(row["family"] != "ceiling" for row in rows):
-        return ""
-    return "Ceilings: exact, from the channel alone; without captions, that of a perfect classifier of the class."
 
 
 def _own_baseline(rows: Rows) -> str:
@@ -200,10 +191,9 @@ def _rates(rows: Rows) -> str:
     measured = [row for row in rows if not math.isnan(row["train_examples_per_s"])]
     if not measured:
         return ""
+    cached = " Compile time is missing where programs came from an earlier study's cache."
     is_cached = any(math.isnan(row["compile_s"]) for row in measured)
-    return "Examples/s: median of a short timed pass, without compilation." + (
-        " Compile time is missing where programs came from an earlier study's cache." * is_cached
-    )
+    return "Examples/s: median of a short timed pass, without compilation." + cached * is_cached
 
 
 def _provenance(rows: Rows) -> str:

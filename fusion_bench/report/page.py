@@ -1,4 +1,4 @@
-"""One self-contained page: tables, interactive charts, environment and commands; it works offline."""
+"""Writes the report of a study: figures, and one self-contained page that works offline."""
 
 import base64
 import html
@@ -7,18 +7,52 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Any
 
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from fusion_bench import files
+from fusion_bench.errors import UserError
 from fusion_bench.families import FAMILIES
 from fusion_bench.report.columns import COLUMNS, Column, known_columns
-from fusion_bench.report.findings import Findings
+from fusion_bench.report.findings import Findings, find
 from fusion_bench.report.notes import notes
-from fusion_bench.report.plots import pictures, plotly
+from fusion_bench.report.plots import matplotlib, pictures, plotly
 from fusion_bench.report.plots.marks import Picture
+from fusion_bench.report.table import table
+from fusion_bench.store import Store
+
+
+def write_report(store: Store, *, against: str = "") -> tuple[Path, list[str]]:
+    """Writes DIR/report/: index.html, and of each setting the figures, as PNG and SVG; `against` as in `table`.
+
+    Returns the page, and a line for everything that could not be read and was left out.
+
+    Raises:
+      UserError: there is no run, no run is of `against`, or the directory cannot be written to.
+    """
+    omitted = []
+    try:
+        frame = table(store, against=against, details=True)
+    except UserError as error:
+        frame = table(store, against=against)
+        omitted.append(f"metrics from logits: {error}")
+    if frame.empty:
+        raise UserError(f"there is no run in {store.directory} that can be read")
+    findings = find(store, frame)
+    page = store.directory / "report" / "index.html"
+    text = render_page(findings)
+    try:
+        for found in findings:
+            for picture in pictures(found):
+                matplotlib.write(picture, page.parent / "figures" / found.name / picture.name, found.title)
+        files.write_text(page, text)
+    except OSError as error:
+        raise UserError(f"{page.parent} cannot be written: {error.strerror or error}") from error
+    return page, omitted + [line for found in findings for line in found.omitted]
 
 
 def render_page(findings: Sequence[Findings]) -> str:
@@ -31,37 +65,24 @@ def render_page(findings: Sequence[Findings]) -> str:
         path.read_text(encoding="utf-8")
         for path in (tables / "dt_bundle.css", *(assets / f"page.{end}" for end in ("html", "js", "css")))
     )
+    firsts = pd.DataFrame([found.rows.iloc[0] for found in findings])
+    names, captions = (", ".join(map(str, firsts[key].unique())) for key in ("dataset", "captions"))
+    strategies = {name for found in findings for name in found.measured["strategy"]}
+    runs = sum(run.status == "complete" for found in findings for run in found.block.runs)
+    settings = f", {len(findings)} settings" if len(findings) > 1 else ""
     bundle = base64.b64encode((tables / "dt_bundle.js").read_bytes()).decode()
     return Template(page).substitute(
-        title=html.escape(_title(findings)),
-        lead=html.escape(_lead(findings)),
+        title=html.escape(f"Fusion of modalities on {names}: {captions}"),
+        lead=f"{len(strategies)} strategies{settings}, {runs} complete runs.",
         style=style + styles,
         navigation=_navigation(findings),
         sections="".join(_section(found, drawn[found.name]) for found in findings),
         environment=_environment(findings),
         plotly=get_plotlyjs(),
         imports=json.dumps({"imports": {"itables": f"data:text/javascript;base64,{bundle}"}}),
-        data=_script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),  # ends no script
         script=script,
     )
-
-
-def _script_safe(text: str) -> str:
-    """Returns JSON that ends no script element, whatever its strings hold."""
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _title(findings: Sequence[Findings]) -> str:
-    firsts = [found.rows.iloc[0] for found in findings]
-    names, captions = (", ".join(dict.fromkeys(str(f[key]) for f in firsts)) for key in ("dataset", "captions"))
-    return f"Fusion of modalities on {names}: {captions}"
-
-
-def _lead(findings: Sequence[Findings]) -> str:
-    strategies = {name for found in findings for name in found.measured["strategy"]}
-    runs = sum(run.status == "complete" for found in findings for run in found.block.runs)
-    settings = f", {len(findings)} settings" if len(findings) > 1 else ""
-    return f"{len(strategies)} strategies{settings}, {runs} complete runs."
 
 
 def _navigation(findings: Sequence[Findings]) -> str:
@@ -78,13 +99,11 @@ def _section(found: Findings, drawn: Sequence[Picture]) -> str:
         *(f"Left out: {line}." for line in found.omitted),
     ]
     listing = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
-    alone = [chart for chart in drawn if chart.chooser != "strategy"]
-    chosen = [chart for chart in drawn if chart.chooser == "strategy"]
-    figures = "".join(_chart(found, chart) for chart in alone)
-    if chosen:
+    figures = "".join(_chart(found, chart) for chart in drawn if chart.chooser != "strategy")
+    if chosen := [chart for chart in drawn if chart.chooser == "strategy"]:
+        charts = "".join(_chart(found, chart, is_alone=False) for chart in chosen)
         figures += (
-            f'<div class="together"><h3>One strategy</h3>{_chooser(found, chosen)}<div class="row">'
-            f"{''.join(_chart(found, chart, chooser=False, level=4) for chart in chosen)}</div></div>"
+            f'<div class="together"><h3>One strategy</h3>{_chooser(found, chosen)}<div class="row">{charts}</div></div>'
         )
     return (
         f'<section id="{found.name}"><h2>{html.escape(found.title)}</h2>'
@@ -96,13 +115,13 @@ def _section(found: Findings, drawn: Sequence[Picture]) -> str:
     )
 
 
-def _chart(found: Findings, picture: Picture, *, chooser: bool = True, level: int = 3) -> str:
-    heading = f"<h{level}>{html.escape(picture.title)}</h{level}>"
-    choice = _chooser(found, [picture]) if chooser and len(picture.shown) > 1 else ""
-    wide = " wide" if picture.is_wide else ""
+def _chart(found: Findings, picture: Picture, *, is_alone: bool = True) -> str:
+    title, heading = html.escape(picture.title), "h3" if is_alone else "h4"
+    choice = _chooser(found, [picture]) if is_alone and len(picture.shown) > 1 else ""
     return (
-        f'<figure>{heading}{choice}<div class="scroll{wide}"><div class="chart" id="{found.name}-{picture.name}" '
-        f'role="img" aria-label="{html.escape(picture.title)}" style="min-height:{picture.height}px"></div></div>'
+        f'<figure><{heading}>{title}</{heading}>{choice}<div class="scroll{" wide" * picture.is_wide}">'
+        f'<div class="chart" id="{found.name}-{picture.name}" role="img" aria-label="{title}" '
+        f'style="min-height:{picture.height}px"></div></div>'
         f"<figcaption>{html.escape(f'{picture.caption} {picture.hint}'.strip())}</figcaption></figure>"
     )
 
@@ -115,44 +134,38 @@ def _chooser(found: Findings, drawn: Sequence[Picture]) -> str:
 
 
 def _table(found: Findings) -> str:
-    block = found.rows
+    block, heads = found.rows, ""
     columns = [column for column in known_columns(block).values() if column.keys[0] in block]
-    heads = "".join(_head(column, block) for column in columns)
-    rows = "".join(_row(row, columns) for row in block.to_dict("records"))
-    families = [family for family in FAMILIES if family in set(block["family"])]
-    options = "".join(f"<option>{family}</option>" for family in families)
-    table = f"table-{found.name}"
+    for column in columns:
+        first, title = "asc" if column.ascending else "desc", html.escape(column.title(block))
+        marks = " data-hidden" * (not column.on_page) + " data-number" * (not column.is_text)
+        heads += f'<th scope="col" data-name="{column.name}" data-first="{first}"{marks}>{title}</th>'
+    rows = "".join(
+        f'<tr data-family="{row["family"]}">{"".join(_cell(column, row) for column in columns)}</tr>'
+        for row in block.to_dict("records")
+    )
+    options = "".join(f"<option>{family}</option>" for family in FAMILIES if family in set(block["family"]))
+    name = f"table-{found.name}"
     return (
-        f'<div class="table"><label class="chooser">family <select data-table="{table}"><option value="">all</option>'
-        f'{options}</select></label><div class="scroll"><table id="{table}"><thead><tr>{heads}</tr></thead>'
+        f'<div class="table"><label class="chooser">family <select data-table="{name}"><option value="">all</option>'
+        f'{options}</select></label><div class="scroll"><table id="{name}"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>"
     )
 
 
-def _head(column: Column, block: pd.DataFrame) -> str:
-    first = "asc" if column.ascending else "desc"
-    marks = " data-hidden" * (not column.on_page) + " data-number" * (not column.is_text)
-    title = html.escape(column.title(block))
-    return f'<th scope="col" data-name="{column.name}" data-first="{first}"{marks}>{title}</th>'
-
-
-def _row(row: dict[Any, Any], columns: Sequence[Column]) -> str:
-    cells = []
-    for column in columns:
-        shown = html.escape(column.cell(row))
-        if column.name == "accuracy" and row["ties_best"]:
-            shown = f"<strong>{shown}</strong>"
-        order = "" if column.is_text else f' data-order="{_order(row[column.keys[0]], column)}"'
-        is_name = column.name == "strategy"
-        cells.append(f'<th scope="row">{shown}</th>' if is_name else f"<td{order}>{shown}</td>")
-    return f'<tr data-family="{row["family"]}">{"".join(cells)}</tr>'
-
-
-def _order(value: Any, column: Column) -> str:
-    """Returns what a cell is sorted by; what is missing comes last where the best comes first."""
-    if pd.isna(value) or math.isinf(value):
-        return "1e300" if column.ascending else "-1e300"
-    return repr(float(value))
+def _cell(column: Column, row: dict[Any, Any]) -> str:
+    """Returns a cell; where the best comes first, one without a number comes last."""
+    shown = html.escape(column.cell(row))
+    if column.name == "strategy":
+        return f'<th scope="row">{shown}</th>'
+    if column.name == "accuracy" and row["ties_best"]:
+        shown = f"<strong>{shown}</strong>"
+    if column.is_text:
+        return f"<td>{shown}</td>"
+    value = row[column.keys[0]]
+    is_known = not (pd.isna(value) or math.isinf(value))
+    order = repr(float(value)) if is_known else "1e300" if column.ascending else "-1e300"
+    return f'<td data-order="{order}">{shown}</td>'
 
 
 _FACTS = {"device": "device", "fusion_bench": "version", "commit": "commit", "python": "python", "packages": "packages"}
@@ -162,15 +175,12 @@ def _environment(findings: Sequence[Findings]) -> str:
     environments = [run.environment for found in findings for run in found.block.runs]
     terms = ""
     for name, key in _FACTS.items():
-        values = sorted({_text(each.get(key)) for each in environments if each.get(key)})
-        terms += f"<dt>{name}</dt>{''.join(f'<dd>{html.escape(value)}</dd>' for value in values)}" * bool(values)
+        values = [each[key] for each in environments if each.get(key)]
+        texts = {", ".join(map(" ".join, v.items())) if isinstance(v, dict) else str(v) for v in values}
+        terms += f"<dt>{name}</dt>" * bool(texts) + "".join(f"<dd>{html.escape(text)}</dd>" for text in sorted(texts))
     commands = Counter(str(each["command"]) for each in environments if each.get("command"))
     listing = "".join(
         f"<li><pre><code>{html.escape(command)}</code></pre> {count} run{'s' * (count != 1)}</li>"
         for command, count in commands.items()
     )
     return f'<dl>{terms}</dl><h3>Commands</h3><ul class="commands">{listing or "<li>none recorded</li>"}</ul>'
-
-
-def _text(value: Any) -> str:
-    return ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else str(value)

@@ -14,17 +14,17 @@ from fusion_bench.store import Store
 
 def to_markdown(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
     """Returns a section for each setting: heading, table, notes; the usual columns if none are given."""
-    return "\n".join(listing.to_markdown() for listing in listings(frame, columns))
+    return "\n".join(listing.to_markdown() for listing in _listings(frame, columns))
 
 
 def to_latex(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
     """Returns a floating table for each setting, as wide as the text; needs the packages booktabs and graphicx."""
-    return "\n".join(listing.to_latex() for listing in listings(frame, columns))
+    return "\n".join(listing.to_latex() for listing in _listings(frame, columns))
 
 
 def to_rich(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> Group:
     """Returns what a rich console prints; the usual columns fit 80 characters, and show more in 100."""
-    first, *others = listings(frame, columns) or [Text()]
+    first, *others = _listings(frame, columns) or [Text()]
     return Group(first, *(part for listing in others for part in (Text(), listing)))
 
 
@@ -34,15 +34,13 @@ def write_tables(store: Store, frame: pd.DataFrame) -> None:
     Raises:
       UserError: the directory cannot be written to.
     """
-    texts = {"table.csv": frame.to_csv(index=False, float_format="%.6g"), "table.md": to_markdown(frame)}
-    for name, text in texts.items():
-        store.publish(name, text)
+    store.publish("table.csv", frame.to_csv(index=False, float_format="%.6g"))
+    store.publish("table.md", to_markdown(frame))
 
 
-def listings(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> list[Listing]:
-    """Returns a table for each setting."""
+def _listings(frame: pd.DataFrame, columns: Sequence[Column] | None) -> list[Listing]:
     columns = columns or default_columns(frame)
-    return [_listing(block.reset_index(drop=True), columns) for _, block in frame.groupby("setting", sort=False)]
+    return [_listing(block, columns) for _, block in frame.groupby("setting", sort=False)]
 
 
 def _listing(block: pd.DataFrame, columns: Sequence[Column]) -> Listing:

@@ -19,8 +19,7 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
     Args:
       store: its runs.
       against: the strategy that gains are over; the best unimodal one if empty.
-      details: add the columns that are computed from stored logits: every metric, and half the widths of the intervals
-        of the test set's sampling, for the accuracy and for the gain.
+      details: add the columns that are computed from stored logits.
 
     Raises:
       UserError: no run is of `against`, or a run's logits cannot be read.
@@ -45,16 +44,12 @@ def to_csv(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
 
 
 def arrange(frame: pd.DataFrame, sort: Column | None, *, by_family: bool = True) -> pd.DataFrame:
-    """Returns the rows sorted by a column, the best value first, missing ones last; settings stay together.
+    """Returns the rows sorted by a column, the best value first, missing ones last; None leaves their order.
 
-    Args:
-      frame: from `table`.
-      sort: the column; None leaves the order of the frame.
-      by_family: keep the rows of a family together.
+    Settings stay together, and families unless `by_family` is false.
     """
-    settings = [*dict.fromkeys(frame["setting"])]
-    order = {"_setting": frame["setting"].map(settings.index), "_family": frame["family"].map([*FAMILIES].index)}
-    keys = {"_setting": True} | ({"_family": True} if by_family else {})
-    keys |= {} if sort is None else {sort.keys[0]: sort.ascending}
+    order = {"_setting": pd.factorize(frame["setting"])[0]}
+    order |= {"_family": frame["family"].map([*FAMILIES].index)} if by_family else {}
+    keys = dict.fromkeys(order, True) | ({} if sort is None else {sort.keys[0]: sort.ascending})
     found = frame.assign(**order).sort_values([*keys], ascending=[*keys.values()], kind="stable", ignore_index=True)
     return found.drop(columns=[*order])

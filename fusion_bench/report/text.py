@@ -10,20 +10,17 @@ MISSING = "–"
 INTERVAL = "95 % interval over seeds (Student's t), given the split and the captions"
 
 
-def percent(mean: float, half_width: float = math.nan) -> str:
+def percent(mean: float, half_width: float = math.nan, form: str = ".2f") -> str:
     """Returns a fraction in percent with its interval, if there is one: "78.31 ± 0.42"."""
-    return _with_interval(f"{100 * mean:.2f}", mean, half_width)
+    if math.isnan(mean):
+        return MISSING
+    text = format(100 * mean, form).replace("-", "−")
+    return text if math.isnan(half_width) else f"{text} ± {100 * half_width:.2f}"
 
 
 def points(mean: float, half_width: float = math.nan) -> str:
     """Returns a difference of fractions in percentage points, with its sign: "+1.20 ± 0.42"."""
-    return _with_interval(f"{100 * mean:+.2f}".replace("-", "−"), mean, half_width)
-
-
-def _with_interval(text: str, mean: float, half_width: float) -> str:
-    if math.isnan(mean):
-        return MISSING
-    return text if math.isnan(half_width) else f"{text} ± {100 * half_width:.2f}"
+    return percent(mean, half_width, "+.2f")
 
 
 def count(value: float) -> str:

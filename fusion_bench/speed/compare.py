@@ -55,44 +55,38 @@ def compare(devices: Mapping[str, DeviceSpeed], reference: str) -> pd.DataFrame:
     Raises:
       UserError: the files are of different work, or share no strategy.
     """
-    base = devices[reference]
-    for name, speed in devices.items():
-        for key in SAME:
-            if speed.study[key] != base.study[key]:
-                raise UserError(
-                    f"{name} and {reference} differ in {key.replace('_', ' ')}: {speed.study[key]} and "
-                    f"{base.study[key]}; measure both with the same"
-                )
+    base, rows = devices[reference], []
     of_base = {row.strategy: row for row in base.strategies}
-    rows = []
     for name, speed in devices.items():
+        study, environment = speed.study, speed.environment
+        jax, batch_sizes = environment["packages"]["jax"], ", ".join(map(str, study["batch_sizes"]))
+        told = {"dtype": study["dtype"], "batch_sizes": batch_sizes, "jax": jax, "commit": environment["commit"]}
+        for key in SAME:
+            own, other = study[key], base.study[key]
+            if own != other:
+                named = key.replace("_", " ")
+                raise UserError(
+                    f"{name} and {reference} differ in {named}: {own} and {other}; measure both with the same"
+                )
         for row in (row for row in speed.strategies if row.strategy in of_base):
             for quantity, rate in QUANTITIES.items():
                 own, other = rate(row), rate(of_base[row.strategy])
                 if not math.isnan(own / other):
                     labels = {"device": name, "strategy": row.strategy, "family": row.family, "quantity": quantity}
-                    rows.append(labels | {"rate": own, "ratio": own / other} | _conditions(speed))
+                    rows.append(labels | {"rate": own, "ratio": own / other} | told)
     if len({row["device"] for row in rows}) < len(devices):
         raise UserError(f"no strategy of {reference} is in every other file")
     return pd.DataFrame(rows)
-
-
-def _conditions(speed: DeviceSpeed) -> dict[str, str]:
-    """Returns what may differ between two files, but is then told."""
-    study, environment = speed.study, speed.environment
-    jax, batch_sizes = environment["packages"]["jax"], ", ".join(map(str, study["batch_sizes"]))
-    return {"dtype": study["dtype"], "batch_sizes": batch_sizes, "jax": jax, "commit": environment["commit"]}
 
 
 def listing(frame: pd.DataFrame, reference: str) -> Listing:
     """Returns the accelerator table: ratios to the reference, and the geometric mean over the strategies."""
     marks = {name: chr(ord("A") + number) for number, name in enumerate(_others(frame, reference))}
     columns = [(device, quantity) for device in marks for quantity in QUANTITIES]
-    families = dict(zip(frame["strategy"], frame["family"], strict=True))
-    ratios = frame.pivot(index="strategy", columns=["device", "quantity"], values="ratio").reindex([*families])
-    rows = [(name, families[name], *(optional(ratios[c][name], ".2f") for c in columns)) for name in families]
-    means = (math.exp(np.log(ratios[column]).mean()) for column in columns)
-    rows.append(("geometric mean", "", *(optional(mean, ".2f") for mean in means)))
+    families = dict(zip(frame["strategy"], frame["family"], strict=True)) | {"geometric mean": ""}
+    ratios = frame.pivot(index="strategy", columns=["device", "quantity"], values="ratio")[columns]
+    ratios.loc["geometric mean"] = np.exp(np.log(ratios).mean())
+    rows = [(n, family, *(optional(ratio, ".2f") for ratio in ratios.loc[n])) for n, family in families.items()]
     notes = [
         f"{'; '.join(f'{mark}: {name}' for name, mark in marks.items())}.",
         f"Times as fast as {reference}: training and inference at the best batch size of each, latency at batch 1.",

@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,14 +15,12 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.speed.config import SpeedConfig
-from fusion_bench.speed.record import Kind, Point, Spread
+from fusion_bench.speed.record import Kind
 from fusion_bench.speed.turns import Report, rounds
 from fusion_bench.training.compile import compile_predictor, compile_program
 from fusion_bench.training.cost import predict_bytes, train_bytes
 from fusion_bench.training.step import make_functions, run_key, split_module
 from fusion_bench.training.timing import TimedLoop, inference_loop, single_loop, train_loop
-
-T = TypeVar("T")
 
 
 class Subject(NamedTuple):
@@ -33,31 +31,28 @@ class Subject(NamedTuple):
     batch_size: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Ready:
-    """A subject, compiled and warm.
+class Costs(NamedTuple):
+    """All that the compiler tells of a subject, as in `Point`."""
 
-    Attributes:
-      timed: its pass.
-      point: all that the compiler tells; the rate is still to be measured.
-    """
-
-    timed: TimedLoop
-    point: Callable[[Spread], Point]
+    flops: float | None
+    moved_bytes: float | None
+    peak_bytes: int | None
+    temporary_bytes: int | None
 
 
 @dataclasses.dataclass
 class Compiled:
     """All that was compiled: the subjects in the order of their first turn, and of each strategy what it took."""
 
-    ready: dict[Subject, Ready] = dataclasses.field(default_factory=dict)
+    timed: dict[Subject, TimedLoop] = dataclasses.field(default_factory=dict)
+    costs: dict[Subject, Costs] = dataclasses.field(default_factory=dict)
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     params: dict[str, int] = dataclasses.field(default_factory=dict)
     one: dict[str, TimedLoop] = dataclasses.field(default_factory=dict)
     left_out: list[str] = dataclasses.field(default_factory=list)
 
     def of(self, strategy: str, kind: Kind) -> list[Subject]:
-        return [subject for subject in self.ready if subject[:2] == (strategy, kind)]
+        return [subject for subject in self.timed if subject[:2] == (strategy, kind)]
 
 
 def compile_all(
@@ -65,7 +60,8 @@ def compile_all(
 ) -> Compiled:
     """Compiles every strategy for one batch size after another; what does not fit the device is left out."""
     compiled, data = Compiled(), to_device(dataset)
-    for place, (size, spec) in rounds_of_sizes(specs, sizes):
+    for place, (turn, spec) in enumerate(rounds(specs, len(sizes)), 1):
+        size = sizes[turn - 1]
         report(f"compiling {spec.label}, batch {size} ({place} of {len(specs) * len(sizes)})")
         try:
             _compile(compiled, config, spec, size, dataset, data)
@@ -77,12 +73,6 @@ def compile_all(
                 raise UserError(line) from error
             compiled.left_out.append(line)
     return compiled
-
-
-def rounds_of_sizes(specs: Sequence[T], sizes: Sequence[int]) -> Iterator[tuple[int, tuple[int, T]]]:
-    """Yields, counted from 1, every size with every strategy, these forwards and backwards by turns."""
-    turns = rounds(specs, len(sizes))
-    return enumerate(((sizes[turn - 1], spec) for turn, spec in turns), 1)
 
 
 def _compile(
@@ -98,30 +88,25 @@ def _compile(
         training, num_train = TrainingConfig(batch_size=size), len(splits["train"])
         made = compile_program(spec, task, config.model, training, data, num_train, predict_batch=size)
         graph, variables = made.graph, made.init(np.int32(0)).variables
-        loop = train_loop(made, data, splits["train"])
         moved = train_bytes(make_functions(spec, task, config.model, training, num_train), data)
         subject = Subject(label, "train", size)
-        compiled.ready[subject] = _ready(loop, size, made.train, made.train_flops, moved)
-    loop = inference_loop(made.predict, variables, data, splits["test"], size)
-    moved = predict_bytes(graph, variables, data, size)
+        compiled.timed[subject] = train_loop(made, data, splits["train"])
+        compiled.costs[subject] = _costs(made.train, made.train_flops, moved)
     subject = Subject(label, "inference", size)
-    compiled.ready[subject] = _ready(loop, size, made.predict, made.inference_flops, moved)
+    compiled.timed[subject] = inference_loop(made.predict, variables, data, splits["test"], size)
+    compiled.costs[subject] = _costs(made.predict, made.inference_flops, predict_bytes(graph, variables, data, size))
     if size == 1:
         compiled.one[label] = single_loop(graph, variables, data, splits["test"])
     compiled.params[label] = made.params
     compiled.seconds[label].append(made.compile_seconds)
 
 
-def _ready(timed: TimedLoop, size: int, program: Any, flops: float, moved: float | None) -> Ready:
-    """Adds what the compiler tells of a program: XLA counts a loop's body once, which is one step."""
+def _costs(program: Any, flops: float, moved: float | None) -> Costs:
+    """Returns what the compiler tells of a program: XLA counts a loop's body once, which is one step."""
     memory = program.memory_analysis()
     peak = temporary = None
     if memory is not None:
         temporary = int(memory.temp_size_in_bytes)
         inputs = memory.argument_size_in_bytes - memory.alias_size_in_bytes
         peak = int(inputs + memory.output_size_in_bytes + temporary)
-
-    def point(rate: Spread) -> Point:
-        return Point(size, rate, flops if flops > 0 else None, moved, peak, temporary)
-
-    return Ready(timed, point)
+    return Costs(flops if flops > 0 else None, moved, peak, temporary)

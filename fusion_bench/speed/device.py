@@ -1,7 +1,7 @@
 """One device's figures as a table, as CSV, and as a picture of its roofline."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,56 +10,49 @@ from fusion_bench.report.listing import Listing
 from fusion_bench.report.palette import PALE
 from fusion_bench.report.plots.marks import Line, Names, Panel, Picture, Points, log_axis
 from fusion_bench.report.text import MISSING, count, optional
-from fusion_bench.speed.record import KINDS, DeviceSpeed, Point, Spread, StrategySpeed
-from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, Place, fastest, is_open, knee, place
+from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Point, StrategySpeed
+from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, is_open, knee, place
 
 WORDS = {"train": "training", "inference": "inference"}
 
 
 def listing(speed: DeviceSpeed) -> Listing:
     """Returns a row for each strategy, at the knee of its sweep."""
-
-    def training(form: Callable[[StrategySpeed], str]) -> Callable[[StrategySpeed], str]:
-        return lambda row: form(row) if row.train else MISSING
-
-    def at(row: StrategySpeed) -> Place | None:
-        return place(knee(row.train), speed.ceilings)
-
-    columns: dict[str, Callable[[StrategySpeed], str]] = {
-        "strategy": lambda row: row.strategy,
-        "family": lambda row: row.family,
-        "train\nex./s": training(lambda row: count(knee(row.train).examples_per_s.median)),
-        "at\nbatch": training(lambda row: _knee(row.train)),
-        "bound": training(lambda row: found.bound if (found := at(row)) else MISSING),
-        "% of\nit": training(lambda row: optional((found := at(row)) and 100 * found.share, ".0f")),
-        "test\nex./s": lambda row: count(knee(row.inference).examples_per_s.median),
-        "at\nbatch ": lambda row: _knee(row.inference),
-        "p50\nms": lambda row: f"{1000 * row.latency_s.p50:.3g}",
-        "p95\nms": lambda row: f"{1000 * row.latency_s.p95:.3g}",
-        "p99\nms": lambda row: f"{1000 * row.latency_s.p99:.3g}",
-        "train\nMFLOP": lambda row: _mega(knee(row.train or row.inference).flops),
-        "train\nMB": lambda row: _mega(knee(row.train or row.inference).temporary_bytes),
-        "compile\ns": lambda row: f"{row.compile_s.median:.1f}",
-    }
-    notes = _notes(speed)
+    rows, notes = [_cells(row, speed.ceilings) for row in speed.strategies], _notes(speed)
     if any(point.joules for row in speed.strategies for kind in KINDS for point in row.points(kind)):
-        columns["train\nmJ"] = training(lambda row: _milli(fastest(row.train).joules))
+        for cells, row in zip(rows, speed.strategies, strict=True):
+            joules = fastest(row.train).joules if row.train else None
+            cells["train\nmJ"] = optional(joules and 1000 * joules.median)
         notes += ("Train mJ: energy of an example, all that the device took, at the batch with the best rate.",)
-    rows = [tuple(form(row) for form in columns.values()) for row in speed.strategies]
-    header, sides = [title.rstrip() for title in columns], "ll" + "r" * (len(columns) - 2)
-    return Listing(_heading(speed), header, rows, notes, sides, expendable=(1, 11, 10, 9, 7, 5))
+    header = [title.rstrip() for title in rows[0]]
+    texts = [tuple(cells.values()) for cells in rows]
+    return Listing(
+        _heading(speed), header, texts, notes, "ll" + "r" * (len(header) - 2), expendable=(1, 11, 10, 9, 7, 5)
+    )
 
 
-def _mega(value: int | float | None) -> str:
-    return optional(value and value / 1e6)
-
-
-def _milli(joules: Spread | None) -> str:
-    return optional(joules and 1000 * joules.median)
+def _cells(row: StrategySpeed, ceilings: Ceilings) -> dict[str, str]:
+    """Returns a row's texts by heading."""
+    at = place(knee(row.train), ceilings) if row.train else None
+    work, latency = knee(row.train or row.inference), row.latency_s
+    return {
+        "strategy": row.strategy,
+        "family": row.family,
+        "train\nex./s": count(knee(row.train).examples_per_s.median) if row.train else MISSING,
+        "at\nbatch": _knee(row.train),
+        "bound": at.bound if at else MISSING,
+        "% of\nit": optional(at and 100 * at.share, ".0f"),
+        "test\nex./s": count(knee(row.inference).examples_per_s.median),
+        "at\nbatch ": _knee(row.inference),
+        **{f"{name}\nms": f"{1000 * getattr(latency, name):.3g}" for name in ("p50", "p95", "p99")},
+        "train\nMFLOP": optional(work.flops and work.flops / 1e6),
+        "train\nMB": optional(work.temporary_bytes and work.temporary_bytes / 1e6),
+        "compile\ns": f"{row.compile_s.median:.1f}",
+    }
 
 
 def _knee(points: Sequence[Point]) -> str:
-    return f"{'≥ ' if is_open(points) else ''}{knee(points).batch_size}"
+    return f"{'≥ ' if is_open(points) else ''}{knee(points).batch_size}" if points else MISSING
 
 
 def _heading(speed: DeviceSpeed) -> str:

@@ -1,41 +1,32 @@
 """Energy, where the device reports it: NVIDIA's NVML, through the optional package nvidia-ml-py."""
 
 import os
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any
 
 
-@runtime_checkable
-class Meter(Protocol):
-    """Counts the energy that a device has taken, all of the device's, idle or not."""
+def open_meter(device: Any) -> Callable[[], float] | None:
+    """Returns what reads the joules that a jax device has taken since some fixed time, idle or not.
 
-    def joules(self) -> float:
-        """Returns what was taken since some fixed time."""
-        ...
-
-
-def open_meter(device: Any) -> Meter | None:
-    """Returns the meter of a jax device; None where there is none that is known to be its own."""
+    None where there is no counter that is known to be the device's own.
+    """
     if device.platform not in ("gpu", "cuda"):
         return None
     try:
         import pynvml  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
+
+    def joules() -> float:
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
+
     try:
         pynvml.nvmlInit()
-        meter = _NvmlMeter(pynvml, _handle(pynvml, device))
-        meter.joules()
+        handle = _handle(pynvml, device)
+        joules()
     except (pynvml.NVMLError, ValueError, IndexError, TypeError):  # no driver, a slice of a device, or no counter
         return None
-    return meter
-
-
-class _NvmlMeter:
-    def __init__(self, nvml: Any, handle: Any):
-        self._nvml, self._handle = nvml, handle
-
-    def joules(self) -> float:
-        return self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000
+    return joules
 
 
 def _handle(nvml: Any, device: Any) -> Any:
@@ -47,8 +38,7 @@ def _handle(nvml: Any, device: Any) -> Any:
     number = int(device.local_hardware_id)  # type: ignore[arg-type]  # None is refused like a wrong number
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     name = visible.split(",")[number].strip() if visible else str(number)
-    handle = nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdecimal() else None
-    handle = handle or nvml.nvmlDeviceGetHandleByUUID(name)
+    handle = nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdecimal() else nvml.nvmlDeviceGetHandleByUUID(name)
     model = nvml.nvmlDeviceGetName(handle)
     if (model.decode() if isinstance(model, bytes) else model) != device.device_kind:
         raise ValueError(f"NVML calls it {model!r}, jax {device.device_kind!r}")

@@ -1,6 +1,7 @@
 """Measures every strategy on the default device: all is compiled first, then timed by turns."""
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from fusion_bench.models.encoders import compute_dtype
 from fusion_bench.speed import ceilings
 from fusion_bench.speed.compiled import Compiled, compile_all
 from fusion_bench.speed.config import SpeedConfig
-from fusion_bench.speed.energy import Meter, open_meter
+from fusion_bench.speed.energy import open_meter
 from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Kind, Latency, Point, Spread, StrategySpeed
 from fusion_bench.speed.turns import Report, take_turns
 from fusion_bench.study.provenance import describe_environment
@@ -29,11 +30,7 @@ ENERGY_SECONDS = 1.0
 
 
 def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
-    """Returns the figures of the default device.
-
-    Args:
-      config: what to measure.
-      report: told now and then what is being done.
+    """Returns the figures of the default device; `report` is told now and then what is being done.
 
     Raises:
       UserError: the configuration or the data are not as they should be, or a strategy does not fit the device.
@@ -50,12 +47,9 @@ def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
         report("the device's ceilings")
         matmul, matmul_size = ceilings.fastest_matmul(dtype)
         array = ceilings.array_pass()
-    turns: dict[Hashable, Callable[[], Sequence[float]]] = {
-        "matmul": _rate(matmul),
-        "array": _rate(array),
-        **{subject: _rate(ready.timed) for subject, ready in compiled.ready.items()},
-        **{strategy: _turn(timed, timed.latencies) for strategy, timed in compiled.one.items()},
-    }
+    timed: dict[Hashable, TimedLoop] = {"matmul": matmul, "array": array, **compiled.timed}
+    turns = {subject: _turn(loop, functools.partial(_rate, loop)) for subject, loop in timed.items()}
+    turns |= {strategy: _turn(loop, loop.latencies) for strategy, loop in compiled.one.items()}
     samples = take_turns(turns, config.repetitions, report)
     meter = open_meter(jax.devices()[0])
     joules = _measure_energy(compiled, samples, meter, config.repetitions, report) if meter else {}
@@ -79,32 +73,33 @@ def _turn(timed: TimedLoop, sample: Callable[[], Sequence[float]]) -> Callable[[
     return measure
 
 
-def _rate(timed: TimedLoop) -> Callable[[], Sequence[float]]:
-    return _turn(timed, lambda: [timed.rate()])
+def _rate(timed: TimedLoop) -> list[float]:
+    return [timed.rate()]
 
 
 def _measure_energy(
-    compiled: Compiled, samples: Mapping[Hashable, Sequence[float]], meter: Meter, repetitions: int, report: Report
+    compiled: Compiled,
+    samples: Mapping[Hashable, Sequence[float]],
+    meter: Callable[[], float],
+    repetitions: int,
+    report: Report,
 ) -> dict[Hashable, list[float]]:
     """Returns the joules per example of each strategy's fastest training and inference."""
 
-    def joules(timed: TimedLoop, rate: float) -> Callable[[], Sequence[float]]:
-        count = max(1, round(ENERGY_SECONDS * rate / timed.work))
+    def joules(timed: TimedLoop, count: int) -> list[float]:
+        before = meter()
+        timed.steps(count)
+        return [(meter() - before) / (count * timed.work)]
 
-        def sample() -> list[float]:
-            before = meter.joules()
-            timed.steps(count)
-            return [(meter.joules() - before) / (count * timed.work)]
-
-        return _turn(timed, sample)
-
-    turns: dict[Hashable, Callable[[], Sequence[float]]] = {}
+    turns = {}
     for strategy in compiled.params:
         for kind in KINDS:
             rates = {subject: statistics.median(samples[subject]) for subject in compiled.of(strategy, kind)}
             if rates:
                 subject = max(rates, key=lambda subject: rates[subject])
-                turns[subject] = joules(compiled.ready[subject].timed, rates[subject])
+                timed = compiled.timed[subject]
+                count = max(1, round(ENERGY_SECONDS * rates[subject] / timed.work))
+                turns[subject] = _turn(timed, functools.partial(joules, timed, count))
     report("energy")
     return take_turns(turns, repetitions, report)
 
@@ -117,11 +112,10 @@ def _strategy_speed(
 ) -> StrategySpeed:
     def points(kind: Kind) -> tuple[Point, ...]:
         found = []
-        for subject in compiled.of(spec.label, kind):
-            point = compiled.ready[subject].point(Spread.of(samples[subject]))
-            energy = Spread.of(joules[subject]) if subject in joules else None
-            found.append(dataclasses.replace(point, joules=energy))
-        return tuple(sorted(found, key=lambda point: point.batch_size))
+        for subject in sorted(compiled.of(spec.label, kind), key=lambda subject: subject.batch_size):
+            rate, energy = Spread.of(samples[subject]), Spread.of(joules[subject]) if subject in joules else None
+            found.append(Point(subject.batch_size, rate, *compiled.costs[subject], energy))
+        return tuple(found)
 
     seconds = samples[spec.label]
     p50, p95, p99 = (float(np.percentile(seconds, percent)) for percent in (50, 95, 99))

@@ -39,8 +39,6 @@ class Point:
     """A strategy's training, or its inference, in batches of one size.
 
     Attributes:
-      batch_size: examples in a step.
-      examples_per_s: of the repetitions.
       flops: floating-point operations per example, from the compiler's analysis of one step; None if it gives none.
       moved_bytes: per example, read and written by the step's operations, from the same analysis: memory and caches. Of
         the stored examples it has those of the batch alone.
@@ -73,8 +71,6 @@ class StrategySpeed:
     """One strategy's figures.
 
     Attributes:
-      strategy: its label.
-      family: of the strategy.
       params: number of trained parameters.
       compile_s: seconds to compile initialisation, training and inference, one repetition a batch size.
       train: by batch size, ascending; empty where nothing is trained, after the fact.
@@ -118,10 +114,8 @@ class DeviceSpeed:
     Attributes:
       environment: as with every run: device, versions, commit, command.
       study: what was measured: dataset, fingerprint, encoder, text_encoder, dtype, repetitions and others.
-      ceilings: of the device.
       allocator_peak_bytes: the most that was in use until all strategies were compiled and had run, of all of them
         together; None where the device does not report it.
-      strategies: in order.
       left_out: a line for each batch size that did not fit the device.
     """
 
@@ -143,12 +137,7 @@ def file_name(device: str) -> str:
 
 
 def write(path: Path, speed: DeviceSpeed, derived: dict[str, Any]) -> None:
-    """Writes a device's figures, whole or not at all.
-
-    Args:
-      path: its folder is made if it is missing.
-      speed: what was measured.
-      derived: what follows from it, for scripts; it is not read back.
+    """Writes a device's figures, whole or not at all; `derived` follows from them, for scripts, and is not read back.
 
     Raises:
       UserError: it cannot be written.
@@ -178,20 +167,15 @@ def read(path: Path) -> DeviceSpeed:
         raise UserError(f"{path} is of the format {record['format']!r}; this version reads {FORMAT!r}")
     try:
         speed: DeviceSpeed = _decode(DeviceSpeed, record, "")
-        _check_names(speed)
+        _decode(str, speed.environment.get("device"), "environment.device")
+        for name in ("fingerprint", "encoder", "text_encoder"):
+            _decode(str, speed.study.get(name), f"study.{name}")
+        for row in speed.strategies:
+            if not row.inference:
+                raise ValueError(f"{row.strategy} has no inference")
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
     return speed
-
-
-def _check_names(speed: DeviceSpeed) -> None:
-    """Raises ValueError if a comparison lacks something that it relies on."""
-    for part, names in (("environment", ("device",)), ("study", ("fingerprint", "encoder", "text_encoder"))):
-        for name in names:
-            _decode(str, getattr(speed, part).get(name), f"{part}.{name}")
-    for row in speed.strategies:
-        if not row.inference:
-            raise ValueError(f"{row.strategy} has no inference")
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:

@@ -2,8 +2,6 @@
 
 import math
 import time
-from types import TracebackType
-from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -15,18 +13,22 @@ PLAIN_INTERVAL = 15.0
 """Seconds between plain lines within one run."""
 
 
-@runtime_checkable
-class Display(Protocol):
-    """Told of a study's events, in order."""
+class Display:
+    """Told of a study's events, in order; prints what a run gave, and notes."""
 
-    def __enter__(self) -> "Display": ...
+    def __init__(self, console: Console):
+        self._console = console
+        self._total = self._done = self._epochs = 0
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        return
 
     def begin(self, runs: int, epochs: int) -> None:
         """Says how many runs of how many epochs are left to train."""
+        self._total, self._epochs, self._done = runs, epochs, 0
 
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         """The width of a strategy is being chosen, by "params" or "flops", to match another one."""
@@ -39,15 +41,32 @@ class Display(Protocol):
 
     def finished(self, run: Run) -> None:
         """A run is stored."""
+        self._count(run)
+        self.note(describe(run))
 
     def elsewhere(self, run: Run) -> None:
         """Another process has stored a run that was to be made here."""
+        self._count(run)
+        self.note(f"{describe(run)}; by another process")
 
     def kept(self, runs: int) -> None:
         """So many runs were complete already."""
+        self.note(f"runs complete already: {runs}")
 
     def note(self, line: str) -> None:
         """Something out of the ordinary, in one line."""
+        self._console.out(line, highlight=False)
+
+    def _count(self, run: Run) -> None:
+        self._done += _is_trained(run)
+
+    def _state(self, progress: TrainingProgress) -> str:
+        """Returns the state of a run: epoch, loss, validation accuracy, speed."""
+        accuracy = "" if progress.validation_accuracy is None else f", validation {progress.validation_accuracy:.1%}"
+        return (
+            f"epoch {progress.epoch:.1f}/{self._epochs}, loss {progress.loss:.3f}{accuracy}, "
+            f"{progress.examples_per_second:,.0f} examples/s"
+        )
 
 
 def make_display(console: Console) -> Display:
@@ -55,104 +74,46 @@ def make_display(console: Console) -> Display:
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
-def describe(run: Run) -> str:
-    """Returns one line about a finished run."""
-    name = f"{run.strategy}, seed {run.seed}"
-    if run.identity.get("target") == "class":
-        name += ", learning the class"
-    if run.identity.get("target") == "cost":
-        name = f"{run.strategy}, costs"
-    if run.identity.get("target") == "tuning":
-        return f"{run.strategy}, tried: {_tried(run)}"
-    if run.status == "failed":
-        return f"{name}: failed, {run.reason}"
-    if run.identity.get("target") == "cost":
-        return f"{name}: {_measured(run)}"
-    line = f"{name}: test {100 * run.metrics['test_accuracy']:.2f} %"
-    if "train_seconds" in run.cost:
-        line += f", {run.cost['train_seconds']:.1f} s"
-    return line
-
-
-def _measured(run: Run) -> str:
-    """Returns the measured costs of a strategy in a few words."""
-    cost = run.cost
-    parts = [f"trains {cost['train_examples_per_s']:,.0f} examples/s"]
-    if math.isfinite(compiled := cost.get("compile_s") or math.nan):
-        parts.insert(0, f"compiles in {compiled:.1f} s")
-    if "latency_s" in cost:
-        parts.append(f"latency {1e3 * cost['latency_s']:.2f} ms")
-    return ", ".join(parts)
-
-
-def _tried(run: Run) -> str:
-    training = run.identity["training"]
-    setting = f"learning rate {training['learning_rate']:g}, weight decay {training['weight_decay']:g}"
-    if run.status == "failed":
-        return f"{setting}: failed, {run.reason}"
-    return f"{setting}: validation {100 * run.metrics['validation_accuracy']:.2f} %"
-
-
-class PlainDisplay:
+class PlainDisplay(Display):
     """One line a run; in long runs a line now and then."""
 
     def __init__(self, console: Console):
-        self._console = console
+        super().__init__(console)
         self._started = self._spoke = time.monotonic()
-        self._total = self._done = self._epochs = 0
-        self._strategy = ""
         self._matching = False
 
-    def __enter__(self) -> "PlainDisplay":
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        pass
-
-    def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-        self._spoke = time.monotonic()
-
     def begin(self, runs: int, epochs: int) -> None:
-        self._started, self._done = time.monotonic(), 0
-        self._total, self._epochs = runs, epochs
+        super().begin(runs, epochs)
+        self._started = time.monotonic()
         if runs:
-            self._print(f"runs to train: {runs}, epochs of each: {epochs}")
+            self.note(f"runs to train: {runs}, epochs of each: {epochs}")
 
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         if not self._matching:
-            self._print(f"choosing widths: {quantity} as {to}")
-        elif time.monotonic() - self._spoke > PLAIN_INTERVAL:
-            self._print(f"choosing the width of {strategy}")
+            self.note(f"choosing widths: {quantity} as {to}")
+        elif self._is_silent():
+            self.note(f"choosing the width of {strategy}")
         self._matching = True
 
-    def compiling(self, strategy: str) -> None:
-        self._strategy = strategy
-
     def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
-        self._strategy = strategy
-        if time.monotonic() - self._spoke > PLAIN_INTERVAL:
-            self._print(
-                f"{strategy}, seed {seed}: {describe_progress(progress, self._epochs)}"
-                f"{self._left(progress.epoch / self._epochs)}"
-            )
+        if self._is_silent():
+            left = self._left(progress.epoch / self._epochs)
+            self.note(f"{strategy}, seed {seed}: {self._state(progress)}{left}")
 
     def finished(self, run: Run) -> None:
-        self._done += _is_trained(run)
+        self._count(run)
         counter = f"[{self._done}/{self._total}] " if _is_trained(run) else ""
-        self._print(f"{counter}{describe(run)}{self._left(0.0)}")
-
-    def elsewhere(self, run: Run) -> None:
-        self._done += _is_trained(run)
-        self._print(f"{describe(run)}; by another process")
-
-    def kept(self, runs: int) -> None:
-        self._print(f"runs complete already: {runs}")
+        self.note(f"{counter}{describe(run)}{self._left(0.0)}")
 
     def note(self, line: str) -> None:
-        self._print(line)
+        super().note(line)
+        self._spoke = time.monotonic()
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._spoke > PLAIN_INTERVAL
 
     def _left(self, part: float) -> str:
+        """Returns an estimate of the time that is left, after a part of the present run."""
         done = self._done + part
         if done == 0 or done >= self._total:
             return ""
@@ -160,10 +121,11 @@ class PlainDisplay:
         return f"; about {seconds:.0f} s left"
 
 
-class LiveDisplay:
+class LiveDisplay(Display):
     """A bar over the whole study, and the state of the present run beside it."""
 
     def __init__(self, console: Console):
+        super().__init__(console)
         self._progress = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=20),
@@ -175,8 +137,6 @@ class LiveDisplay:
             transient=True,
         )
         self._task = self._progress.add_task("study", total=None, state="loading data")
-        self._epochs = self._done = 0
-        self._strategy = ""
 
     def __enter__(self) -> "LiveDisplay":
         self._progress.start()
@@ -186,52 +146,49 @@ class LiveDisplay:
         self._progress.stop()
 
     def begin(self, runs: int, epochs: int) -> None:
-        self._epochs, self._done = epochs, 0
+        super().begin(runs, epochs)
         self._progress.update(self._task, total=runs * epochs)
 
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         self._progress.update(self._task, state=f"choosing the width of {strategy}: {quantity} as {to}")
 
     def compiling(self, strategy: str) -> None:
-        self._strategy = strategy
         self._progress.update(self._task, description=strategy, state="compiling")
 
     def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
-        self._strategy = strategy
-        self._progress.update(
-            self._task,
-            description=f"{strategy}, seed {seed}",
-            completed=self._done * self._epochs + progress.epoch,
-            state=describe_progress(progress, self._epochs),
-        )
+        completed = self._done * self._epochs + progress.epoch
+        name, state = f"{strategy}, seed {seed}", self._state(progress)
+        self._progress.update(self._task, description=name, completed=completed, state=state)
 
-    def finished(self, run: Run) -> None:
-        self._done += _is_trained(run)
+    def _count(self, run: Run) -> None:
+        super()._count(run)
         self._progress.update(self._task, completed=self._done * self._epochs)
-        self.note(describe(run))
-
-    def elsewhere(self, run: Run) -> None:
-        self._done += _is_trained(run)
-        self._progress.update(self._task, completed=self._done * self._epochs)
-        self.note(f"{describe(run)}; by another process")
-
-    def kept(self, runs: int) -> None:
-        self.note(f"runs complete already: {runs}")
-
-    def note(self, line: str) -> None:
-        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def describe_progress(progress: TrainingProgress, epochs: int) -> str:
-    """Returns the state of a run: epoch, loss, validation accuracy, speed."""
-    accuracy = "" if progress.validation_accuracy is None else f", validation {progress.validation_accuracy:.1%}"
-    return (
-        f"epoch {progress.epoch:.1f}/{epochs}, loss {progress.loss:.3f}{accuracy}, "
-        f"{progress.examples_per_second:,.0f} examples/s"
-    )
+def describe(run: Run) -> str:
+    """Returns one line about a finished run."""
+    target, cost = run.identity.get("target"), run.cost
+    name = f"{run.strategy}, seed {run.seed}"
+    if target == "class":
+        name += ", learning the class"
+    elif target == "cost":
+        name = f"{run.strategy}, costs"
+    elif target == "tuning":
+        rate, decay = (run.identity["training"][key] for key in ("learning_rate", "weight_decay"))
+        name = f"{run.strategy}, tried: learning rate {rate:g}, weight decay {decay:g}"
+    if run.status == "failed":
+        return f"{name}: failed, {run.reason}"
+    if target == "tuning":
+        return f"{name}: validation {100 * run.metrics['validation_accuracy']:.2f} %"
+    if target == "cost":
+        seconds = cost.get("compile_s") or math.nan
+        compiling = f"compiles in {seconds:.1f} s, " if math.isfinite(seconds) else ""
+        latency = f", latency {1e3 * cost['latency_s']:.2f} ms" if "latency_s" in cost else ""
+        return f"{name}: {compiling}trains {cost['train_examples_per_s']:,.0f} examples/s{latency}"
+    seconds = f", {cost['train_seconds']:.1f} s" if "train_seconds" in cost else ""
+    return f"{name}: test {100 * run.metrics['test_accuracy']:.2f} %{seconds}"
 
 
 def _is_trained(run: Run) -> bool:
     """Returns whether a run is of a training, complete or failed: not measured, not made of others."""
-    identity = run.identity
-    return identity.get("target") != "cost" and "members" not in identity
+    return run.identity.get("target") != "cost" and "members" not in run.identity

@@ -1,9 +1,9 @@
 """Learning curves as TensorBoard event files, in DIR/tensorboard/RUN_ID, as the epochs go."""
 
+import contextlib
 import shutil
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fusion_bench.errors import UserError
 from fusion_bench.store import Run, Store
@@ -54,46 +54,24 @@ class EventFiles:
           identifier: of the run; the events of an earlier attempt at it are replaced.
           curve: all its finished epochs.
         """
-        self._attempt(lambda: self._training(identifier, curve))
+        if not self._broken:
+            with self._attempt():
+                self._write(identifier, curve)
 
     def finished(self, run: Run) -> None:
         """Writes what is left of a run that is stored: the last epochs, and its test metrics."""
-        self._attempt(lambda: self._finished(run))
-
-    def _attempt(self, write: Callable[[], None]) -> None:
-        if self._broken:
+        if self._broken or run.identity.get("target") == "cost":
             return
-        try:
-            write()
-        except OSError as error:
-            self._broken = True
-            self._report(f"events for TensorBoard cannot be written any more: {error.strerror or error}")
-
-    def _training(self, identifier: str, curve: Sequence[EpochMetrics]) -> None:
-        if curve and self._run != identifier:
-            self._begin(identifier)
-        if self._writer is None or len(curve) <= self._epochs:
-            return
-        for entry in curve[self._epochs :]:
-            self._writer.add_scalar("train/loss", entry.train_loss, entry.epoch)
-            self._writer.add_scalar("validation/loss", entry.validation_loss, entry.epoch)
-            self._writer.add_scalar("validation/accuracy", entry.validation_accuracy, entry.epoch)
-        self._epochs = len(curve)
-
-    def _finished(self, run: Run) -> None:
-        if run.identity.get("target") == "cost":
-            return
-        if run.status == "complete":
-            self._training(run.id, self._stored_curve(run))
-        self._end()
-        if run.status != "complete":
-            return
-        from tensorboardX import SummaryWriter
-
-        with SummaryWriter(str(self._folder_of(run.id)), filename_suffix=_LAST) as writer:
-            for name in ("accuracy", "loss"):
-                if f"test_{name}" in run.metrics:
-                    writer.add_scalar(f"test/{name}", run.metrics[f"test_{name}"], run.metrics.get("epoch", 0))
+        with self._attempt():
+            if run.status == "complete":
+                self._write(run.id, self._stored_curve(run))
+            self._end()
+            if run.status == "complete":
+                with self._open(run.id, filename_suffix=_LAST) as writer:
+                    for name in ("accuracy", "loss"):
+                        if f"test_{name}" in run.metrics:
+                            value, epoch = run.metrics[f"test_{name}"], run.metrics.get("epoch", 0)
+                            writer.add_scalar(f"test/{name}", value, epoch)
 
     def catch_up(self) -> None:
         """Writes the events of all complete runs that lack them: they were made before, or elsewhere.
@@ -103,20 +81,36 @@ class EventFiles:
         for run in self._store.runs():
             if run.status == "complete" and run.identity.get("target") != "cost":
                 with self._store.claim(run.id) as is_ours:
-                    if is_ours and not any(self._folder_of(run.id).glob(f"events.*{_LAST}")):
-                        shutil.rmtree(self._folder_of(run.id), ignore_errors=True)
+                    if is_ours and not any((self._folder / run.id).glob(f"events.*{_LAST}")):
+                        shutil.rmtree(self._folder / run.id, ignore_errors=True)
                         self.finished(run)
 
-    def _folder_of(self, identifier: str) -> Path:
-        return self._folder / identifier
+    @contextlib.contextmanager
+    def _attempt(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._broken = True
+            self._report(f"events for TensorBoard cannot be written any more: {error.strerror or error}")
 
-    def _begin(self, identifier: str) -> None:
+    def _write(self, identifier: str, curve: Sequence[EpochMetrics]) -> None:
+        if curve and self._run != identifier:
+            self._end()
+            shutil.rmtree(self._folder / identifier, ignore_errors=True)
+            self._run, self._epochs = identifier, 0
+            self._writer = self._open(identifier, flush_secs=FLUSH_SECONDS)
+        if self._writer is None:
+            return
+        for entry in curve[self._epochs :]:
+            self._writer.add_scalar("train/loss", entry.train_loss, entry.epoch)
+            self._writer.add_scalar("validation/loss", entry.validation_loss, entry.epoch)
+            self._writer.add_scalar("validation/accuracy", entry.validation_accuracy, entry.epoch)
+        self._epochs = max(self._epochs, len(curve))
+
+    def _open(self, identifier: str, **options: Any) -> "SummaryWriter":
         from tensorboardX import SummaryWriter
 
-        self._end()
-        shutil.rmtree(self._folder_of(identifier), ignore_errors=True)
-        self._run, self._epochs = identifier, 0
-        self._writer = SummaryWriter(str(self._folder_of(identifier)), flush_secs=FLUSH_SECONDS)
+        return SummaryWriter(str(self._folder / identifier), **options)
 
     def _end(self) -> None:
         if self._writer is not None:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from fusion_bench.metrics.significance import (
-    bootstrap_difference,
     bootstrap_interval,
     detectable_difference,
     holm,
@@ -135,7 +134,7 @@ def test_detection_at_the_edges():
 
 def test_bootstrap_of_one_seed_is_near_the_binomial():
     correct = np.arange(2000)[None] < 1400
-    mean, half_width = bootstrap_interval(correct)
+    mean, half_width = bootstrap_interval(correct.mean(axis=0))
     assert mean == 0.7
     assert half_width == pytest.approx(1.96 * math.sqrt(0.7 * 0.3 / 2000), rel=0.06)
 
@@ -143,7 +142,7 @@ def test_bootstrap_of_one_seed_is_near_the_binomial():
 def test_seeds_that_agree_do_not_make_the_test_set_larger():
     correct = np.arange(1000)[None] < 600
     repeated = np.repeat(correct, 5, axis=0)
-    assert bootstrap_interval(repeated) == bootstrap_interval(correct)
+    assert bootstrap_interval(repeated.mean(axis=0)) == bootstrap_interval(correct.mean(axis=0))
 
 
 def test_bootstrap_covers_the_truth_as_often_as_it_says():
@@ -151,15 +150,15 @@ def test_bootstrap_covers_the_truth_as_often_as_it_says():
     covered = 0
     for _ in range(1000):
         difficulty = rng.beta(2, 1, 400)  # the same images for three seeds; true accuracy 2 / 3
-        mean, half_width = bootstrap_interval(rng.random((3, 400)) < difficulty, draws=500)
+        mean, half_width = bootstrap_interval((rng.random((3, 400)) < difficulty).mean(axis=0), draws=500)
         covered += abs(mean - 2 / 3) <= half_width
     assert covered / 1000 == pytest.approx(0.95, abs=0.025)
 
 
 def test_a_difference_on_the_same_images_is_surer_than_two_accuracies():
     rng = np.random.default_rng(5)
-    first = rng.random((3, 1000)) < 0.7
-    second = first & (rng.random((3, 1000)) < 0.97)
-    mean, half_width = bootstrap_difference(first, second)
+    drawn = rng.random((3, 1000)) < 0.7
+    first, second = (seeds.mean(axis=0) for seeds in (drawn, drawn & (rng.random((3, 1000)) < 0.97)))
+    mean, half_width = bootstrap_interval(first - second)
     assert mean == pytest.approx(first.mean() - second.mean())
     assert 0 < half_width < bootstrap_interval(first).half_width / 2

@@ -52,6 +52,7 @@ def write_study(store: Store, *, captions: str = "default", seeds: int = 3, comm
             trained = family != "reference" and strategy != "late-posthoc"
             identity = {
                 "strategy": strategy,
+                "name": strategy.partition(":")[0],
                 "seed": seed,
                 "data": {"source": "shapes", "captions": captions},
                 "model": {"encoder": "tiny"},

@@ -18,6 +18,7 @@ from fusion_bench.cli import main
 from fusion_bench.errors import UserError
 from fusion_bench.families import FAMILIES
 from fusion_bench.report.findings import find, mean_interval
+from fusion_bench.report.page import write_report
 from fusion_bench.report.plots import cost, pictures, plotly
 from fusion_bench.report.plots.accuracy import focus
 from fusion_bench.report.plots.cost import pareto_front
@@ -25,7 +26,6 @@ from fusion_bench.report.plots.labels import plain, spread, ticks
 from fusion_bench.report.plots.marks import Names
 from fusion_bench.report.plots.matplotlib import draw, style, write
 from fusion_bench.report.table import table
-from fusion_bench.report.write import write_report
 from fusion_bench.store import Store
 from tests.report.study import ACCURACIES, CLASSES, N_TEST, write_study
 from tests.report.study import FAMILIES as FAMILY_OF

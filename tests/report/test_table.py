@@ -15,7 +15,7 @@ from fusion_bench.cli import main
 from fusion_bench.config import Choice
 from fusion_bench.errors import UserError
 from fusion_bench.report.block import best_unimodal, blocks
-from fusion_bench.report.columns import COLUMNS, known_columns, parse_columns
+from fusion_bench.report.columns import COLUMNS, choose_columns, known_columns
 from fusion_bench.report.render import to_latex, to_markdown, to_rich, write_tables
 from fusion_bench.report.table import arrange, table, to_csv
 from fusion_bench.store import Run, Store, run_id
@@ -69,7 +69,14 @@ SHARED = {
 
 
 def make_run(strategy, family, seed, accuracy, *, validation=0.5, shared=SHARED, target="label", **changes):
-    identity = {"strategy": strategy, "options": {}, "seed": seed, "target": target, **shared}
+    identity = {
+        "strategy": strategy,
+        "name": strategy.partition(":")[0],
+        "options": {},
+        "seed": seed,
+        "target": target,
+        **shared,
+    }
     modality = strategy.partition("-")[0] if family == "unimodal" else None
     trained = family != "reference" and "posthoc" not in strategy
     cost = {"params": 12345, **({"train_seconds": 2.0 + seed} if trained else {})}
@@ -283,7 +290,7 @@ def test_values_of_diagnostics_are_columns(tmp_path, capsys):
     assert row["on_text_mean"] == pytest.approx(0.6)
     assert row["on_text_ci95"] == pytest.approx(T_TWO * 0.1 / math.sqrt(3), rel=1e-6)
     assert "on_text" not in COLUMNS
-    lines = to_markdown(frame, parse_columns("on_text", known_columns(frame))).splitlines()
+    lines = to_markdown(frame, choose_columns(["on_text"], known_columns(frame))).splitlines()
     assert lines[4:6] == ["| image-only | – |", "| concat | 0.600 ± 0.248 |"]
     with pytest.raises(SystemExit) as exit_:
         main(["table", str(tmp_path), "--columns", "on_text", "--sort", "on_text", "--format", "csv"])
@@ -585,13 +592,13 @@ def test_the_sampling_of_a_gain_is_over_the_images_that_change(tmp_path):
 def test_a_column_that_is_shown_is_explained(with_logits):
     frame = table(with_logits, details=True)
     for write in (to_markdown, to_latex):
-        assert "bootstrap over images" in write(frame, parse_columns("strategy,gain_sampling"))
-        assert "allow for" in write(frame, parse_columns("strategy,rank"))
-        assert "bootstrap over images" not in write(frame, parse_columns("strategy,accuracy"))
+        assert "bootstrap over images" in write(frame, choose_columns(["strategy", "gain_sampling"]))
+        assert "allow for" in write(frame, choose_columns(["strategy", "rank"]))
+        assert "bootstrap over images" not in write(frame, choose_columns(["strategy", "accuracy"]))
 
 
 def test_columns_are_chosen_and_sorted(with_logits):
-    columns = parse_columns("nll, strategy,accuracy")
+    columns = choose_columns(["nll", "strategy", "accuracy"])
     frame = arrange(table(with_logits, details=True), COLUMNS["accuracy"], by_family=False)
     lines = to_markdown(frame, columns).splitlines()
     assert lines[2:6] == [
@@ -600,16 +607,16 @@ def test_columns_are_chosen_and_sorted(with_logits):
         "| ceiling: image only | – | 100.00 |",
         "| concat | 0.400 ± 0.000 | **71.00 ± 12.71** |",
     ]
-    assert [column.name for column in parse_columns("all")] == list(COLUMNS)
+    assert [column.name for column in choose_columns(["all"])] == list(COLUMNS)
     with pytest.raises(UserError, match="unknown column 'acuracy'; did you mean accuracy"):
-        parse_columns("acuracy")
+        choose_columns(["acuracy"])
     with pytest.raises(UserError, match="no column is named; choose from strategy, family, accuracy"):
-        parse_columns(" ,")
+        choose_columns([])
 
 
 def test_chosen_columns_of_a_csv_come_unrounded_with_their_intervals(with_logits):
     frame = table(with_logits, details=True)
-    found = pd.read_csv(io.StringIO(to_csv(frame, parse_columns("strategy,accuracy,nll"))))
+    found = pd.read_csv(io.StringIO(to_csv(frame, choose_columns(["strategy", "accuracy", "nll"]))))
     names = ["setting", "strategy", "test_accuracy_mean", "test_accuracy_ci95", "nll_mean", "nll_ci95"]
     assert list(found.columns) == names
     assert found["nll_mean"].iloc[0] == frame["nll_mean"].iloc[0]
@@ -637,7 +644,7 @@ def test_families_stay_together_unless_they_shall_not(full):
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
 def test_latex_compiles(full, with_logits, tmp_path):
-    body = to_latex(full) + to_latex(table(with_logits, details=True), parse_columns("all"))
+    body = to_latex(full) + to_latex(table(with_logits, details=True), choose_columns(["all"]))
     text = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n" + body + "\\end{document}\n"
     (tmp_path / "t.tex").write_text(text, encoding="utf-8")
     done = subprocess.run(

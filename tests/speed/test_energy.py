@@ -6,11 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from fusion_bench.speed.compiled import Compiled, Ready, Subject
+from fusion_bench.speed.compiled import Compiled, Subject
 from fusion_bench.speed.energy import open_meter
 from fusion_bench.speed.measure import _measure_energy
 from fusion_bench.training.timing import TimedLoop
-from tests.speed.devices import point
 
 MODELS = {0: "Card A", 1: "Card B", "GPU-b": "Card B", "MIG-x": "Card B MIG"}
 
@@ -73,8 +72,8 @@ def test_the_devices_own_counter_is_read(nvml, monkeypatch, visible, number, kin
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     meter = open_meter(card(number, kind))
     assert meter is not None
-    before = meter.joules()
-    assert meter.joules() - before == 1.0
+    before = meter()
+    assert meter() - before == 1.0
     assert {name for name, count in nvml.read.items() if count} == {read}
 
 
@@ -106,16 +105,11 @@ def test_joules_are_those_of_an_example_at_the_fastest_batch():
     """A pass at 50 examples/s for a second is 50 examples in 5 steps of 10; the meter counts 4 J a step."""
     taken = []
 
-    class FourJoulesAStep:
-        def joules(self):
-            return 4.0 * sum(taken)
-
     slow, fast = (Subject("concat", "train", size) for size in (2, 10))
     passes = {subject: TimedLoop(taken.append, subject.batch_size) for subject in (slow, fast)}
-    ready = {subject: Ready(timed, lambda spread: point(1, 1.0)) for subject, timed in passes.items()}
     taken.clear()
     samples: dict[Hashable, list[float]] = {slow: [10.0, 10.0], fast: [40.0, 50.0, 60.0]}
-    compiled = Compiled(ready=ready, params={"concat": 1})
-    joules = _measure_energy(compiled, samples, FourJoulesAStep(), 2, lambda text: None)
+    compiled = Compiled(timed=passes, params={"concat": 1})
+    joules = _measure_energy(compiled, samples, lambda: 4.0 * sum(taken), 2, lambda text: None)
     assert joules == {fast: [0.4, 0.4]}
     assert taken == [1, 5, 1, 5]

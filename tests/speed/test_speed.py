@@ -13,7 +13,6 @@ from fusion_bench.config import DataConfig
 from fusion_bench.errors import ConfigError, UserError
 from fusion_bench.report.plots import matplotlib
 from fusion_bench.speed import compare, device, record
-from fusion_bench.speed.compiled import rounds_of_sizes
 from fusion_bench.speed.config import SpeedConfig
 from fusion_bench.speed.record import Spread
 from fusion_bench.speed.roofline import derive, fastest, knee, place
@@ -61,7 +60,6 @@ def test_order_of_turns_favours_nobody():
     assert len({sum(places) for places in positions.values()}) == 1
     assert len({statistics.median(places) for places in positions.values()}) == 1
     assert SpeedConfig().repetitions % 2 == 0
-    assert [size for _, (size, _) in rounds_of_sizes(("x", "y"), (1, 8))] == [1, 1, 8, 8]
 
 
 def test_samples_of_each_subject_are_kept_apart():

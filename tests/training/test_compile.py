@@ -16,6 +16,7 @@ from fusion_bench.data.dataset import Modality
 from fusion_bench.fusion import registry
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training.compile import compile_fixed, compile_predictor
+from fusion_bench.training.compile_cache import without_cache
 from fusion_bench.training.loop import TrainingDiverged, train
 from tests.tasks import CLASSES, compile_strategy, jit, make_dataset
 
@@ -53,7 +54,8 @@ class Counted:
 
 @pytest.fixture(scope="module")
 def concat():
-    return Counted("concat")
+    with without_cache():
+        return Counted("concat")
 
 
 @pytest.fixture(scope="module")

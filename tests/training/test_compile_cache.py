@@ -16,7 +16,8 @@ from fusion_bench.training.compile_cache import keep_compiled
 
 
 def study(out, cache):
-    environment = {**os.environ, "FUSION_BENCH_CACHE_DIR": str(cache), "JAX_ENABLE_COMPILATION_CACHE": "true"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMP", "JAX_PERS"))}
+    environment["FUSION_BENCH_CACHE_DIR"] = str(cache)
     command = [sys.executable, "-m", "fusion_bench", "run", "--strategies", "late-posthoc", "--seeds", "1"]
     command += ["--train-size", "200", "--test-size", "50", "--epochs", "1", "--out", str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
@@ -63,7 +64,7 @@ def config(monkeypatch):
         "jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes",
     ]  # fmt: skip
     before = {name: jax.config.values[name] for name in names}
-    jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", None)
     yield jax.config
     for name, value in before.items():
         jax.config.update(name, value)

@@ -1,5 +1,6 @@
 """Accuracy by strategy, with ceilings and the Bayes reference as lines."""
 
+import dataclasses
 import itertools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,21 +17,18 @@ FOCUS = 0.12
 """Accuracies further than this below the best are outside the enlarged part of a figure."""
 
 
-def picture(found: Findings) -> Picture | None:
+def picture(found: Findings) -> Picture:
     """Returns all accuracies, and the best ones enlarged."""
     rows = found.measured
-    if rows.empty:
-        return None
     low, high = focus(found.rows)
-    records, y = rows.to_dict("records"), Axis(names=tuple(rows["strategy"]))
-    lowest = min(row["test_accuracy_mean"] - np.nan_to_num(row["test_accuracy_ci95"]) for row in records)
+    lowest = float(np.min(rows["test_accuracy_mean"] - rows["test_accuracy_ci95"].fillna(0.0)))
     limits = {"all": (max(0.0, 100 * lowest - 4), 102.0)}
     if lowest < low:
         limits["the best, enlarged"] = 100 * low, 100 * high
-    values = {[*limits][-1]: [result(row) for row in records]}  # at the right of the last panel
-    panels = {
-        name: Panel((), Axis("test accuracy, %", ends), y, values=values.get(name, ())) for name, ends in limits.items()
-    }
+    y = Axis(names=tuple(rows["strategy"]))
+    panels = {name: Panel((), Axis("test accuracy, %", ends), y) for name, ends in limits.items()}
+    last = [*panels][-1]
+    panels[last] = dataclasses.replace(panels[last], values=[result(row) for row in rows.to_dict("records")])
     return Picture(
         "accuracy", "Accuracy",
         f"Mean test accuracy over {found.said_of(rows['strategy'])}; bars: {INTERVAL}.",
@@ -54,25 +52,21 @@ def focus(rows: pd.DataFrame) -> tuple[float, float]:
 def points(rows: pd.DataFrame, x: Sequence[float] = (), label: str = "") -> list[Points]:
     """Returns the mean accuracy of each row with its interval, in percent, by family.
 
-    Args:
-      rows: of the table.
-      x: the places of the rows along x, with accuracy along y; if empty, accuracy is along x and rows are along y.
-      label: of x, for hovering.
+    With a label for hovering, accuracy is along y and `x` has the places of the rows; else rows are along y.
     """
     marks = []
     for family, group in rows.groupby("family", sort=False):
         mean, width = (100 * group[f"test_accuracy_{part}"].to_numpy(float) for part in ("mean", "ci95"))
-        places = [int(place) for place in group.index]
         hover = [
             f"{row['strategy']}, {family}\n{result(row)} %, n = {row['n_seeds']}"
             + (f"\n{label}: {x[place]:,.4g}" if label else "")
-            for row, place in zip(group.to_dict("records"), places, strict=True)
+            for place, row in zip(group.index, group.to_dict("records"), strict=True)
         ]
         look: Any = {"family": str(family), "label": str(family), "hover": hover}
         if label:
-            marks.append(Points([x[place] for place in places], mean, y_interval=width, **look))
+            marks.append(Points([x[place] for place in group.index], mean, y_interval=width, **look))
         else:
-            marks.append(Points(mean, places, x_interval=width, **look))
+            marks.append(Points(mean, group.index.to_numpy(), x_interval=width, **look))
     return marks
 
 

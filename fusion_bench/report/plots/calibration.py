@@ -11,10 +11,8 @@ from fusion_bench.report.plots.marks import Axis, Bars, Line, Panel, Picture
 from fusion_bench.report.text import percent
 
 
-def picture(found: Findings) -> Picture | None:
+def picture(found: Findings) -> Picture:
     """Returns a panel for each strategy; of these the best of each family and the reference are printed."""
-    if not found.tests:
-        return None
     references = [strategy for strategy, family in found.families.items() if family == "reference"]
     return Picture(
         "calibration", "Calibration",

@@ -11,10 +11,8 @@ _TEXTS_UP_TO = 12
 """Classes; the cells of more are too small for numbers."""
 
 
-def picture(found: Findings) -> Picture | None:
+def picture(found: Findings) -> Picture:
     """Returns a panel for each strategy that has logits, printed to a file each."""
-    if not found.tests:
-        return None
     names, panels = found.class_names, {}
     x, y = Axis("predicted class", names=names), Axis("class", names=names)
     for strategy, tests in found.tests.items():
@@ -27,8 +25,8 @@ def picture(found: Findings) -> Picture | None:
         ]
         texts = [[f"{cell:.0f}" if cell >= 0.5 else "" for cell in row] for row in cells]
         shown = texts if len(names) <= _TEXTS_UP_TO else ()
-        shades = [(BLUE, 0.0), (BLUE, 0.9)]
-        panels[strategy] = Panel([HeatMap(cells, shades, (0.0, 100.0), texts=shown, hover=hover)], x, y)
+        scale = [(0.0, (BLUE, 0.0)), (1.0, (BLUE, 0.9))]
+        panels[strategy] = Panel([HeatMap(cells, scale, (0.0, 100.0), texts=shown, hover=hover)], x, y)
     return Picture(
         "confusion", "Confusion matrix",
         f"Percent of each class's test examples, mean over {found.said_of(panels)}.",

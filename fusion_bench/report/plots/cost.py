@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from fusion_bench.report.findings import Findings
@@ -24,8 +25,6 @@ COSTS = {
 def picture(found: Findings) -> Picture | None:
     """Returns a panel for each cost that was measured."""
     rows = found.measured
-    if rows.empty:
-        return None
     low, high = (100 * end for end in focus(found.rows))
     panels = {label: panel for label in COSTS if (panel := _panel(found, rows, label, (low, high)))}
     if not panels:
@@ -53,14 +52,11 @@ def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
 
     Points of equal cost and value are all on the front, or none is. A point with NaN is never on it.
     """
-    points = zip(costs, values, range(len(values)), strict=True)
-    known = [point for point in points if not (math.isnan(point[0]) or math.isnan(point[1]))]
-    front = [
-        (cost, place)
-        for cost, value, place in known
-        if not any(c <= cost and v >= value and (c < cost or v > value) for c, v, _ in known)
-    ]
-    return [place for _, place in sorted(front)]
+    cost, value = np.array(costs, float), np.array(values, float)
+    is_as_good = (cost <= cost[:, None]) & (value >= value[:, None])
+    is_better = (cost < cost[:, None]) | (value > value[:, None])
+    front = ~np.any(is_as_good & is_better, axis=1) & ~np.isnan(cost + value)
+    return [int(place) for place in np.argsort(cost, kind="stable") if front[place]]
 
 
 def _panel(found: Findings, rows: pd.DataFrame, label: str, limits: tuple[float, float]) -> Panel | None:
@@ -71,15 +67,13 @@ def _panel(found: Findings, rows: pd.DataFrame, label: str, limits: tuple[float,
     decades = max(math.log10(max(shown) / min(shown)), 0.05)
     low, high = (min(shown) / 10 ** (0.4 * decades), max(shown) * 10 ** (0.07 * decades))  # names are on the left
     front = pareto_front(x, y)
-    named = [place for place in front if y[place] >= limits[0]]
-    names = [str(rows["strategy"][place]) for place in named]
-    end = max(cost for cost in x if not math.isnan(cost))
-    steps = [*(x[place] for place in front), end], [y[place] for place in (*front, front[-1])]
+    steps = [*(x[place] for place in front), np.nanmax(x)], [y[place] for place in (*front, front[-1])]
+    named = [(x[place], y[place], str(rows["strategy"][place])) for place in front if y[place] >= limits[0]]
     references = [row for row in found.lines if row["family"] == "reference"]
     marks = [
         *points(rows, x, label),
         Line(*steps, "Pareto front", is_step=True),
         *(Line((low, high), [100 * r["test_accuracy_mean"]] * 2, r["strategy"], PALE, "dash") for r in references),
-        Names([x[place] for place in named], [y[place] for place in named], names, side="left"),
+        Names(*zip(*named, strict=True), side="left"),
     ]
     return Panel(marks, log_axis(label, low, high), Axis("test accuracy, %", limits))

@@ -19,9 +19,7 @@ class Points:
     """Markers of one family, with intervals along either axis.
 
     Attributes:
-      x_interval: half widths, NaN for none; empty for no intervals.
-      y_interval: likewise.
-      label: in the legend.
+      x_interval, y_interval: half widths, NaN for none; empty for no intervals.
       hover: of each point, on the page; the first line is set in bold.
       fill: "full", "none", or the half that is filled: "left", "right", "top" or "bottom".
     """
@@ -87,28 +85,18 @@ class HeatMap:
     """Cells at whole numbers, from (0, 0); NaN is left blank.
 
     Attributes:
-      shades: colours from the lowest to the highest value, evenly apart.
+      scale: positions from 0 to 1 in the range of values with their colours, interpolated between.
       limits: the range of values.
-      is_stepped: whether each shade stands for an equal part of the range; else shades are interpolated.
       texts: in the cells; empty for none.
-      legend: labels of the shades; empty for none.
+      legend: colours by label.
     """
 
     values: Float[np.ndarray, "row column"]
-    shades: Sequence[Shade]
+    scale: Sequence[tuple[float, Shade]]
     limits: tuple[float, float]
-    is_stepped: bool = False
     texts: Sequence[Sequence[str]] = ()
     hover: Sequence[Sequence[str]] = ()
-    legend: Sequence[str] = ()
-
-    @property
-    def scale(self) -> list[tuple[float, Shade]]:
-        """Positions from 0 to 1 with their colours."""
-        count = len(self.shades)
-        if self.is_stepped:
-            return [((i + end) / count, shade) for i, shade in enumerate(self.shades) for end in (0, 1)]
-        return [(i / (count - 1), shade) for i, shade in enumerate(self.shades)]
+    legend: Mapping[str, Shade] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +163,6 @@ class Picture:
 
     Attributes:
       name: of its file and of its element.
-      title: above it, on the page.
       caption: states n and the meaning of ± and bands.
       panels: by heading, which is also the label of the choice.
       shared: marks of every panel.
@@ -218,10 +205,9 @@ class Picture:
 
 def band(x: Values, mean: Values, half_width: Values, **look: Any) -> list[Area]:
     """Returns the area within `half_width` of a mean, between 0 and 100 %; nothing if all half widths are NaN."""
-    middle, width = np.asarray(mean, float), np.asarray(half_width, float)
-    known = ~np.isnan(width)
-    low, high = (middle - width).clip(0, 100)[known], (middle + width).clip(0, 100)[known]
-    places = np.asarray(x, float)[known]
+    known = ~np.isnan(np.asarray(half_width, float))
+    places, middle, width = (np.asarray(values, float)[known] for values in (x, mean, half_width))
+    low, high = (middle - width).clip(0, 100), (middle + width).clip(0, 100)
     outline = np.concatenate([places, places[::-1]]), np.concatenate([high, low[::-1]])
     return [Area(*outline, **look)] if known.any() else []
 

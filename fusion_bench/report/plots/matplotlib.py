@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from fusion_bench.families import FAMILIES
 from fusion_bench.report.palette import GRID, INK, PALE
 from fusion_bench.report.plots.labels import plain, spread
-from fusion_bench.report.plots.marks import Area, Axis, Bars, HeatMap, Line, Names, Panel, Picture, Points
+from fusion_bench.report.plots.marks import Area, Axis, Bars, HeatMap, Line, Names, Picture, Points, Values
 
 PAGE = 6.9
 """Width of both columns of a paper, in inches."""
@@ -29,33 +29,30 @@ _DASHES: dict[str, Any] = {
     "solid": "-", "dash": (0, (4, 1.2)), "dot": (0, (1, 1.6)), "dashdot": (0, (4, 1, 1, 1)), "longdash": (0, (7, 1.5)),
     "longdashdot": (0, (7, 1, 1, 1)),
 }  # fmt: skip
-COLOURS = {
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), PALE),
-    "grid.color": GRID,
-}
 
 
 def style() -> AbstractContextManager[None]:
     """Returns the context that figures are drawn in."""
     sheet = resources.files("fusion_bench.report") / "assets" / "paper.mplstyle"
-    return styles.context([str(sheet), COLOURS])
+    colours: dict[str, Any] = dict.fromkeys(
+        ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK
+    )
+    colours |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), PALE) | {"grid.color": GRID}
+    return styles.context([str(sheet), colours])
 
 
 def write(picture: Picture, path: Path, title: str = "") -> list[Path]:
     """Writes PATH.svg and PATH.png; of separate panels PATH/PANEL.svg and PATH/PANEL.png. Returns the paths so far.
 
-    Args:
-      picture: what is drawn.
-      path: without an ending; its folder is made if it is missing.
-      title: of the setting, added to the caption.
+    The title of the setting is added to the caption.
 
     Raises:
       OSError: the folder cannot be written to.
     """
-    parts = {path: picture.printed} if picture.printed else {}
     if picture.is_separate:
         parts = {path / re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-"): [name] for name in picture.printed}
+    else:
+        parts = {path: picture.printed} if picture.printed else {}
     for part, names in parts.items():
         part.parent.mkdir(parents=True, exist_ok=True)
         with style():
@@ -75,7 +72,12 @@ def draw(picture: Picture, names: Sequence[str], title: str = "") -> Figure:
     alike_x, alike_y = len({panel.x for panel in panels}) == 1, len({panel.y for panel in panels}) == 1
     grid = [*figure.subplots(rows, columns, squeeze=False, sharex=alike_x, sharey=alike_y).flat]
     for place, (axes, name, panel) in enumerate(zip(grid, names, panels, strict=False)):
-        _draw_panel(axes, picture, panel)
+        _set_axis(axes, "x", panel.x)
+        _set_axis(axes, "y", panel.y)
+        for mark in sorted((*picture.shared, *panel.marks), key=lambda mark: isinstance(mark, Names)):
+            _MARKS[type(mark)](axes, mark)
+        for row, value in enumerate(panel.values):
+            axes.text(1.02, row, value, transform=axes.get_yaxis_transform(), va="center", size=6.2)
         axes.set_title(name if name != panel.x.label else "")
         axes.text(0.04, 0.95, panel.finding, transform=axes.transAxes, va="top")
         if place % columns == 0 or not alike_y:
@@ -96,11 +98,10 @@ def _add_key(figure: Figure) -> None:
     found = [axes.get_legend_handles_labels() for axes in figure.axes]
     handles = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
     labels = sorted(handles, key=lambda label: label not in FAMILIES)
-    rooms = [0.35 + 0.055 * len(label) for label in labels]
-    width = figure.get_figwidth()
+    width, rooms = figure.get_figwidth(), [0.35 + 0.055 * len(label) for label in labels]
     columns = len(labels) if sum(rooms) < width else max(1, int(width / max(rooms)))
-    places = [handles[label] for label in labels]
-    figure.legend(places, labels, loc="outside upper center", ncols=columns, handletextpad=0.4)
+    ordered = [handles[label] for label in labels]
+    figure.legend(ordered, labels, loc="outside upper center", ncols=columns, handletextpad=0.4)
 
 
 def _annotate(figure: Figure, note: str) -> None:
@@ -108,21 +109,11 @@ def _annotate(figure: Figure, note: str) -> None:
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(note, int(width * 72 / (0.53 * _NOTE_SIZE)))
     room = (len(lines) * 1.35 * _NOTE_SIZE + 4) / 72
-    figure.set_figheight(height + room)
-    share = room / (height + room)
-    figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))  # type: ignore[union-attr, call-arg]
-    bottom = 3 / 72 / (height + room)
-    figure.text(0.01, bottom, "\n".join(lines), size=_NOTE_SIZE, color="#565b63", va="bottom", linespacing=1.3)
-
-
-def _draw_panel(axes: Axes, picture: Picture, panel: Panel) -> None:
-    _set_axis(axes, "x", panel.x)
-    _set_axis(axes, "y", panel.y)
-    for mark in sorted((*picture.shared, *panel.marks), key=lambda mark: isinstance(mark, Names)):
-        _MARKS[type(mark)](axes, mark)
-    sides = axes.get_yaxis_transform()
-    for place, value in enumerate(panel.values):
-        axes.text(1.02, place, value, transform=sides, va="center", size=6.2)
+    height += room
+    figure.set_figheight(height)
+    figure.get_layout_engine().set(rect=(0, room / height, 1, 1 - room / height))  # type: ignore[union-attr, call-arg]
+    text, bottom = "\n".join(lines), 3 / 72 / height
+    figure.text(0.01, bottom, text, size=_NOTE_SIZE, color="#565b63", va="bottom", linespacing=1.3)
 
 
 def _set_axis(axes: Axes, which: Literal["x", "y"], axis: Axis) -> None:
@@ -142,15 +133,10 @@ def _set_axis(axes: Axes, which: Literal["x", "y"], axis: Axis) -> None:
 def _draw_points(axes: Axes, mark: Points) -> None:
     look = FAMILIES[mark.family]
     hollow = mark.fill == "none"
-    intervals: dict[str, Any] = {
-        f"{axis}err": np.nan_to_num(np.asarray(widths, float))
-        for axis, widths in (("x", mark.x_interval), ("y", mark.y_interval))
-        if len(widths)
-    }
     axes.errorbar(
-        mark.x, mark.y, **intervals, fmt=look.marker, color=look.colour, label=mark.label, fillstyle=mark.fill,
-        markerfacecoloralt="white", markersize=4.5, markeredgecolor=look.colour if hollow else INK,
-        markeredgewidth=1.0 if hollow else 0.4, ecolor=PALE, elinewidth=0.7,
+        mark.x, mark.y, xerr=_known(mark.x_interval), yerr=_known(mark.y_interval), fmt=look.marker, color=look.colour,
+        label=mark.label, fillstyle=mark.fill, markerfacecoloralt="white", markersize=4.5, ecolor=PALE, elinewidth=0.7,
+        markeredgecolor=look.colour if hollow else INK, markeredgewidth=1.0 if hollow else 0.4,
     )  # fmt: skip
     for x, y in zip(mark.x, mark.y, strict=True):
         if len(mark.x_interval) and x < axes.get_xlim()[0]:
@@ -174,9 +160,13 @@ def _draw_area(axes: Axes, mark: Area) -> None:
 
 
 def _draw_bars(axes: Axes, mark: Bars) -> None:
-    interval = np.nan_to_num(np.asarray(mark.interval, float)) if len(mark.interval) else None
-    style = {"color": [mark.shade], "ecolor": INK, "error_kw": {"elinewidth": 0.7}, "linewidth": 0}
-    axes.bar(mark.x, mark.heights, mark.width, yerr=interval, label=mark.label, **style)  # type: ignore[arg-type]
+    style: Any = {"color": [mark.shade], "ecolor": INK, "error_kw": {"elinewidth": 0.7}, "linewidth": 0}
+    axes.bar(mark.x, mark.heights, mark.width, yerr=_known(mark.interval), label=mark.label, **style)
+
+
+def _known(widths: Values) -> np.ndarray | None:
+    """Returns half widths of intervals, 0 for NaN; None for none."""
+    return np.nan_to_num(np.asarray(widths, float)) if len(widths) else None
 
 
 def _draw_heat_map(axes: Axes, mark: HeatMap) -> None:
@@ -190,7 +180,7 @@ def _draw_heat_map(axes: Axes, mark: HeatMap) -> None:
         for column, text in enumerate(cells):
             is_dark = mark.values[row, column] > low + 0.6 * (high - low)
             axes.text(column, row, text, ha="center", va="center", size=5.5, color="w" if is_dark else INK)
-    for label, shade in zip(mark.legend, mark.shades, strict=False):
+    for label, shade in mark.legend.items():
         axes.scatter([], [], marker="s", color=[shade], label=label)
     axes.set_aspect("equal")
     axes.tick_params(length=0)

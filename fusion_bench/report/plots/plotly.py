@@ -9,25 +9,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from plotly.colors import hex_to_rgb
 
 from fusion_bench.families import FAMILIES
 from fusion_bench.report.palette import INK, PALE, Shade
 from fusion_bench.report.plots.labels import plain, spread
-from fusion_bench.report.plots.marks import Area, Axis, Bars, HeatMap, Line, Mark, Names, Panel, Picture, Points
+from fusion_bench.report.plots.marks import Area, Axis, Bars, HeatMap, Line, Mark, Names, Panel, Picture, Points, Values
 
 Trace = dict[str, Any]
 
 
 def chart(picture: Picture) -> dict[str, Any]:
     """Returns `panels`, each with its traces and layout, and `shared`, the traces of all of them."""
-    panels = {name: picture.panels[name] for name in picture.shown}
-    return {
-        "panels": {
-            name: {"data": _traces(panel.marks), "layout": _layout(picture, panel, name)}
-            for name, panel in panels.items()
-        },
-        "shared": _traces(picture.shared),
-    }
+    panels = {}
+    for name in picture.shown:
+        panel = picture.panels[name]
+        panels[name] = {"data": _traces(panel.marks), "layout": _layout(picture, panel, name)}
+    return {"panels": panels, "shared": _traces(picture.shared)}
 
 
 def _traces(marks: Sequence[Mark]) -> list[Trace]:
@@ -65,8 +63,7 @@ def _axis(axis: Axis, direction: int) -> dict[str, Any]:
 def _points(mark: Points) -> list[Trace]:
     look = FAMILIES[mark.family]
     marker = {"color": look.colour, "symbol": look.symbol + "-open" * (mark.fill == "none"), "size": 10}
-    intervals = {"error_x": mark.x_interval, "error_y": mark.y_interval}
-    errors = {name: {"array": numbers(np.nan_to_num(widths))} for name, widths in intervals.items() if len(widths)}
+    errors = _errors("x", mark.x_interval) | _errors("y", mark.y_interval)
     return [_scatter(mark, "markers") | {"marker": marker} | errors]
 
 
@@ -93,7 +90,7 @@ def _area(mark: Area) -> list[Trace]:
 def _bars(mark: Bars) -> list[Trace]:
     shape = {"x": numbers(mark.x), "y": numbers(mark.heights), "width": mark.width}
     trace = {"type": "bar", "marker": {"color": rgba(mark.shade)}} | shape | _named(mark.label) | _hover(mark.hover)
-    return [trace | ({"error_y": {"array": numbers(np.nan_to_num(mark.interval))}} if len(mark.interval) else {})]
+    return [trace | _errors("y", mark.interval)]
 
 
 def _heat_map(mark: HeatMap) -> list[Trace]:
@@ -107,7 +104,7 @@ def _heat_map(mark: HeatMap) -> list[Trace]:
         {"type": "scatter", "mode": "markers", "x": [None], "y": [None]}
         | {"marker": {"symbol": "square", "size": 12, "color": rgba(shade)}}
         | _named(label)
-        for label, shade in zip(mark.legend, mark.shades, strict=False)
+        for label, shade in mark.legend.items()
     ]
     return [cells, *keys]
 
@@ -134,6 +131,10 @@ def _annotations(mark: Names, picture: Picture, panel: Panel) -> list[dict[str, 
         | style
         for x, y, name, height in zip(mark.x, mark.y, mark.texts, heights, strict=True)
     ]
+
+
+def _errors(axis: str, widths: Values) -> dict[str, Any]:
+    return {f"error_{axis}": {"array": numbers(np.nan_to_num(widths))}} if len(widths) else {}
 
 
 def _named(label: str) -> dict[str, Any]:
@@ -163,5 +164,4 @@ def numbers(values: Any) -> list[float | None]:
 
 def rgba(shade: Shade) -> str:
     """Returns a colour "#rrggbb" and its opacity in CSS."""
-    red, green, blue = (int(shade[0][place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, {shade[1]})"
+    return f"rgba{(*hex_to_rgb(shade[0]), shade[1])}"

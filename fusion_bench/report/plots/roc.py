@@ -11,10 +11,8 @@ from fusion_bench.report.plots.marks import DASHES, Axis, Line, Panel, Picture, 
 from fusion_bench.report.text import percent
 
 
-def picture(found: Findings) -> Picture | None:
+def picture(found: Findings) -> Picture:
     """Returns the best of each family together, whole and enlarged, for paper, and each strategy for the page."""
-    if not found.tests:
-        return None
     leaders = [strategy for strategy in found.leaders if strategy in found.tests]
     axes = Axis("false positives, %", (0.0, 100.0)), Axis("true positives, %", (0.0, 100.5))
     panels, thin, front, best = {}, {}, [], 0.0

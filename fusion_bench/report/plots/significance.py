@@ -24,21 +24,22 @@ def picture(found: Findings) -> Picture | None:
     if all(math.isnan(p) for p in found_p.values()):
         return None
     size = len(names)
-    p = np.array([[found_p[a, b] if j < i else math.nan for j, b in enumerate(names)] for i, a in enumerate(names)])
-    p = p[1:, :-1]
+    p = np.array(
+        [[found_p[a, b] if j <= i else math.nan for j, b in enumerate(names[:-1])] for i, a in enumerate(names[1:])]
+    )
     levels = sum((p < bound).astype(float) for bound, _ in [*LEVELS.values()][1:])
     hover = [
         [
-            f"{a} over {b}\n{_difference(values[a], values[b])} points, p = {found_p.get((a, b), math.nan):.3g}"
+            f"{a} over {b}\n{points(paired_interval(values[a], values[b]).mean)} points, "
+            f"p = {found_p.get((a, b), math.nan):.3g}"
             for a in names[:-1]
         ]
         for b in names[1:]
     ]
-    cells = HeatMap(
-        np.where(np.isnan(p), math.nan, levels), [shade for _, shade in LEVELS.values()], (-0.5, len(LEVELS) - 0.5),
-        is_stepped=True, texts=[[_short(cell) for cell in row] for row in p] if size <= _TEXTS_UP_TO else (),
-        hover=hover, legend=[*LEVELS],
-    )  # fmt: skip
+    shades = {label: shade for label, (_, shade) in LEVELS.items()}
+    scale = [((i + end) / len(shades), shade) for i, shade in enumerate(shades.values()) for end in (0, 1)]  # steps
+    texts = [[_short(cell) for cell in row] for row in p] if size <= _TEXTS_UP_TO else ()
+    cells = HeatMap(np.where(np.isnan(p), math.nan, levels), scale, (-0.5, len(shades) - 0.5), texts, hover, shades)
     side = min(6.9, max(3.6, 1.6 + 0.2 * size))
     return Picture(
         "significance", "Significant differences",
@@ -47,10 +48,6 @@ def picture(found: Findings) -> Picture | None:
         {"": Panel([cells], Axis(names=tuple(names[:-1])), Axis(names=tuple(names[1:])))},
         size=(side, side), height=200 + 19 * size, is_wide=size > 12,
     )  # fmt: skip
-
-
-def _difference(values: dict[int, float], others: dict[int, float]) -> str:
-    return points(paired_interval(values, others).mean)
 
 
 def _short(p: float) -> str:
