@@ -147,6 +147,13 @@ def _environment(name: str) -> Column:
     )
 
 
+def _cores(row: Row) -> str:
+    """Returns how many cores of a CPU trained the row's runs, "1" or "1 and 2"; empty elsewhere."""
+    trained = [run.environment for run in row.complete if "train_seconds" in run.cost]
+    counts = {facts["cpu_usable"] for facts in trained if facts.get("platform") == "cpu" and facts.get("cpu_usable")}
+    return " and ".join(map(str, sorted(counts)))
+
+
 _NONE = math.nan
 ALL: tuple[Column, ...] = (
     Column("strategy", lambda row: row.name, "strategy", place=0, ascending=True, default=True, on_page=True),
@@ -214,6 +221,7 @@ ALL: tuple[Column, ...] = (
     Column("epochs", lambda row: row.block.setting.get("training.epochs"), integer=True),
     *(_fact(name, empty=None, integer=True) for name in ("n_train", "n_validation", "n_test")),
     *map(_environment, ("device", "version", "commit")),
+    Column("cores", _cores),
     Column("setting", lambda row: row.block.digest),
     Column("differs", lambda row: row.block.differs),
     Column("failures", _failures),

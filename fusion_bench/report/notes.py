@@ -201,4 +201,6 @@ def _provenance(rows: Rows) -> str:
     commit = first["commit"] and f"commit {first['commit']}"
     made = ", ".join(filter(None, (first["device"], f"fusion_bench {first['version']}", commit)))
     data = f" Data: {first['description']}." if first["description"] else ""
-    return f"Made on {made}.{data}"
+    counts = sorted({row["cores"] for row in rows} - {""})
+    cores = f" Runs were trained on {' and '.join(counts)} core{'s' * (counts != ['1'])} each." if counts else ""
+    return f"Made on {made}.{cores}{data}"

@@ -19,6 +19,7 @@ class Display:
     def __init__(self, console: Console):
         self._console = console
         self._total = self._done = self._epochs = 0
+        self._running: dict[str, float] = {}
 
     def __enter__(self) -> "Display":
         return self
@@ -29,6 +30,7 @@ class Display:
     def begin(self, runs: int, epochs: int) -> None:
         """Says how many runs of how many epochs are left to train."""
         self._total, self._epochs, self._done = runs, epochs, 0
+        self._running.clear()
 
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         """The width of a strategy is being chosen, by "params" or "flops", to match another one."""
@@ -37,7 +39,8 @@ class Display:
         """A strategy's programs are being compiled."""
 
     def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
-        """A chunk of steps is done."""
+        """A chunk of steps is done, of one of the runs that are trained at once."""
+        self._running[f"{strategy}, seed {seed}"] = progress.epoch
 
     def finished(self, run: Run) -> None:
         """A run is stored."""
@@ -59,6 +62,11 @@ class Display:
 
     def _count(self, run: Run) -> None:
         self._done += _is_trained(run)
+        self._running.pop(f"{run.strategy}, seed {run.seed}", None)
+
+    @property
+    def _epochs_done(self) -> float:
+        return self._done * self._epochs + sum(self._running.values())
 
     def _state(self, progress: TrainingProgress) -> str:
         """Returns the state of a run: epoch, loss, validation accuracy, speed."""
@@ -96,14 +104,14 @@ class PlainDisplay(Display):
         self._matching = True
 
     def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
+        super().training(strategy, seed, progress)
         if self._is_silent():
-            left = self._left(progress.epoch / self._epochs)
-            self.note(f"{strategy}, seed {seed}: {self._state(progress)}{left}")
+            self.note(f"{strategy}, seed {seed}: {self._state(progress)}{self._left()}")
 
     def finished(self, run: Run) -> None:
         self._count(run)
         counter = f"[{self._done}/{self._total}] " if _is_trained(run) else ""
-        self.note(f"{counter}{describe(run)}{self._left(0.0)}")
+        self.note(f"{counter}{describe(run)}{self._left()}")
 
     def note(self, line: str) -> None:
         super().note(line)
@@ -112,12 +120,12 @@ class PlainDisplay(Display):
     def _is_silent(self) -> bool:
         return time.monotonic() - self._spoke > PLAIN_INTERVAL
 
-    def _left(self, part: float) -> str:
-        """Returns an estimate of the time that is left, after a part of the present run."""
-        done = self._done + part
-        if done == 0 or done >= self._total:
+    def _left(self) -> str:
+        """Returns an estimate of the time that is left."""
+        done, total = self._epochs_done, self._total * self._epochs
+        if done == 0 or done >= total:
             return ""
-        seconds = (time.monotonic() - self._started) / done * (self._total - done)
+        seconds = (time.monotonic() - self._started) / done * (total - done)
         return f"; about {seconds:.0f} s left"
 
 
@@ -156,13 +164,18 @@ class LiveDisplay(Display):
         self._progress.update(self._task, description=strategy, state="compiling")
 
     def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
-        completed = self._done * self._epochs + progress.epoch
-        name, state = f"{strategy}, seed {seed}", self._state(progress)
-        self._progress.update(self._task, description=name, completed=completed, state=state)
+        super().training(strategy, seed, progress)
+        others = f", {len(self._running) - 1} more" if len(self._running) > 1 else ""
+        self._progress.update(
+            self._task,
+            description=f"{strategy}, seed {seed}{others}",
+            completed=self._epochs_done,
+            state=self._state(progress),
+        )
 
     def _count(self, run: Run) -> None:
         super()._count(run)
-        self._progress.update(self._task, completed=self._done * self._epochs)
+        self._progress.update(self._task, completed=self._epochs_done)
 
 
 def describe(run: Run) -> str:
