@@ -1,12 +1,13 @@
 """Is a whole study faster here than written in plain PyTorch?
 
     pip install torch==2.13.0                 # an optional comparison: nothing else needs PyTorch
-    python experiments/study_speed.py [--repetitions 3 --workers 0] [--quick]
+    python experiments/study_speed.py [--repetitions 3 --loaders 0] [--quick]
 
 Wall clock of `fusion-bench run`, from start to table in a process of its own, start-up and compilation included: with
 an empty compilation cache (cold) and with what an equal study left in it (warm); and of pytorch_study.py, which trains
-the same networks for as many steps. The three take turns. Both sides use as many threads as
-the machine has cores, by their own defaults; data are loaded in the training process, as a quick one is.
+the same networks for as many steps. The study is run with its default number of worker processes, and with one. All
+take turns. Both sides use as many threads as the machine has cores, by their own defaults; PyTorch's data are loaded in
+the training process, as a quick one is.
 
 Found on two cores of an AMD EPYC, jax 0.10.2, torch 2.13.0, commit d0dc11f715, canonical strategies, three seeds, one
 study of each side: 139 s cold and 112 s warm against 234 s of PyTorch, 0.59 and 0.48 of its time. The warm study
@@ -37,7 +38,13 @@ from fusion_bench.config import DataConfig
 from fusion_bench.data.load import load_dataset
 from fusion_bench.study.provenance import describe_environment
 
-SIDES = ("cold", "warm", "pytorch")
+OURS = {
+    "cold": "fusion_bench, nothing compiled",
+    "warm": "fusion_bench, compiled before",
+    "cold-one": "fusion_bench, one worker, nothing compiled",
+    "warm-one": "fusion_bench, one worker, compiled before",
+}
+PYTORCH = "pytorch"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Config:
     """Passes over the training examples."""
     seeds: int = 3
     """Trainings of each strategy."""
-    workers: int = 0
+    loaders: int = 0
     """Processes that load data, in PyTorch."""
     quick: bool = False
     """Two strategies, two epochs, one seed, few images; without PyTorch where it is missing."""
@@ -83,9 +90,10 @@ def commands(config: Config, data: Path, out: Path) -> dict[str, list[str]]:
     if config.quick:
         ours += ["--train-size", "300", "--test-size", "100", "--strategies", ",".join(names)]
     theirs = [sys.executable, str(Path(__file__).with_name("pytorch_study.py")), str(data)]
-    theirs += ["--epochs", str(config.epochs), "--seeds", str(config.seeds), "--workers", str(config.workers)]
+    theirs += ["--epochs", str(config.epochs), "--seeds", str(config.seeds), "--workers", str(config.loaders)]
     theirs += ["--strategies", *names] if names else []
-    return {"cold": ours, "warm": ours, "pytorch": theirs}
+    one = [*ours, "--workers", "1"]
+    return {"cold": ours, "warm": ours, "cold-one": one, "warm-one": one, PYTORCH: theirs}
 
 
 def seconds_of(command: list[str], environment: Mapping[str, str]) -> tuple[float, str]:
@@ -110,9 +118,10 @@ def measure(config: Config, sides: tuple[str, ...]) -> tuple[dict[str, list[floa
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             write_data(config, root / "data.npz")
-            base = {"FUSION_BENCH_CACHE_DIR": str(root / "cache"), "JAX_ENABLE_COMPILATION_CACHE": "true"}
-            # the warm study needs the cold one's programs; PyTorch's stands before them or after
-            for side in sides if repetition % 2 == 0 else (*sides[2:], *sides[:2]):
+            # a warm study needs the cold one's programs; each of the others stands before it or after
+            for side in sides if repetition % 2 == 0 else (*sides[4:], *sides[2:4], *sides[:2]):
+                cache = str(root / f"cache{side[4:]}")
+                base = {"FUSION_BENCH_CACHE_DIR": cache, "JAX_ENABLE_COMPILATION_CACHE": "true"}
                 command = commands(config, root / "data.npz", root / side)[side]
                 taken, printed[side] = seconds_of(command, {**os.environ, **base})
                 seconds[side].append(taken)
@@ -134,15 +143,15 @@ def main(config: Config) -> int:
     if not (has_torch or config.quick):
         print("this comparison needs PyTorch: pip install torch==2.13.0", file=sys.stderr)
         return 2
-    seconds, printed, compiled = measure(config, SIDES if has_torch else SIDES[:2])
-    table = Table("study", "seconds", "of PyTorch's", "of the cold one's")
-    names = {"cold": "fusion_bench, nothing compiled", "warm": "fusion_bench, compiled before", "pytorch": "PyTorch"}
+    seconds, printed, compiled = measure(config, (*OURS, PYTORCH) if has_torch else tuple(OURS))
+    table = Table("study", "seconds", "of PyTorch's", "of one worker's")
+    names = {**OURS, PYTORCH: "PyTorch"}
     for side, values in seconds.items():
-        against = [seconds.get("pytorch"), seconds["cold"]]
+        against = [seconds.get(PYTORCH), seconds.get(f"{side}-one")]
         ratios = ["–" if other is None else f"{np.median(np.divide(values, other)):.2f}" for other in against]
         table.add_row(names[side], " ".join(f"{value:.1f}" for value in values), *ratios)
     console = Console(width=max(100, Console().width))
-    for side in ("cold", "pytorch"):
+    for side in ("cold", PYTORCH):
         if side in printed:
             console.print(printed[side].rstrip(), highlight=False, markup=False)
     console.print(table)
