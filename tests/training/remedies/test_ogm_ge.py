@@ -220,7 +220,13 @@ def test_one_step_of_a_strategy(label):
     module.train()
     graph, *_ = nnx.split(module, nnx.Param, ...)
     inputs, labels = gather(to_device(DATASET), jnp.asarray(DATASET.splits["train"][:16]))
-    alone = jit(lambda variables: nnx.merge(graph, *variables, copy=True).unimodal_logits(inputs))(before)
+
+    @jit
+    def unimodal_logits(variables):
+        module: Any = nnx.merge(graph, *variables, copy=True)
+        return module.unimodal_logits(module(inputs))
+
+    alone = unimodal_logits(before)
     factors = expected_factors(alone, np.asarray(labels), ALPHA)
     assert min(factors.values()) < 0.7 < max(factors.values()) == 1
     moved = set()
