@@ -93,9 +93,9 @@ def make_functions(
         module: Any = nnx.merge(train_graph, params, rest, copy=True)
         outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
         loss = module.loss(outputs, labels, label_smoothing=training.label_smoothing)
-        rest = nnx.state(module, nnx.Not(nnx.Param))  # before an operator runs again
-        alone = module.unimodal_logits(outputs) if remedy.needs_unimodal_logits else {}
-        return remedy.loss(loss, outputs, labels), (rest, alone)
+        # A clone's, so that no statistic of an operator is updated twice.
+        alone = nnx.clone(module).unimodal_logits(outputs) if remedy.needs_unimodal_logits else {}
+        return remedy.loss(loss, outputs, labels), (nnx.state(module, nnx.Not(nnx.Param)), alone)
 
     def update(state: TrainState, data: DeviceData, batch: Array, seed: Array) -> tuple[TrainState, Array]:
         """One step: gather, augment, differentiate, update."""

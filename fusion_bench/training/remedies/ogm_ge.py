@@ -37,8 +37,8 @@ class OGMGE(Remedy):
     The paper's noise has the covariance of SGD's noise; the authors' code and this one take the standard deviation of
     each tensor's elements.
 
-    With `concat`, tiny encoders and a CPU, the scores of each modality cost @@ % more FLOPs
-    a step, the noise 28 %.
+    With `concat`, tiny encoders and a CPU, the scores of each modality cost 0.9 % more FLOPs a step,
+    the noise 28 %.
 
     Args:
       alpha: α; the authors use values from 0.1 to 0.8, by data set.

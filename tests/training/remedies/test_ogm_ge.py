@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fusion_bench import fusion
 from fusion_bench.config import Choice, TrainingConfig
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.fusion.blueprint import Blueprint
-from fusion_bench.fusion.registry import StrategySpec, strategies
+from fusion_bench.fusion.registry import Registration, StrategySpec, strategies
 from fusion_bench.training.optimizer import make_optimizer
 from fusion_bench.training.remedies.base import remedies
 from fusion_bench.training.remedies.ogm_ge import modulation_factors
 from fusion_bench.training.step import make_functions
 from tests.oracles import softmax
-from tests.tasks import CONFIG, THREE, TWO, jit, make_dataset
+from tests.tasks import CONFIG, THREE, TWO, jit, make_dataset, registered
 
 DATASET = make_dataset()
 
@@ -209,6 +210,23 @@ def step(label, remedy):
     before = jit(functions.init)(seed)
     after, _ = jit(functions.train)(before, to_device(DATASET), order, seed, jnp.int32(1))
     return before.variables, after.variables
+
+
+class Normalised(fusion.Concat):
+    """Has batch statistics, which what a modality says alone must not change."""
+
+    def __init__(self, in_features, *, dtype=None, rngs):
+        super().__init__(in_features, dtype=dtype)
+        self.norm = nnx.BatchNorm(self.out_features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, features):
+        return self.norm(super().__call__(features))
+
+
+def test_statistics_of_an_operator_are_updated_once():
+    with registered(Registration("normalised", "none", Normalised, family="intermediate", reads="features")):
+        (_, plain), (_, modulated) = (step("normalised", Choice(name)) for name in ("none", "ogm-ge"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), modulated.rest, plain.rest)
 
 
 @pytest.mark.parametrize("label", ["concat", "late-weighted"])
