@@ -82,6 +82,8 @@ class Strategy(nnx.Module):
 class Unimodal(Strategy):
     """One encoder, one head, one modality: logits = head(h_m)."""
 
+    modality: str
+
     def __init__(self, blueprint: Blueprint, *, modality: str):
         self.modality = modality
         self.encoder = blueprint.encoder(modality)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fusion_bench.config import BenchmarkConfig
+from fusion_bench.data.dataset import Split
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Store
 from fusion_bench.study import execute as execution
@@ -19,7 +20,7 @@ from tests.tasks import make_dataset
 
 def test_metrics(resources):
     logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
-    splits = {"validation": np.array([3, 0]), "test": np.array([0, 2])}
+    splits: dict[Split, np.ndarray] = {"validation": np.array([3, 0]), "test": np.array([0, 2])}
     resources.dataset = dataclasses.replace(resources.dataset, splits=splits)
     found = execution._result(JOB, resources, dict.fromkeys(splits, logits), np.array([0, 9, 1, 0])).run.metrics
     assert found == pytest.approx(

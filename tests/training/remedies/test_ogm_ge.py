@@ -215,8 +215,8 @@ def step(label, remedy):
 class Normalised(fusion.Concat):
     """Has batch statistics, which what a modality says alone must not change."""
 
-    def __init__(self, in_features, *, dtype=None, rngs):
-        super().__init__(in_features, dtype=dtype)
+    def __init__(self, in_features, *, dtype=None, rngs: Any):
+        super().__init__(in_features, dtype=dtype, rngs=rngs)
         self.norm = nnx.BatchNorm(self.out_features, dtype=dtype, rngs=rngs)
 
     def __call__(self, features):
