@@ -1,6 +1,6 @@
 """fusion_bench: a benchmark of multimodal fusion strategies in JAX."""
 
-from pathlib import Path
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from fusion_bench.config import (
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
     from fusion_bench.fusion.registry import StrategySpec
-    from fusion_bench.store.loaded import LoadedRun
+    from fusion_bench.store.loaded import load_run
     from fusion_bench.study.study import Study
 
 __all__ = [
@@ -26,23 +26,20 @@ __all__ = [
     "ModelConfig", "StrategySpec", "TrainingConfig", "UserError", "load_run", "run",
 ]  # fmt: skip
 
+_NEED_FLAX = {"StrategySpec": "fusion_bench.fusion.registry", "load_run": "fusion_bench.store.loaded"}
+
 
 def __getattr__(name: str) -> Any:
     """Imports what needs Flax when it is asked for."""
-    if name == "StrategySpec":
-        from fusion_bench.fusion.registry import StrategySpec
-
-        return StrategySpec
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _NEED_FLAX:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_NEED_FLAX[name]), name)
 
 
 def run(config: BenchmarkConfig | None = None) -> "pandas.DataFrame":
-    """Trains every run of a study that is not complete yet, and returns its table.
+    """Trains every run of a study, the default one if None, that is not complete yet, and returns its table.
 
     The table is also written to `config.out` as table.csv and table.md.
-
-    Args:
-      config: the study; the default one if None.
 
     Raises:
       UserError: the configuration, the data or the output directory are not as they should be.
@@ -64,18 +61,3 @@ def run_and_tabulate(config: BenchmarkConfig) -> "tuple[Study, pandas.DataFrame]
     frame = table(study.store)
     write_tables(study.store, frame)
     return study, frame
-
-
-def load_run(directory: Path | str, identifier: str) -> "LoadedRun":
-    """Returns a trained model with its tokenizer, from the folder of its run alone.
-
-    Args:
-      directory: of a study.
-      identifier: the run's, or the beginning of it, where that is of one run only: "concat-s0".
-
-    Raises:
-      UserError: there is no such run, it has no model, or it is damaged.
-    """
-    from fusion_bench.store import loaded
-
-    return loaded.load_run(directory, identifier)

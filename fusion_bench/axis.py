@@ -1,38 +1,41 @@
-"""An axis of the benchmark: classes registered by name, a file each, with options on the command line.
+"""An axis of the benchmark: its strategies, sources, remedies or diagnostics, each registered by name.
 
-Remedies and diagnostics are such axes. A file in the axis's folder registers its class; nothing else has to know of it.
-A class of another package is registered in a module that the package names as an entry point.
+A file in the axis's folder registers its class or function; nothing else has to know of it. What belongs to another
+package is registered in a module that the package names as an entry point.
 """
 
 import dataclasses
+import importlib
+import importlib.metadata
 import inspect
+import pkgutil
 import re
+import sys
+import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_origin
 
 from fusion_bench.config import Choice
-from fusion_bench.entry_points import import_registrations
-from fusion_bench.errors import unknown_name
-from fusion_bench.options import check_options, value_type
+from fusion_bench.errors import UserError, unknown_name
+from fusion_bench.fields import Count, Finite, Natural, convert
 
-T = TypeVar("T")
-Class = TypeVar("Class", bound=type)
+NAME = "[a-z0-9]+(-[a-z0-9]+)*"
 
 
 @dataclasses.dataclass(frozen=True)
-class Registered(Generic[T]):
-    """One registered class.
+class Registered:
+    """One registered class or function.
 
     Attributes:
-      name: as on the command line.
+      name: as on the command line; "{modality}" in it stands for a word, capitals for any text.
       reference: the paper it comes from, or what it is.
-      make: the class; its options are keyword-only arguments with defaults.
-      version: kept by hand; bumped when its results change.
+      make: the class or function; options of a class are its keyword-only arguments, with defaults.
+      version: of its results, kept by hand: raise it when they change.
     """
 
     name: str
     reference: str
-    make: type[T]
+    make: Any
     version: int = 1
 
     @property
@@ -42,79 +45,155 @@ class Registered(Generic[T]):
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
-        """Keyword-only arguments of the class."""
-        parameters = inspect.signature(self.make).parameters.values()
+        # of __init__: Flax's metaclass hides the class's own signature
+        parameters = inspect.signature(self.make.__init__).parameters.values()
         return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
 
-    def label(self, options: Mapping[str, Any]) -> str:
-        """Returns the name with the options that differ from the defaults: "ogm-ge:alpha=0.5"."""
-        changed = [f"{k}={v}" for k, v in sorted(options.items()) if v != self.options[k].default]
-        return ":".join([self.name, *changed])
+    def matches(self, name: str) -> bool:
+        """Returns whether `name` asks for it."""
+        pattern = re.sub("[A-Z]+", ".+", re.escape(self.name)).replace(r"\{modality\}", r"\w+")
+        return name == self.name or re.fullmatch(pattern, name) is not None
+
+    def convert(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the given options, with values of the types of their defaults.
+
+        Raises:
+          UserError: there is no such option, or it does not take the value.
+        """
+        known, converted = self.options, {}
+        for name, value in options.items():
+            if not known:
+                raise UserError(f"{self.name} has no options, got {name!r}")
+            if name not in known:
+                raise unknown_name(f"option of {self.name}", name, known)
+            default = known[name].default
+            try:
+                converted[name] = default if value == default else convert(value, _value_type(known[name]))
+            except ValueError as error:
+                line = f"option {name} of {self.name} is {value!r}; it must be {error}, for example {default}"
+                raise UserError(line) from None
+        return converted
 
     def resolve(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all options, with their defaults; raises UserError for one that is not right."""
-        defaults = {name: option.default for name, option in self.options.items()}
-        return defaults | check_options(self.name, self.options, options)
+        return {name: option.default for name, option in self.options.items()} | self.convert(options)
+
+    def label(self, options: Mapping[str, Any]) -> str:
+        """Returns the name with the options that differ from the defaults: "ogm-ge:alpha=0.5"."""
+        known = self.options
+        changed = {k: v for k, v in sorted(self.convert(options).items()) if v != known[k].default}
+        return str(Choice(self.name, changed))
 
 
-class Axis(Generic[T]):
-    """The registry of one axis.
+def _value_type(option: inspect.Parameter) -> Any:
+    """Returns the type of an option's values, by its default; None if no command line could give one.
+
+    A whole number is at least 1, unless the option is annotated otherwise, with `Natural` for example.
+    """
+    annotation = Natural if option.annotation == "Natural" else option.annotation
+    if get_origin(annotation) in (Annotated, Literal):
+        return annotation
+    return {int: Count, float: Finite, str: str, bool: bool}.get(type(option.default))
+
+
+Member = TypeVar("Member", bound=Registered)
+
+
+class Axis(Generic[Member]):
+    """Everything that is registered on one axis.
 
     Args:
-      kind: what its members are called, in the singular: "remedy".
+      kind: what a member is called: "remedy".
       package: the folder of its files, as in an import statement.
-      group: of entry points, by which other packages name the modules that register theirs.
+      group: of entry points.
+      names: regular expression of the names that a member can have.
+      order: by which members are sorted wherever they are listed.
+
+    Attributes:
+      known: the members that are imported so far, by name.
     """
 
-    def __init__(self, kind: str, package: str, group: str):
-        self.kind = kind
-        self._package = package
-        self._group = group
-        self._known: dict[str, Registered[T]] = {}
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        group: str,
+        *,
+        names: str = NAME,
+        order: Callable[[Member], Any] = lambda member: member.name,
+    ):
+        self.kind, self._package, self._group, self._names, self._order = kind, package, group, names, order
+        self.known: dict[str, Member] = {}
         self._is_imported = False
 
-    def register(self, name: str, *, reference: str, version: int = 1) -> Callable[[Class], Class]:
-        """Decorates a class; the arguments are the attributes of `Registered`.
+    def register(self, member: Member) -> Any:
+        """Adds a member; returns its class or function.
 
         Raises:
           ValueError: the name cannot be one or is taken, or an option has no default that a command line can read.
         """
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        name = member.name
+        if not re.fullmatch(self._names, name):
             raise ValueError(f"a {self.kind} cannot be called {name!r}; use small letters, digits and hyphens")
+        for other in self.known.values():
+            if other.make is not member.make and (other.matches(name) or member.matches(other.name)):
+                raise ValueError(f"{self.kind} {name!r} is registered twice: {other.make} and {member.make}")
+        for option in member.options.values():
+            if _value_type(option) is None:
+                raise ValueError(
+                    f"option {option.name} of {self.kind} {name!r} needs a default that is a number, a word, "
+                    f"true or false, not {option.default!r}"
+                )
+        self.known[name] = member
+        return member.make
 
-        def decorate(make: Class) -> Class:
-            if name in self._known and self._known[name].make is not make:
-                raise ValueError(f"{self.kind} {name!r} is registered twice: {self._known[name].make} and {make}")
-            registered = Registered(name, reference, make, version)
-            for option in registered.options.values():
-                if value_type(option) is None:
-                    raise ValueError(
-                        f"option {option.name} of {self.kind} {name!r} needs a default that is a number, a word, "
-                        f"true or false, not {option.default!r}"
-                    )
-            self._known[name] = registered
-            return make
+    def registered(self) -> dict[str, Member]:
+        """Returns every member by name, in order; the first call imports them.
 
-        return decorate
-
-    def registered(self) -> dict[str, Registered[T]]:
-        """Returns every member by name, in alphabetical order."""
+        Warns:
+          UserWarning: an entry point cannot be loaded.
+        """
         if not self._is_imported:
-            import_registrations(self._package, self._group, self._known)
+            self._import()
             self._is_imported = True
-        return dict(sorted(self._known.items()))
+        return {member.name: member for member in sorted(self.known.values(), key=self._order)}
 
-    def find(self, name: str) -> Registered[T]:
-        """Returns the member of a name; raises UserError if there is none."""
-        known = self.registered()
-        if name not in known:
-            raise unknown_name(self.kind, name, known)
-        return known[name]
+    def _import(self) -> None:
+        """Imports every file below the package, and what each entry point of the group names.
+
+        A module of another package that fails registers nothing, and all else stays usable.
+        """
+        for module in pkgutil.walk_packages(importlib.import_module(self._package).__path__, f"{self._package}."):
+            importlib.import_module(module.name)
+        for entry_point in sorted(importlib.metadata.entry_points(group=self._group)):
+            try:
+                entry_point.load()
+            except Exception as error:  # of any kind: the code is not ours
+                for name, member in list(self.known.items()):
+                    if member.make.__module__ not in sys.modules:  # it failed after the registration
+                        del self.known[name]
+                owner = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
+                warnings.warn(
+                    f"entry point {entry_point.name!r}{owner} in {self._group}, {entry_point.value}, "
+                    f"cannot be loaded: {type(error).__name__}: {error}",
+                    stacklevel=3,
+                )
+
+    def match(self, name: str) -> Member | None:
+        """Returns the member that a name asks for, if there is one."""
+        return self.known.get(name) or next((m for m in self.registered().values() if m.matches(name)), None)
+
+    def find(self, name: str) -> Member:
+        """Returns the member that a name asks for; raises UserError if there is none."""
+        found = self.match(name)
+        if found is None:
+            raise unknown_name(self.kind, name, self.registered())
+        return found
 
     def resolve(self, choice: Choice) -> Choice:
         """Returns the choice with all its options, as it is recorded; raises UserError if it is not right."""
         return Choice(choice.name, self.find(choice.name).resolve(choice.options))
 
-    def make(self, choice: Choice) -> T:
+    def make(self, choice: Choice) -> Any:
         """Returns the member that a choice asks for; raises UserError if it is not right."""
         return self.find(choice.name).make(**self.resolve(choice).options)

@@ -15,12 +15,7 @@ Match = Literal["none", "params", "flops"]
 
 @dataclasses.dataclass(frozen=True)
 class Choice(Checked):
-    """A registered name with options of its own: `Choice("tensor", {"width": 8})`.
-
-    Attributes:
-      name: of a strategy, a remedy, and so on, as in `fusion-bench list`.
-      options: values that replace the defaults.
-    """
+    """A name in `fusion-bench list`, with options that replace the defaults: `Choice("tensor", {"width": 8})`."""
 
     name: str
     options: Mapping[str, int | float | str | bool] = dataclasses.field(default_factory=dict)

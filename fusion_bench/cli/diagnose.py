@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from fusion_bench.cli.choices import parse_choices
 from fusion_bench.cli.flags import option, word
 from fusion_bench.cli.table import say_damaged
-from fusion_bench.config import Choice, as_choice
+from fusion_bench.config import Choice, DataConfig, as_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +35,11 @@ class DiagnoseCommand:
 def run(command: DiagnoseCommand, console: Console) -> int:
     """Returns the exit status."""
     from fusion_bench.store import Store
-    from fusion_bench.study.diagnose import Places, diagnose
+    from fusion_bench.study.diagnose import diagnose
 
     store = Store(command.directory, read_only=True)
     choices = [as_choice(name) for name in command.names]
-    places = Places(command.data_dir, command.cache_dir, command.source, command.captions)
+    places = DataConfig(command.source, command.data_dir, command.captions, cache_dir=command.cache_dir)
     done = diagnose(store, choices, places=places, note=console.out)
     say_damaged(store)
     for line in (*(f"skipped: {line}" for line in done.skipped), *done.failed):

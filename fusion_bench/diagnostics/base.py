@@ -1,13 +1,9 @@
-"""The contract of a diagnostic, and the trained model that it is given.
-
-@register_diagnostic("mine", reference="a paper")
-class Mine(Diagnostic): ...
-"""
+"""The contract of a diagnostic, and the trained model that it is given."""
 
 import functools
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from fusion_bench.axis import Axis
+from fusion_bench.axis import Axis, Registered
 from fusion_bench.data.batches import DeviceData, gather
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.registry import StrategySpec
@@ -23,13 +19,7 @@ from fusion_bench.training.compile import default_predict_batch
 
 
 class Model:
-    """A trained model on a dataset, whose inputs may be put together from several examples.
-
-    Attributes:
-      module: in evaluation mode.
-      data: the dataset on the device.
-      modalities: those of the dataset, by name.
-    """
+    """A trained model, in evaluation mode, on a dataset; its inputs may be put together from several examples."""
 
     def __init__(self, module: nnx.Module, data: DeviceData):
         self.module = module
@@ -87,13 +77,13 @@ class Diagnostic:
 
     @abstractmethod
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
-        """Returns numbers by name, for example `accuracy_without_text`.
-
-        Args:
-          model: trained, on the dataset of its study.
-          indices: of the test examples.
-        """
+        """Returns numbers by name, like `accuracy_without_text`, of a model on the test examples at `indices`."""
 
 
-diagnostics: Axis[Diagnostic] = Axis("diagnostic", "fusion_bench.diagnostics", "fusion_bench.diagnostics")
-register_diagnostic = diagnostics.register
+Class = TypeVar("Class", bound=type[Diagnostic])
+diagnostics: Axis[Registered] = Axis("diagnostic", "fusion_bench.diagnostics", "fusion_bench.diagnostics")
+
+
+def register_diagnostic(name: str, *, reference: str, version: int = 1) -> Callable[[Class], Class]:
+    """Decorates a class of diagnostics; the arguments are the attributes of `Registered`."""
+    return lambda make: diagnostics.register(Registered(name, reference, make, version))

@@ -8,42 +8,21 @@ features [batch, feature] by modality; `Bottleneck` and `CrossAttention` take to
 [batch, token], and `FiLM` gives scales and shifts. Any number of modalities, where a layer does not say two.
 """
 
-from fusion_bench.fusion.intermediate.attention import Attention
-from fusion_bench.fusion.intermediate.bottleneck import Bottleneck
-from fusion_bench.fusion.intermediate.concat import Concat
-from fusion_bench.fusion.intermediate.cross_attention import CrossAttention
-from fusion_bench.fusion.intermediate.film import FiLM
-from fusion_bench.fusion.intermediate.gated import Gated
-from fusion_bench.fusion.intermediate.gmu import GatedMultimodalUnit
-from fusion_bench.fusion.intermediate.multiplicative import Multiplicative
-from fusion_bench.fusion.intermediate.sum import Sum
-from fusion_bench.fusion.tensor.block import BlockTerm
-from fusion_bench.fusion.tensor.compact_bilinear import CompactBilinear
-from fusion_bench.fusion.tensor.low_rank import LowRank
-from fusion_bench.fusion.tensor.mfb import FactorizedBilinear
-from fusion_bench.fusion.tensor.mfh import FactorizedHighOrder
-from fusion_bench.fusion.tensor.mlb import LowRankBilinear
-from fusion_bench.fusion.tensor.mutan import Mutan
-from fusion_bench.fusion.tensor.tensor import OuterProduct
-from fusion_bench.fusion.tensor.tucker import Tucker
-
-__all__ = [
-    "Attention",
-    "BlockTerm",
-    "Bottleneck",
-    "CompactBilinear",
-    "Concat",
-    "CrossAttention",
-    "FactorizedBilinear",
-    "FactorizedHighOrder",
-    "FiLM",
-    "Gated",
-    "GatedMultimodalUnit",
-    "LowRank",
-    "LowRankBilinear",
-    "Multiplicative",
-    "Mutan",
-    "OuterProduct",
-    "Sum",
-    "Tucker",
-]
+from fusion_bench.fusion.intermediate.attention import Attention as Attention
+from fusion_bench.fusion.intermediate.bottleneck import Bottleneck as Bottleneck
+from fusion_bench.fusion.intermediate.concat import Concat as Concat
+from fusion_bench.fusion.intermediate.cross_attention import CrossAttention as CrossAttention
+from fusion_bench.fusion.intermediate.film import FiLM as FiLM
+from fusion_bench.fusion.intermediate.gated import Gated as Gated
+from fusion_bench.fusion.intermediate.gmu import GatedMultimodalUnit as GatedMultimodalUnit
+from fusion_bench.fusion.intermediate.multiplicative import Multiplicative as Multiplicative
+from fusion_bench.fusion.intermediate.sum import Sum as Sum
+from fusion_bench.fusion.tensor.block import BlockTerm as BlockTerm
+from fusion_bench.fusion.tensor.compact_bilinear import CompactBilinear as CompactBilinear
+from fusion_bench.fusion.tensor.low_rank import LowRank as LowRank
+from fusion_bench.fusion.tensor.mfb import FactorizedBilinear as FactorizedBilinear
+from fusion_bench.fusion.tensor.mfh import FactorizedHighOrder as FactorizedHighOrder
+from fusion_bench.fusion.tensor.mlb import LowRankBilinear as LowRankBilinear
+from fusion_bench.fusion.tensor.mutan import Mutan as Mutan
+from fusion_bench.fusion.tensor.outer_product import OuterProduct as OuterProduct
+from fusion_bench.fusion.tensor.tucker import Tucker as Tucker

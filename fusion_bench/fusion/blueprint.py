@@ -37,11 +37,7 @@ class Blueprint:
 
     @property
     def largest_grid(self) -> str:
-        """The grid with the most pixels.
-
-        Raises:
-          UserError: there is no grid.
-        """
+        """The grid with the most pixels; raises UserError if there is none."""
         specs = self.task.modalities
         grids = [name for name in self.modalities if specs[name].kind == "grid"]
         if not grids:
@@ -79,11 +75,7 @@ class Blueprint:
         return Head(in_features, self.widths.hidden, self.task.num_classes, dtype=self.dtype, rngs=rngs)
 
     def operator(self, make: Callable[..., Any], in_features: Sizes) -> Any:
-        """Returns the layer that joins the modalities: `make(in_features, dtype=..., rngs=...)`.
-
-        Raises:
-          UserError: an option does not suit it.
-        """
+        """Returns the layer that joins the modalities; raises UserError if an option does not suit it."""
         try:
             return make(in_features, dtype=self.dtype, rngs=self.rngs("operator"))
         except ValueError as error:

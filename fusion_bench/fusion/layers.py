@@ -1,5 +1,6 @@
 """Building blocks of operators: linear maps of all modalities to one width, and the shapes that operators take."""
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -38,16 +39,16 @@ class Projections(nnx.Dict[nnx.Linear]):
         dtype: Dtype = None,
         rngs: nnx.Rngs,
     ):
-        super().__init__(
-            {
-                name: nnx.Linear(
-                    in_features[name], out_features, use_bias=bias is not None, dtype=dtype, rngs=rngs,
-                    kernel_init=nnx.initializers.variance_scaling(variance, "fan_in", "truncated_normal"),
-                    bias_init=nnx.initializers.constant(bias or 0.0),
-                )
-                for name in sorted(in_features)
-            }
-        )  # fmt: skip
+        linear = functools.partial(
+            nnx.Linear,
+            out_features=out_features,
+            use_bias=bias is not None,
+            kernel_init=nnx.initializers.variance_scaling(variance, "fan_in", "truncated_normal"),
+            bias_init=nnx.initializers.constant(bias or 0.0),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        super().__init__({name: linear(in_features[name]) for name in sorted(in_features)})
 
     def __call__(self, features: Mapping[str, Inexact[Array, "batch *_"]]) -> dict[str, Inexact[Array, "batch *_"]]:
         """Returns z_m of every modality."""
@@ -72,11 +73,7 @@ def normal_weight(shape: tuple[int, ...], *, fan_in: int, rngs: nnx.Rngs) -> nnx
 
 
 def pair(in_features: Sizes) -> tuple[str, str]:
-    """Returns the names of two modalities in alphabetical order.
-
-    Raises:
-      ValueError: there are not two.
-    """
+    """Returns the names of two modalities in alphabetical order; raises ValueError if there are not two."""
     if len(in_features) != 2:
         raise ValueError(f"it is defined for two modalities; these are {', '.join(sorted(in_features))}")
     first, second = sorted(in_features)

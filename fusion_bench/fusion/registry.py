@@ -1,46 +1,31 @@
-"""The strategies by name. A file in a family's folder registers its layer or class; nothing else has to know of it.
-
-A strategy of another package is registered in a module that the package names as an entry point.
-"""
+"""The strategies by name. A file in a family's folder registers its layer or class."""
 
 import dataclasses
 import functools
 import inspect
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from flax import nnx
 
+from fusion_bench.axis import NAME, Axis, Registered
 from fusion_bench.config import Choice, as_choice
 from fusion_bench.data.dataset import Task
-from fusion_bench.entry_points import import_registrations
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.families import MULTIMODAL
 from fusion_bench.fusion.base import FeatureFusion, PosthocFusion, Strategy, TokenFusion
 from fusion_bench.fusion.blueprint import Blueprint
-from fusion_bench.options import check_options, value_type
 
 Module = TypeVar("Module", bound=nnx.Module)
 FAMILIES = ("unimodal", *MULTIMODAL)
-DEFAULT_MODALITIES = ("image", "text")
-RESERVED = ("all", "canonical", "bayes-reference")
-"""Names that stand for something else, on the command line or in a table."""
-_NAME = r"(\{modality\}-)?[a-z0-9]+(-[a-z0-9]+)*"
-_NO_OPTIONS = ("modality", "dtype", "rngs")
-ENTRY_POINTS = "fusion_bench.strategies"
-"""The group of entry points by which other packages name the modules that register their strategies."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Registration:
-    """One registered strategy.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Registration(Registered):
+    """One registered strategy; `make` is its operator, a Flax layer, or a class of strategies.
 
     Attributes:
-      name: as on the command line.
       family: where it joins.
-      reference: the paper it comes from, or what it is.
-      make: the operator, a Flax layer called with the features' widths and options; or a class of strategies.
       canonical: whether it is one of the set that is run by default.
       modality: the only one that it reads; None for a fusion strategy.
       baseline: ending of the names of the unimodal strategies that it is compared with: "only", or "token-only" where
@@ -48,32 +33,20 @@ class Registration:
       pairs_only: whether it is defined for two modalities alone.
       size: the option, if there is one of that name, that sets the size of its joint part to match others in cost.
       reads: whether an operator joins pooled features or tokens; None for a class of strategies.
-      version: of its results, kept by hand: raise it when they change.
     """
 
-    name: str
     family: str
-    reference: str
-    make: type[nnx.Module]
     canonical: bool = False
     modality: str | None = None
     baseline: str = "only"
     pairs_only: bool = False
     size: str = "out_features"
     reads: Literal["features", "tokens"] | None = None
-    version: int = 1
-
-    @property
-    def summary(self) -> str:
-        """First line of the class's docstring."""
-        return (inspect.getdoc(self.make) or "").partition("\n")[0]
 
     @property
     def strategy(self) -> type[Strategy]:
         """The class of strategies: for an operator, the one that it is put into."""
-        if issubclass(self.make, Strategy):
-            return self.make
-        return TokenFusion if self.reads == "tokens" else FeatureFusion
+        return {"tokens": TokenFusion, "features": FeatureFusion, None: self.make}[self.reads]
 
     @property
     def is_posthoc(self) -> bool:
@@ -81,10 +54,8 @@ class Registration:
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
-        """The strategy's own options: the keyword-only arguments of its layer or class."""
-        # of __init__: Flax's metaclass hides the class's own signature
-        parameters = inspect.signature(self.make.__init__).parameters.values()
-        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _NO_OPTIONS}
+        """The strategy's own options."""
+        return {name: p for name, p in super().options.items() if name not in ("modality", "dtype", "rngs")}
 
     def joins(self, modalities: Collection[str]) -> bool:
         """Returns whether it is defined for so many modalities."""
@@ -96,27 +67,30 @@ class Registration:
             raise UserError(f"{self.name} joins two modalities; these are {', '.join(sorted(modalities))}")
 
     def build(self, blueprint: Blueprint, options: Mapping[str, Any]) -> Strategy:
-        """Returns the strategy's module for the blueprint's task.
-
-        Raises:
-          UserError: it cannot join these modalities, or an option does not suit it.
-        """
+        """Returns the module; raises UserError if it cannot join these modalities, or an option does not suit it."""
         self.check(blueprint.modalities)
-        if not issubclass(self.make, Strategy):
+        if self.reads is not None:
             return self.strategy(blueprint, make_operator=functools.partial(self.make, **options))
         if self.modality is not None:
             options = {**options, "modality": self.modality}
         return self.make(blueprint, **options)
 
 
-_REGISTRY: dict[str, Registration] = {}
+_REGISTRY: Axis[Registration] = Axis(
+    "strategy",
+    "fusion_bench.fusion",
+    "fusion_bench.strategies",
+    # none that stands for something else, on the command line or in a table
+    names=r"(?!(all|canonical|bayes-reference)$)(\{modality\}-)?" + NAME,
+    order=lambda registration: (FAMILIES.index(registration.family), not registration.canonical),
+)
 
 
 def register(
     name: str,
     *,
-    family: str,
     reference: str,
+    family: str | None = None,
     canonical: bool = False,
     baseline: str = "only",
     pairs_only: bool = False,
@@ -130,86 +104,48 @@ def register(
     features, has the width of its result in `out_features`, and is called with features, or with tokens and masks, by
     modality. The options of a layer or class are its other keyword-only arguments.
 
-    The arguments are the attributes of `Registration`. A name with "{modality}" in it stands for one strategy for each
-    modality of the data, whose class takes the keyword `modality`.
+    The arguments are the attributes of `Registration`; the family is by default the folder of the file. A name with
+    "{modality}" in it stands for one strategy for each modality of the data, whose class takes the keyword `modality`.
 
     Raises:
-      ValueError: the name cannot be one or is taken, there is no such family, or an option has no default of a kind
-        that the command line can read.
+      ValueError: as `Axis.register`, or there is no such family.
       TypeError: what is decorated is neither a Flax layer nor a class of strategies.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"strategy {name!r} is of the family {family!r}; choose from {', '.join(FAMILIES)}")
-    if not re.fullmatch(_NAME, name) or name in RESERVED:
-        raise ValueError(f"a strategy cannot be called {name!r}; use small letters, digits and hyphens")
 
-    def decorate(cls: type[Any]) -> type[Any]:
-        if not (isinstance(cls, type) and issubclass(cls, nnx.Module)):
-            raise TypeError(f"strategy {name!r} should be a Flax layer or a subclass of Strategy, and is {cls!r}")
-        for taken in _REGISTRY.values():
-            if taken.make is not cls and _may_be_the_same(taken.name, name):
-                raise ValueError(f"strategy {name!r} is registered twice: {taken.make} and {cls}")
+    def decorate(make: type[Any]) -> type[Any]:
+        if not (isinstance(make, type) and issubclass(make, nnx.Module)):
+            raise TypeError(f"strategy {name!r} should be a Flax layer or a subclass of Strategy, and is {make!r}")
+        joins = family or make.__module__.rpartition(".")[0].rpartition(".")[2]
+        if joins not in FAMILIES:
+            raise ValueError(f"strategy {name!r} is of the family {joins!r}; choose from {', '.join(FAMILIES)}")
         registration = Registration(
-            name, family, reference, cls, canonical,
-            baseline=baseline, pairs_only=pairs_only, size=size, version=version,
-            reads=None if issubclass(cls, Strategy) else reads,
+            name, reference, make, version, family=joins, canonical=canonical, baseline=baseline,
+            pairs_only=pairs_only, size=size, reads=None if issubclass(make, Strategy) else reads,
         )  # fmt: skip
-        for option in registration.options.values():
-            if value_type(option) is None:
-                raise ValueError(
-                    f"option {option.name} of strategy {name!r} needs a default that is a number, a word, "
-                    f"true or false, not {option.default!r}"
-                )
-        _REGISTRY[name] = registration
-        return cls
+        return _REGISTRY.register(registration)
 
     return decorate
 
 
-def _may_be_the_same(name: str, other: str) -> bool:
-    """Returns whether two names, of which either may stand for one of each modality, are one for some modality."""
-    modality = re.escape("{modality}")
-    return any(
-        re.fullmatch(re.escape(a).replace(modality, "[a-z0-9_]+"), b.format(modality="x"))
-        for a, b in ((name, other), (other, name))
-    )
-
-
-@functools.cache
-def _import_families() -> None:
-    """Imports every file of every family's folder and what other packages name, so that each registers itself."""
-    import_registrations("fusion_bench.fusion", ENTRY_POINTS, _REGISTRY)
-
-
-def strategies(modalities: Iterable[str] = DEFAULT_MODALITIES) -> dict[str, Registration]:
+def strategies(modalities: Iterable[str] = ("image", "text")) -> dict[str, Registration]:
     """Returns every strategy for data with these modalities, by name, in the order of the families."""
-    _import_families()
-    found = []
-    for registration in _REGISTRY.values():
-        if "{modality}" not in registration.name:
-            found.append(registration)
-            continue
-        for modality in modalities:
+    found = {}
+    for registration in _REGISTRY.registered().values():
+        of_each = modalities if "{modality}" in registration.name else [None]
+        for modality in of_each:
             name = registration.name.format(modality=modality)
-            found.append(dataclasses.replace(registration, name=name, modality=modality))
-    found.sort(key=lambda r: (FAMILIES.index(r.family), not r.canonical))
-    return {registration.name: registration for registration in found}
+            found[name] = dataclasses.replace(registration, name=name, modality=modality)
+    return found
 
 
 def find(name: str) -> Registration:
-    """Returns the strategy of a name; "image-only" is "{modality}-only" of the modality "image".
-
-    Raises:
-      UserError: there is none.
-    """
-    _import_families()
-    if name in _REGISTRY:
-        return _REGISTRY[name]
-    modality, _, rest = name.partition("-")  # the name of a modality has no hyphen
-    template = _REGISTRY.get(f"{{modality}}-{rest}")
-    if template is None:
+    """Returns the strategy of a name or raises UserError; "image-only" is "{modality}-only" of the modality "image"."""
+    found = _REGISTRY.match(name)
+    if found is None:
         raise unknown_name("strategy", name, strategies())
-    return dataclasses.replace(template, name=name, modality=modality)
+    if found.name == name:
+        return found
+    return dataclasses.replace(found, name=name, modality=name.partition("-")[0])  # that of a modality has no hyphen
 
 
 class StrategySpec(Choice):
@@ -222,15 +158,12 @@ class StrategySpec(Choice):
     @property
     def label(self) -> str:
         """The name with the options that differ from the defaults, as on the command line."""
-        defaults = self.registration.options
-        chosen = {k: v for k, v in sorted(self.options.items()) if v != defaults[k].default}
-        return str(Choice(self.name, chosen))
+        return self.registration.label(self.options)
 
     @property
     def resolved_options(self) -> dict[str, Any]:
         """All options, with their defaults."""
-        defaults = {name: p.default for name, p in self.registration.options.items()}
-        return {**defaults, **self.options}
+        return self.registration.resolve(self.options)
 
     def build(self, blueprint: Blueprint) -> Strategy:
         return self.registration.build(blueprint, self.options)
@@ -239,33 +172,27 @@ class StrategySpec(Choice):
 def resolve(asked: Iterable[str | Choice], task: Task) -> tuple[StrategySpec, ...]:
     """Returns the strategies that are asked for, each once; "canonical" and "all" stand for sets of them.
 
-    Args:
-      asked: names, or names with options.
-      task: its modalities decide which unimodal baselines there are.
-
     Raises:
       UserError: a name, an option or a value is not right.
     """
     known = strategies(task.modalities)
+    names = [*known, "canonical", "all"]
     chosen: dict[str, StrategySpec] = {}
     for choice in map(as_choice, asked):
         name = choice.name
-        if name in ("canonical", "all"):
-            if choice.options:
-                raise UserError(f"{name} stands for several strategies and takes no option")
-            group = [
-                StrategySpec(r.name)
-                for r in known.values()
-                if (r.canonical or name == "all") and r.joins(task.modalities)
-            ]
-        elif name in known:
+        if name not in names:
+            raise unknown_name("strategy", name, names)
+        if name in known:
             known[name].check(task.modalities)
-            group = [StrategySpec(name, check_options(name, known[name].options, choice.options))]
+            group = [StrategySpec(name, known[name].convert(choice.options))]
+        elif choice.options:
+            raise UserError(f"{name} stands for several strategies and takes no option")
         else:
-            raise unknown_name("strategy", name, [*known, "canonical", "all"])
+            joining = [r for r in known.values() if r.joins(task.modalities)]
+            group = [StrategySpec(r.name) for r in joining if r.canonical or name == "all"]
         chosen.update({spec.label: spec for spec in group})
     if not chosen:
-        raise UserError("no strategy is named; choose from " + ", ".join([*known, "canonical", "all"]))
+        raise UserError(f"no strategy is named; choose from {', '.join(names)}")
     return tuple(chosen.values())
 
 

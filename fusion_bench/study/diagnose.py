@@ -17,31 +17,10 @@ from fusion_bench.store.loaded import load_model
 from fusion_bench.study.provenance import describe_environment
 
 
-class Places(NamedTuple):
-    """Where the data of runs are on this machine; a run records a file's name, not its folder.
-
-    Attributes:
-      data_dir: of TFDS sources.
-      cache_dir: of decoded images.
-      source: the file of data, if it is one.
-      captions: the file of captions, if it is one.
-    """
-
-    data_dir: Path | None = None
-    cache_dir: Path | None = None
-    source: str = ""
-    captions: str = ""
-
-
 class Diagnosed(NamedTuple):
-    """The outcome of `diagnose`.
+    """How often a diagnostic was applied to a run, or its values were stored already; and the names of all values.
 
-    Attributes:
-      computed: how often a diagnostic was applied to a run now.
-      kept: how often its values were stored already.
-      skipped: one line for each strategy that a diagnostic does not apply to.
-      failed: one line for each run whose model cannot be read.
-      names: of the values that are stored.
+    There is a line for each strategy that a diagnostic does not apply to, and for each run whose model cannot be read.
     """
 
     computed: int
@@ -55,16 +34,13 @@ def diagnose(
     store: Store,
     choices: Sequence[Choice],
     *,
-    places: Places = Places(),
+    places: DataConfig = DataConfig(),
     note: Callable[[str], None] = lambda line: None,
 ) -> Diagnosed:
     """Applies diagnostics to the models of all complete runs that learn the label, on the test split.
 
-    Args:
-      store: of the runs.
-      choices: the diagnostics, with their options.
-      places: where the data are on this machine.
-      note: is called with a line for each run.
+    `places` says where data are on this machine, as a run records the name of a file of data or captions, not its
+    folder; `note` is called with a line for each run.
 
     Raises:
       UserError: a diagnostic is unknown, the data are missing, or are not those that a run was trained on.
@@ -113,11 +89,11 @@ def _by_dataset(store: Store) -> dict[str, list[Run]]:
     return found
 
 
-def _load(run: Run, places: Places) -> Dataset:
+def _load(run: Run, places: DataConfig) -> Dataset:
     """Loads the data of a run, from where they are on this machine."""
-    stated = dict(run.identity["data"])
-    for name, given in (("source", places.source), ("captions", places.captions)):
-        if given and Path(given).name == stated[name]:
+    stated = run.identity["data"] | {"data_dir": places.data_dir, "cache_dir": places.cache_dir}
+    for name in ("source", "captions"):
+        given = getattr(places, name)
+        if Path(given).name == stated[name]:
             stated[name] = given
-    stated |= {"data_dir": places.data_dir, "cache_dir": places.cache_dir}
     return load_dataset(DataConfig(**stated))

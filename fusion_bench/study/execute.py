@@ -1,11 +1,13 @@
 """Execution of one job: the only place that trains, measures, joins and refers."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 
 from fusion_bench.data.dataset import Split
 from fusion_bench.errors import UserError
@@ -13,18 +15,13 @@ from fusion_bench.metrics.classification import accuracy, cross_entropy
 from fusion_bench.store import Run
 from fusion_bench.store.model import checkpoint_of, variables_of
 from fusion_bench.study.job import Job
-from fusion_bench.study.posthoc import build_posthoc, join_members, joint_cost, measured_cost
+from fusion_bench.study.posthoc import build_posthoc, join_members, total_cost
 from fusion_bench.study.reference import bayes_logits
 from fusion_bench.study.resources import Resources
 from fusion_bench.training import timing
 from fusion_bench.training.compile import Program, compile_predictor
-from fusion_bench.training.loop import Trained, TrainingDiverged, train
+from fusion_bench.training.loop import TrainingDiverged, train
 from fusion_bench.training.step import split_module
-
-if TYPE_CHECKING:
-    import pandas
-
-Predictions = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +36,8 @@ class Result:
     """
 
     run: Run
-    predictions: Predictions | None = None
-    curve: "pandas.DataFrame | None" = None
+    predictions: Mapping[str, np.ndarray] | None = None
+    curve: pd.DataFrame | None = None
     checkpoint: Any = None
 
 
@@ -69,39 +66,31 @@ def _train(job: Job, resources: Resources) -> Result:
     """Trains, selects an epoch on validation, and predicts validation and test once."""
     program = _program(job, resources)
     data, splits = resources.target_data(job), resources.dataset.splits
-    checkpoint = resources.checkpoint(job)
+    checkpoint, pacing = resources.checkpoint(job), resources.config.checkpoint
+    report = functools.partial(resources.report, job)
     try:
         trained = train(
-            program,
-            data,
-            splits,
-            job.seed,
-            job.training,
-            report=lambda progress: resources.report(job, progress),
-            checkpoint=checkpoint,
-            pacing=resources.config.checkpoint,
+            program, data, splits, job.seed, job.training, report=report, checkpoint=checkpoint, pacing=pacing
         )
     except TrainingDiverged:
         checkpoint.clear()
         raise
-    labels = np.asarray(data.labels)
     # What only serves to choose does not see the test set.
     seen: tuple[Split, ...] = ("validation",) if job.kind == "tune" else ("validation", "test")
-    logits: dict[Split, np.ndarray] = {}
-    for split in seen:
-        logits[split] = program.predictions(trained.variables, data, splits[split])
-    predictions = _predictions(logits, {split: labels[splits[split]] for split in seen})
-    cost = {
-        "params": program.params,
-        "train_seconds": trained.train_seconds,
-        "train_flops": program.train_flops,
-        "inference_flops": program.inference_flops,
-    }
-    return Result(
-        resources.record(job, metrics=metrics_of(predictions) | {"epoch": trained.epoch}, cost=cost),
-        predictions,
-        curve_of(trained),
-        checkpoint_of(trained.variables),
+    return _result(
+        job,
+        resources,
+        {split: program.predictions(trained.variables, data, splits[split]) for split in seen},
+        np.asarray(data.labels),
+        metrics={"epoch": trained.epoch},
+        cost={
+            "params": program.params,
+            "train_seconds": trained.train_seconds,
+            "train_flops": program.train_flops,
+            "inference_flops": program.inference_flops,
+        },
+        curve=pd.DataFrame([dataclasses.asdict(entry) for entry in trained.curve]),
+        checkpoint=checkpoint_of(trained.variables),
     )
 
 
@@ -110,15 +99,18 @@ def _measure(job: Job, resources: Resources) -> Result:
 
     Speed does not depend on the values of the weights: those of the initialisation serve.
     """
-    assert job.strategy is not None
     data, splits = resources.data, resources.dataset.splits
     measurement = resources.config.measurement
-    if job.strategy.registration.is_posthoc:
+    if job.registration.is_posthoc:
         members = _members(job, resources)
         module = build_posthoc(job, resources.dataset.task)
         predictor = compile_predictor(module, data)
         graph, variables = split_module(module)
-        cost = measured_cost(predictor, members)
+        cost = {  # the members are trained and compiled one after another
+            "compile_s": predictor.compile_seconds + total_cost(members, "compile_s"),
+            "train_examples_per_s": 1 / sum(1 / run.cost["train_examples_per_s"] for run in members),
+            "inference_flops": predictor.inference_flops,
+        }
     else:
         predictor = _program(job, resources)
         graph, variables = predictor.graph, predictor.init(np.int32(job.seed)).variables
@@ -136,12 +128,9 @@ def _join(job: Job, resources: Resources) -> Result:
     """Joins the unimodal runs of one seed: from their stored logits, to the last digit."""
     members = _members(job, resources)
     module, logits = join_members(job, members, resources.store, resources.dataset)
-    predictions = _predictions(logits, _labels(resources))
-    return Result(
-        resources.record(job, metrics=metrics_of(predictions), cost=joint_cost(members)),
-        predictions,
-        checkpoint=checkpoint_of(variables_of(module)),
-    )
+    cost = {name: total_cost(members, name) for name in ("params", "train_flops")}
+    checkpoint = checkpoint_of(variables_of(module))
+    return _result(job, resources, logits, resources.dataset.labels, cost=cost, checkpoint=checkpoint)
 
 
 def _refer(job: Job, resources: Resources) -> Result:
@@ -155,8 +144,7 @@ def _refer(job: Job, resources: Resources) -> Result:
     for split in ("validation", "test"):
         indices = resources.dataset.splits[split]
         logits[split] = bayes_logits(captions, indices, stored[f"{split}_logits"], *held_out)
-    predictions = _predictions(logits, _labels(resources))
-    return Result(resources.record(job, metrics=metrics_of(predictions)), predictions)
+    return _result(job, resources, logits, resources.dataset.labels)
 
 
 def _program(job: Job, resources: Resources) -> Program:
@@ -175,32 +163,25 @@ def _members(job: Job, resources: Resources) -> list[Run]:
     return [run for run in runs if run is not None]
 
 
-def _labels(resources: Resources) -> dict[Split, np.ndarray]:
-    return {split: resources.dataset.labels[indices] for split, indices in resources.dataset.splits.items()}
+def _result(
+    job: Job,
+    resources: Resources,
+    logits: Mapping[Split, np.ndarray],
+    labels: np.ndarray,
+    *,
+    metrics: Mapping[str, int] | None = None,
+    cost: Mapping[str, int | float] | None = None,
+    curve: pd.DataFrame | None = None,
+    checkpoint: Any = None,
+) -> Result:
+    """Returns a result with predictions, and with the accuracy and the cross-entropy, in nats, of each split.
 
-
-def _predictions(logits: Mapping[Split, np.ndarray], labels: Mapping[Split, np.ndarray]) -> Predictions:
-    """Returns logits and labels of the splits by the names under which they are stored."""
-    return {
-        name: array
-        for split in logits
-        for name, array in ((f"{split}_logits", logits[split]), (f"{split}_labels", labels[split]))
-    }
-
-
-def metrics_of(predictions: Predictions) -> dict[str, float]:
-    """Returns accuracy and cross-entropy, in nats, of each split that was predicted."""
-    found = {}
-    for split in ("validation", "test"):
-        if f"{split}_logits" in predictions:
-            logits, labels = predictions[f"{split}_logits"], predictions[f"{split}_labels"]
-            found[f"{split}_accuracy"] = accuracy(logits, labels)
-            found[f"{split}_loss"] = cross_entropy(logits, labels)
-    return found
-
-
-def curve_of(trained: Trained) -> "pandas.DataFrame":
-    """Returns a learning curve, a row an epoch."""
-    import pandas as pd
-
-    return pd.DataFrame([dataclasses.asdict(entry) for entry in trained.curve])
+    Logits are those of the splits that were predicted, labels those of the whole dataset, `metrics` further ones.
+    """
+    predictions, found = {}, {}
+    for split, scores in logits.items():
+        of_split = labels[resources.dataset.splits[split]]
+        predictions |= {f"{split}_logits": scores, f"{split}_labels": of_split}
+        found |= {f"{split}_accuracy": accuracy(scores, of_split), f"{split}_loss": cross_entropy(scores, of_split)}
+    run = resources.record(job, metrics=found | dict(metrics or {}), cost=cost)
+    return Result(run, predictions, curve, checkpoint)

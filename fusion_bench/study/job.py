@@ -4,18 +4,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-
 from fusion_bench.config import DataConfig, Match, ModelConfig, TrainingConfig
 from fusion_bench.data.sources.base import recorded_name
-from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.fusion.registry import Registration, StrategySpec
 from fusion_bench.store import run_id
-from fusion_bench.study.provenance import package_versions
 from fusion_bench.training import ENGINE_VERSION
-from fusion_bench.training.mesh import device_count
 from fusion_bench.training.remedies.base import remedies
 
-REFERENCE = "bayes-reference"
+REFERENCE = Registration("bayes-reference", "an image model and the exact channel", None, family="reference")
+"""In the place of the strategy that the Bayes reference has not."""
 Kind = Literal["tune", "train", "measure", "join", "refer"]
 Target = Literal["label", "class"]
 
@@ -65,12 +62,16 @@ class Job:
     matched: Matched | None = None
 
     @property
+    def registration(self) -> Registration:
+        return REFERENCE if self.strategy is None else self.strategy.registration
+
+    @property
     def label(self) -> str:
         """The name of its row in a table: "tensor:width=8", or "tensor:width=8+ogm-ge" with a remedy."""
         if self.strategy is None:
-            return REFERENCE
+            return REFERENCE.name
         remedy = self.training.remedy
-        if remedy.name == "none" or self.strategy.registration.is_posthoc:
+        if remedy.name == "none" or self.registration.is_posthoc:
             return self.strategy.label
         return f"{self.strategy.label}+{remedies.find(remedy.name).label(remedy.options)}"
 
@@ -101,11 +102,6 @@ class Surroundings:
     packages: dict[str, str]
     devices: int
 
-    @classmethod
-    def of(cls, fingerprint: str) -> "Surroundings":
-        """Returns those of this process."""
-        return cls(fingerprint, jax.default_backend(), package_versions(), device_count())
-
 
 def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     """Returns everything that can change the job's result, as JSON: see `store.Run.identity`."""
@@ -116,12 +112,11 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     training["remedy"]["version"] = remedies.find(job.training.remedy.name).version
     if job.tune and job.members:  # each of them was trained with its own
         training |= {"learning_rate": None, "weight_decay": None}
-    registration = None if job.strategy is None else job.strategy.registration
     return {
         "strategy": job.label,
-        "name": REFERENCE if registration is None else registration.name,
+        "name": job.registration.name,
         "options": {} if job.strategy is None else job.strategy.resolved_options,
-        "version": 1 if registration is None else registration.version,
+        "version": job.registration.version,
         "engine": ENGINE_VERSION,
         "seed": job.seed,
         "target": {"tune": "tuning", "measure": "cost"}.get(job.kind, job.target),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from fusion_bench.config import BenchmarkConfig, Choice
 from fusion_bench.data.batches import DeviceData
@@ -36,36 +36,29 @@ def match_study(
         return count_train_flops(spec, dataset.task, config.model, plain, data, num_train)
 
     matched = Matched(config.match, to[0].label, measure(to[0]))
-
-    def announced() -> Iterator[StrategySpec]:
-        for spec in specs:
-            display.matching(spec.registration.name, config.match, to[0].label)
-            yield spec
-
-    return match(announced(), matched, measure), matched
+    found = match(specs, matched, measure, lambda name: display.matching(name, config.match, matched.to))
+    return found, matched
 
 
 def match(
-    specs: Iterable[StrategySpec], matched: Matched, measure: Callable[[StrategySpec], float]
+    specs: Iterable[StrategySpec],
+    matched: Matched,
+    measure: Callable[[StrategySpec], float],
+    report: Callable[[str], None] = lambda name: None,
 ) -> tuple[StrategySpec, ...]:
     """Returns the strategies with the size of each chosen so that its figure is nearest to the target.
 
     A size is the width of the joint part, or what else a registration names. What has none stays as it is, and so does
     the one that gives the target. A size that is asked for is where the search starts, no more.
 
-    Args:
-      specs: the strategies.
-      matched: what to match.
-      measure: the figure of a strategy, growing with its width; a UserError where the width does not suit it.
+    `measure` gives the figure of a strategy, growing with its width, and raises UserError where the width does not suit
+    it; `report` is called with the name of each strategy before it is matched.
     """
-    resized = (
-        (spec, _resized(spec, matched.target, measure))
-        if spec.label != matched.to and spec.registration.size in spec.registration.options
-        else (spec, spec)
-        for spec in specs
-    )
     found: dict[str, StrategySpec] = {}
-    for asked, spec in resized:
+    for asked in specs:
+        report(asked.name)
+        has_size = asked.registration.size in asked.registration.options
+        spec = _resized(asked, matched.target, measure) if has_size and asked.label != matched.to else asked
         if spec.label in found:
             raise UserError(f"matched, {asked.label} is the same as another strategy, {spec.label}; leave one out")
         found[spec.label] = spec
@@ -104,11 +97,7 @@ def _unit(start: int, figure: Callable[[int], float]) -> int:
 def nearest(figure: Callable[[int], float], start: int, unit: int, target: float) -> int:
     """Returns the width of start, start ± unit, … whose figure is nearest to the target.
 
-    Args:
-      figure: a growing function of the width, costly: it is called a few times only.
-      start: where the search begins.
-      unit: the step between widths.
-      target: the figure that is looked for.
+    `figure` is a growing function of the width, and costly: it is called a few times only.
     """
     tried: dict[int, float] = {}
 

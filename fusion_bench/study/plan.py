@@ -9,6 +9,7 @@ from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.study import tuning
 from fusion_bench.study.job import Job, Kind, Matched, Target
+from fusion_bench.training.remedies.base import remedies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,65 +33,58 @@ class Reference:
     target: Target
 
 
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """The subject of a study.
+
+    Attributes:
+      specs: the strategies, with those that post-hoc ones join: see `with_members`.
+      matched: what they are matched to, if they are.
+      reference: what the Bayes reference uses, if there is one.
+    """
+
+    specs: tuple[StrategySpec, ...]
+    matched: Matched | None = None
+    reference: Reference | None = None
+
+
 def plan(
-    config: BenchmarkConfig,
-    task: Task,
-    specs: Sequence[StrategySpec],
-    *,
-    reference: Reference | None = None,
-    matched: Matched | None = None,
-    treated: Mapping[str, Choice] | None = None,
-    chosen: Mapping[str, TrainingConfig] | None = None,
+    config: BenchmarkConfig, task: Task, subject: Subject, chosen: Mapping[str, TrainingConfig] | None = None
 ) -> tuple[Stage, ...]:
     """Returns the stages of a study; an empty one is left out.
 
-    Args:
-      config: of the study.
-      task: its modalities are those that post-hoc strategies join.
-      specs: the strategies, with those that post-hoc ones join: see `with_members`.
-      reference: what the Bayes reference uses, if there is one.
-      matched: what the strategies are matched to.
-      treated: the remedy of each strategy, by label; none by default.
-      chosen: the setting that tuning chose for each strategy, by label; before it, that of the study stands there.
+    Unimodal baselines and joins are trained without a remedy, so that their runs are the same in every study. `chosen`
+    is the setting that tuning chose for each strategy, by label; before it, that of the study stands there.
     """
-    chosen = chosen or {}
-    usual = {
-        spec.label: dataclasses.replace(config.training, remedy=(treated or {}).get(spec.label, Choice("none")))
-        for spec in specs
-    }
-    make = functools.partial(Job, data=config.data, model=config.model, matched=matched)
+    treated = dataclasses.replace(config.training, remedy=remedies.resolve(config.training.remedy))
+    untreated = dataclasses.replace(config.training, remedy=Choice("none"))
+    make = functools.partial(Job, data=config.data, model=config.model, matched=subject.matched)
     tuned = functools.partial(make, tune=config.tune)
-    trained = [spec for spec in specs if not spec.registration.is_posthoc]
-    seeds = range(config.seeds)
+    joined = functools.partial(tuned, training=untreated)
+    seeds, reference = range(config.seeds), subject.reference
     tune, train, join, refer = [], [], [], []
-    if config.tune:
-        tune = [
-            make("tune", spec, tuning.SEED, training=setting)
-            for spec in trained
-            for setting in tuning.settings(config.tune, usual[spec.label])
-        ]
-    measured: dict[str, Job] = {}
-    by_seed: dict[tuple[str, Target, int], Job] = {}
-    for spec in trained:
-        training = chosen.get(spec.label, usual[spec.label])
-        measured[spec.label] = tuned("measure", spec, 0, training=training)
-        jobs = [tuned("train", spec, seed, training=training) for seed in seeds]
-        if reference is not None and reference == Reference(spec.label, "class"):  # tuning was for the label
-            class_training = usual[spec.label]
-            jobs += [make("train", spec, seed, training=class_training, target="class") for seed in seeds]
-        by_seed |= {(spec.label, job.target, job.seed): job for job in jobs}
-        train += [measured[spec.label], *jobs]
-    unimodal = [f"{name}-only" for name in task.modalities]
-    joined = functools.partial(tuned, training=dataclasses.replace(config.training, remedy=Choice("none")))
-    for spec in specs:
+    for spec in subject.specs:
         if spec.registration.is_posthoc:
-            members = tuple(measured[label] for label in unimodal)
-            join.append(joined("measure", spec, 0, members=members))
-            for seed in seeds:
-                members = tuple(by_seed[label, "label", seed] for label in unimodal)
-                join.append(joined("join", spec, seed, members=members))
-    if reference is not None and reference.strategy in measured:
-        models = [by_seed[reference.strategy, reference.target, seed] for seed in seeds]
+            continue
+        usual = treated if spec.registration.modality is None else untreated
+        setting = (chosen or {}).get(spec.label, usual)
+        if config.tune:
+            tune += [make("tune", spec, tuning.SEED, training=tried) for tried in tuning.settings(config.tune, usual)]
+        train.append(tuned("measure", spec, 0, training=setting))
+        train += [tuned("train", spec, seed, training=setting) for seed in seeds]
+        if reference == Reference(spec.label, "class"):  # tuning was for the label
+            train += [make("train", spec, seed, training=usual, target="class") for seed in seeds]
+    by_result = {(job.kind, job.label, job.target, job.seed): job for job in train}
+
+    def members(kind: Kind, seed: int) -> tuple[Job, ...]:
+        return tuple(by_result[kind, f"{name}-only", "label", seed] for name in task.modalities)
+
+    for spec in subject.specs:
+        if spec.registration.is_posthoc:
+            join.append(joined("measure", spec, 0, members=members("measure", 0)))
+            join += [joined("join", spec, seed, members=members("train", seed)) for seed in seeds]
+    if reference is not None and ("measure", reference.strategy, "label", 0) in by_result:
+        models = [by_result["train", reference.strategy, reference.target, seed] for seed in seeds]
         refer = [joined("refer", None, model.seed, members=(model,)) for model in models]
     stages: tuple[tuple[Kind, list[Job]], ...] = (("tune", tune), ("train", train), ("join", join), ("refer", refer))
     return tuple(Stage(kind, tuple(jobs)) for kind, jobs in stages if jobs)

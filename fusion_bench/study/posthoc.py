@@ -12,7 +12,6 @@ from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.store import Run, Store
 from fusion_bench.store.model import restore
 from fusion_bench.study.job import Job
-from fusion_bench.training.compile import Predictor
 from fusion_bench.training.step import run_key
 
 
@@ -29,13 +28,8 @@ def join_members(
 ) -> tuple[PosthocFusion, dict[Split, np.ndarray]]:
     """Returns the fitted module, and its logits [example, class] on validation and test.
 
-    The logits come from the members' stored ones, to the last digit; the module has their weights.
-
-    Args:
-      job: of a post-hoc strategy.
-      members: the complete unimodal run of each modality.
-      store: where the members are.
-      dataset: what they were trained on.
+    The logits come from those that the store has of the members, the unimodal runs, to the last digit; the module has
+    their weights.
     """
     module = build_posthoc(job, dataset.task)
     stored = {}
@@ -48,33 +42,14 @@ def join_members(
     counts = np.maximum(np.bincount(train_labels, minlength=dataset.num_classes), 1)
     validation = {name: arrays["validation_logits"] for name, arrays in stored.items()}
     module.fit(validation, dataset.labels[dataset.splits["validation"]], counts / counts.sum())
-    splits: tuple[Split, ...] = ("validation", "test")
-    logits = {
-        split: {name: jnp.asarray(arrays[f"{split}_logits"]) for name, arrays in stored.items()} for split in splits
-    }
-    return module, {split: np.asarray(module.fuse(logits[split])) for split in splits}
+
+    def join(split: Split) -> np.ndarray:
+        logits = {name: jnp.asarray(arrays[f"{split}_logits"]) for name, arrays in stored.items()}
+        return np.asarray(module.fuse(logits))
+
+    return module, {"validation": join("validation"), "test": join("test")}
 
 
-def joint_cost(members: Iterable[Run]) -> dict[str, int | float]:
-    """Returns the parameters and the training operations of a join: those of its members together."""
-    members = list(members)
-    return {name: _total(members, name) for name in ("params", "train_flops")}
-
-
-def measured_cost(predictor: Predictor, members: Iterable[Run]) -> dict[str, int | float]:
-    """Returns the costs of a post-hoc strategy whose members are trained and compiled one after another.
-
-    Args:
-      predictor: the compiled join.
-      members: the runs that measured the unimodal strategies.
-    """
-    members = list(members)
-    return {
-        "compile_s": predictor.compile_seconds + _total(members, "compile_s"),
-        "train_examples_per_s": 1 / sum(1 / run.cost["train_examples_per_s"] for run in members),
-        "inference_flops": predictor.inference_flops,
-    }
-
-
-def _total(members: Iterable[Run], name: str) -> int | float:
+def total_cost(members: Iterable[Run], name: str) -> int | float:
+    """Returns a cost of all members together; NaN where it was not measured."""
     return sum(math.nan if (cost := run.cost[name]) is None else cost for run in members)

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +17,11 @@ from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.unfinished import TrainingCheckpoint
 from fusion_bench.study.job import Job, Surroundings, identifier, identity
-from fusion_bench.study.provenance import describe_data, describe_environment, threads
+from fusion_bench.study.provenance import describe_data, describe_environment, package_versions, threads
 from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.loop import Progress
-from fusion_bench.training.mesh import replicate, use_devices
+from fusion_bench.training.mesh import device_count, replicate, use_devices
 
 
 @contextmanager
@@ -62,7 +61,8 @@ class Resources:
         self.data = replicate(to_device(dataset))
         self.report: Callable[[Job, Progress], None] = lambda job, progress: None
         self.note: Callable[[str], None] = lambda line: None
-        self._surroundings = Surroundings.of(dataset.fingerprint)
+        versions = package_versions()
+        self._surroundings = Surroundings(dataset.fingerprint, jax.default_backend(), versions, device_count())
         self.environment = describe_environment() if environment is None else {**environment, **threads()}
         self._data_facts = describe_data(dataset, config.data)
         self._compile = functools.lru_cache(maxsize=1)(self._compiled)
@@ -83,10 +83,9 @@ class Resources:
         return self.data._replace(labels=replicate(jnp.asarray(self.dataset.classes)))
 
     def program(self, job: Job) -> Program:
-        """Returns the compiled training and prediction of a job; the last one is kept, for the seeds that follow.
+        """Returns the compiled functions of a job, or raises UserError if its strategy cannot join these data.
 
-        Raises:
-          UserError: the strategy cannot join these data.
+        The last ones are kept, for the seeds that follow.
         """
         assert job.strategy is not None
         return self._compile(job.strategy, job.model, job.training)
@@ -109,20 +108,18 @@ class Resources:
         reason: str = "",
     ) -> Run:
         """Returns the record of the job's run; a failed one has a reason."""
-        stated: dict[str, Any] = identity(job, self._surroundings)
-        registration = None if job.strategy is None else job.strategy.registration
         return Run(
             id=self.identifier(job),
             status="failed" if reason else "complete",
             strategy=job.label,
-            family="reference" if registration is None else registration.family,
+            family=job.registration.family,
             seed=job.seed,
-            identity=stated,
+            identity=identity(job, self._surroundings),
             data=self._data_facts,
             metrics=dict(metrics or {}),
             cost=dict(cost or {}),
             environment=dict(self.environment),
-            baseline="only" if registration is None else registration.baseline,
-            modality=None if registration is None else registration.modality,
+            baseline=job.registration.baseline,
+            modality=job.registration.modality,
             reason=reason,
         )

@@ -2,21 +2,20 @@
 
 import dataclasses
 
-from fusion_bench.config import BenchmarkConfig, Choice, TrainingConfig
+from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.registry import StrategySpec, left_out, resolve
+from fusion_bench.fusion.registry import left_out, resolve
 from fusion_bench.store import Run, Store
 from fusion_bench.study.executors.local import LocalExecutor
 from fusion_bench.study.executors.workers import WorkersExecutor, worker_count
-from fusion_bench.study.job import Matched
 from fusion_bench.study.matching import match_study
-from fusion_bench.study.plan import Reference, Stage, plan, with_members
+from fusion_bench.study.plan import Reference, Stage, Subject, plan, with_members
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources, open_resources
 from fusion_bench.study.tensorboard import EventFiles
 from fusion_bench.training.cost import count_params
-from fusion_bench.training.remedies.base import assign
+from fusion_bench.training.remedies.base import left_untreated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +24,6 @@ class Study:
 
     store: Store
     failed: list[Run]
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """The subject of a study: its strategies, resolved and matched, their remedies, and the Bayes reference's model."""
-
-    specs: tuple[StrategySpec, ...]
-    matched: Matched | None
-    reference: Reference | None
-    treated: dict[str, Choice]
 
 
 def run_study(config: BenchmarkConfig, display: Display) -> Study:
@@ -47,14 +36,12 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
         subject = prepare(resources, display)
         events = EventFiles(resources.store, display.note) if config.tensorboard else None
         executor = make_executor(resources, display, events)
-        chosen: dict[str, TrainingConfig] = {}
-        for stage in stages(resources, subject):
-            if stage.kind == "tune":
-                executor.run(stage)
-                chosen = choose(stage, resources, display)
-        for stage in stages(resources, subject, chosen):
-            if stage.kind != "tune":
-                executor.run(stage)
+        stages = plan(config, resources.dataset.task, subject)
+        if config.tune:
+            executor.run(stages[0])
+            _, *stages = plan(config, resources.dataset.task, subject, choose(stages[0], resources, display))
+        for stage in stages:
+            executor.run(stage)
         if events is not None:
             events.catch_up()
         return Study(resources.store, executor.failed)
@@ -72,16 +59,13 @@ def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, l
     """Returns the stages of a study, and of each job whether its run is complete; trains nothing.
 
     What tuning chooses is known once its stage is complete; until then the study's own setting stands in its place.
-
-    Raises:
-      UserError: as `run_study`.
     """
     with open_resources(config) as resources:
         subject = prepare(resources, display)
-        planned = stages(resources, subject)
-        if config.tune and all(resources.find(job) is not None for job in planned[0].jobs):
-            planned = stages(resources, subject, choose(planned[0], resources, display))
-        return [(stage, [resources.find(job) is not None for job in stage.jobs]) for stage in planned]
+        stages = plan(config, resources.dataset.task, subject)
+        if config.tune and all(resources.find(job) is not None for job in stages[0].jobs):
+            stages = plan(config, resources.dataset.task, subject, choose(stages[0], resources, display))
+        return [(stage, [resources.find(job) is not None for job in stage.jobs]) for stage in stages]
 
 
 def prepare(resources: Resources, display: Display) -> Subject:
@@ -98,7 +82,7 @@ def prepare(resources: Resources, display: Display) -> Subject:
     if without:
         display.note(f"left out, as they join two modalities alone: {', '.join(without)}")
     remedy = config.training.remedy
-    skipped = assign(asked, remedy, dataset.task).skipped
+    skipped = left_untreated(asked, remedy, dataset.task)
     for label, reason in skipped.items():
         display.note(f"left out, as {remedy.name} does not apply: {label}, {reason}")
     if len(skipped) == len(asked):
@@ -108,8 +92,7 @@ def prepare(resources: Resources, display: Display) -> Subject:
         if spec.options:  # asked for, so what they cannot be is said before anything is trained
             count_params(spec, dataset.task, config.model)
     specs, matched = match_study(config, specs, dataset, resources.data, display)
-    treated = assign(specs, remedy, dataset.task).remedies
-    return Subject(specs, matched, reference_of(dataset), treated)
+    return Subject(specs, matched, reference_of(dataset))
 
 
 def reference_of(dataset: Dataset) -> Reference | None:
@@ -118,21 +101,6 @@ def reference_of(dataset: Dataset) -> Reference | None:
     if captions is None or captions.channel is None or captions.about is None:
         return None
     return Reference(f"{captions.about}-only", "class" if captions.channel.spec.shift > 0 else "label")
-
-
-def stages(
-    resources: Resources, subject: Subject, chosen: dict[str, TrainingConfig] | None = None
-) -> tuple[Stage, ...]:
-    """Returns the plan of a study, with the settings that tuning chose."""
-    return plan(
-        resources.config,
-        resources.dataset.task,
-        subject.specs,
-        reference=subject.reference,
-        matched=subject.matched,
-        treated=subject.treated,
-        chosen=chosen,
-    )
 
 
 def choose(stage: Stage, resources: Resources, display: Display) -> dict[str, TrainingConfig]:

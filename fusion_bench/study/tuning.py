@@ -17,11 +17,7 @@ WEIGHT_DECAYS = (0.01, 0.5)
 def settings(count: int, base: TrainingConfig) -> tuple[TrainingConfig, ...]:
     """Returns the settings to try, the same for every strategy: the usual one, then random ones.
 
-    A longer list begins with the shorter one, so a larger budget goes on from a smaller one.
-
-    Args:
-      count: their number, 1 or more.
-      base: the usual one.
+    A longer list begins with the shorter one, so a larger budget goes on from a smaller one. `count` is 1 or more.
     """
     uniform = np.random.default_rng(0).random((count - 1, 2))
     learning_rates = base.learning_rate * _log_uniform(uniform[:, 0], *LEARNING_RATES)

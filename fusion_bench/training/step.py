@@ -90,12 +90,11 @@ def make_functions(
         return TrainState(Variables(params, rest), optimizer.init(params), jnp.zeros((), jnp.int32))
 
     def loss_fn(params, rest, inputs: Inputs, labels, key_dropout):
-        module: Any
-        twin: Any  # asked for unimodal logits, so that no batch statistic of the module is updated twice
-        module, twin = (nnx.merge(train_graph, params, rest, copy=True) for _ in range(2))
+        module: Any = nnx.merge(train_graph, params, rest, copy=True)
         outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
         loss = module.loss(outputs, labels, label_smoothing=training.label_smoothing)
-        alone = twin.unimodal_logits(inputs) if remedy.needs_unimodal_logits else {}
+        # A clone's, so that no statistic of an operator is updated twice.
+        alone = nnx.clone(module).unimodal_logits(outputs) if remedy.needs_unimodal_logits else {}
         return remedy.loss(loss, outputs, labels), (nnx.state(module, nnx.Not(nnx.Param)), alone)
 
     def update(state: TrainState, data: DeviceData, batch: Array, seed: Array) -> tuple[TrainState, Array]:

@@ -72,12 +72,8 @@ def load(config):
 @pytest.fixture
 def extend(tmp_path, monkeypatch):
     """Returns a function that imports a text as a module; the registries are as before after the test."""
-    registry.strategies()  # imported before the registries are copied
-    sources.sources()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-    monkeypatch.setattr(sources, "_REGISTRY", dict(sources._REGISTRY))
-    for axis in (remedies, diagnostics):
-        monkeypatch.setattr(axis, "_known", axis.registered())
+    for axis in (registry._REGISTRY, sources._REGISTRY, remedies, diagnostics):
+        monkeypatch.setattr(axis, "known", axis.registered())
     monkeypatch.syspath_prepend(tmp_path)
 
     def extend(text):

@@ -6,20 +6,20 @@ import shutil
 import numpy as np
 import pytest
 
-from fusion_bench.config import Choice
-from fusion_bench.diagnostics.base import Diagnostic, diagnostics
+from fusion_bench.config import Choice, DataConfig
+from fusion_bench.diagnostics.base import Diagnostic, diagnostics, register_diagnostic
 from fusion_bench.errors import UserError
 from fusion_bench.report.table import table
 from fusion_bench.store import Store, merge
 from fusion_bench.store.diagnosed import read_values
-from fusion_bench.study.diagnose import Places, diagnose
+from fusion_bench.study.diagnose import diagnose
 
 
 @pytest.fixture
 def stored(plain, tmp_path):
     """A copy of a finished study, and a function that applies diagnostics to its runs."""
     store = Store(shutil.copytree(plain.config.out, tmp_path / "out"))
-    places = Places(source=plain.config.data.source)
+    places = DataConfig(source=plain.config.data.source)
     return store, lambda *choices: diagnose(store, choices, places=places)
 
 
@@ -77,9 +77,9 @@ def test_an_unknown_name_is_answered_with_the_nearest(stored):
 
 
 def test_a_diagnostic_of_a_module_of_ones_own_is_found(stored, monkeypatch):
-    monkeypatch.setattr(diagnostics, "_known", dict(diagnostics.registered()))
+    monkeypatch.setattr(diagnostics, "known", diagnostics.registered())
 
-    @diagnostics.register("seven", reference="none")
+    @register_diagnostic("seven", reference="none")
     class Seven(Diagnostic):
         """Always seven."""
 

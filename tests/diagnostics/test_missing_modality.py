@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fusion_bench.config import Choice
 from fusion_bench.data.batches import to_device
-from fusion_bench.diagnostics.base import Model
+from fusion_bench.diagnostics.base import Model, diagnostics
 from fusion_bench.diagnostics.missing_modality import MissingModality, _missing_sets, derangement
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
@@ -105,5 +106,5 @@ def test_a_unimodal_strategy_is_skipped_with_a_reason():
 
 
 def test_an_unknown_baseline_is_refused():
-    with pytest.raises(UserError, match="the baseline of missing-modality is 'mean'; choose from marginal, zero"):
-        MissingModality(baseline="mean")
+    with pytest.raises(UserError, match="baseline of missing-modality is 'mean'; it must be marginal or zero"):
+        diagnostics.make(Choice("missing-modality", {"baseline": "mean"}))

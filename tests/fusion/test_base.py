@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fusion_bench.fusion.base import smoothed_cross_entropy
+from fusion_bench.fusion.base import Outputs
 from fusion_bench.fusion.registry import strategies
 from tests import oracles
 from tests.tasks import BATCH, CLASSES, THREE, TWO, WORDS, call, count_params, make_inputs, make_strategy, make_task
@@ -57,7 +57,7 @@ def scores(module, inputs):
             self.module = module
 
         def __call__(self, inputs):
-            return self.module.unimodal_logits(inputs)
+            return self.module.unimodal_logits(self.module(inputs))
 
     return call(Alone(), inputs)
 
@@ -66,7 +66,7 @@ def scores(module, inputs):
 def test_each_modality_answers_from_its_own_inputs_alone(name):
     module, inputs = make_strategy(name), make_inputs(make_task(*TWO))
     if name in UNDEFINED:
-        assert module.unimodal_logits(inputs) == {}
+        assert scores(module, inputs) == {}
         return
     other = make_inputs(make_task(*TWO), seed=7)["text"]._replace(mask=inputs["text"].mask)
     before, after = scores(module, inputs), scores(module, {**inputs, "text": other})
@@ -77,7 +77,7 @@ def test_each_modality_answers_from_its_own_inputs_alone(name):
 
 
 def test_a_baseline_has_no_other_answer():
-    assert make_strategy("image-only").unimodal_logits(make_inputs(make_task(*TWO))) == {}
+    assert scores(make_strategy("image-only"), make_inputs(make_task(*TWO))) == {}
 
 
 def test_alone_in_late_fusion_a_modality_is_its_member():
@@ -119,5 +119,6 @@ def test_smoothed_cross_entropy():
         q = np.full(CLASSES, smoothing / CLASSES)
         q[label] += 1 - smoothing
         expected -= q @ oracles.log_softmax(scores) / BATCH
-    got = smoothed_cross_entropy(jnp.float32(logits), jnp.asarray(labels), smoothing)
+    outputs = Outputs(jnp.float32(logits))
+    got = make_strategy("concat").loss(outputs, jnp.asarray(labels), label_smoothing=smoothing)
     assert float(got) == pytest.approx(expected, abs=1e-5)

@@ -1,25 +1,28 @@
 """The metrics of a result, and failures that are results."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from fusion_bench.config import BenchmarkConfig
+from fusion_bench.data.dataset import Split
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Store
 from fusion_bench.study import execute as execution
-from fusion_bench.study.execute import execute, metrics_of
+from fusion_bench.study.execute import execute
 from fusion_bench.study.job import Job
 from fusion_bench.study.resources import Resources
 from fusion_bench.training.loop import TrainingDiverged
 from tests.tasks import make_dataset
 
 
-def test_metrics():
+def test_metrics(resources):
     logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
-    held_out = {"validation_logits": logits, "validation_labels": np.array([0, 0])}
-    test = {"test_logits": logits, "test_labels": np.array([0, 1])}
-    found = metrics_of({**held_out, **test})
+    splits: dict[Split, np.ndarray] = {"validation": np.array([3, 0]), "test": np.array([0, 2])}
+    resources.dataset = dataclasses.replace(resources.dataset, splits=splits)
+    found = execution._result(JOB, resources, dict.fromkeys(splits, logits), np.array([0, 9, 1, 0])).run.metrics
     assert found == pytest.approx(
         {
             "validation_accuracy": 0.5,

@@ -86,8 +86,8 @@ def test_a_version_that_is_bumped_gives_another_run(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "ENGINE_VERSION", jobs.ENGINE_VERSION + 1)
         assert changed() != before
-    newer = dataclasses.replace(registry._REGISTRY["tensor"], version=2)
-    monkeypatch.setitem(registry._REGISTRY, "tensor", newer)
+    newer = dataclasses.replace(registry._REGISTRY.known["tensor"], version=2)
+    monkeypatch.setitem(registry._REGISTRY.known, "tensor", newer)
     assert changed() != before
     assert changed(strategy=StrategySpec("concat")) == identifier(
         dataclasses.replace(JOB, strategy=StrategySpec("concat")), HERE
@@ -98,7 +98,7 @@ def test_a_remedy_whose_version_is_bumped_gives_another_run(monkeypatch):
     treated = dataclasses.replace(BASE.training, remedy=remedies.resolve(Choice("ogm-ge")))
     before = changed(training=treated)
     newer = dataclasses.replace(remedies.find("ogm-ge"), version=2)
-    monkeypatch.setattr(remedies, "_known", {**remedies.registered(), "ogm-ge": newer})
+    monkeypatch.setitem(remedies.known, "ogm-ge", newer)
     assert changed(training=treated) != before
 
 

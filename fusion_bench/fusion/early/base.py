@@ -1,7 +1,5 @@
 """What early fusion is built of: channels laid over the image's CNN, and one transformer over all tokens."""
 
-from collections.abc import Iterable
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -35,16 +33,12 @@ class ChannelFusion(Strategy):
         specs = blueprint.task.modalities
         self.base = blueprint.largest_grid
         self.others = tuple(name for name in blueprint.modalities if name != self.base)
-        self.embeddings = nnx.Dict(
-            {
-                name: OverlaidChannels(
-                    specs[name], channels, loudness, dtype=blueprint.dtype,
-                    rngs=blueprint.rngs(f"channels/{name}"),
-                )
-                for name in self.others
-                if specs[name].kind != "grid"
-            }
-        )  # fmt: skip
+
+        def embed(name: str) -> OverlaidChannels:
+            rngs = blueprint.rngs(f"channels/{name}")
+            return OverlaidChannels(specs[name], channels, loudness, dtype=blueprint.dtype, rngs=rngs)
+
+        self.embeddings = nnx.Dict({name: embed(name) for name in self.others if specs[name].kind != "grid"})
         added = sum(specs[name].shape[-1] if specs[name].kind == "grid" else channels for name in self.others)
         rngs = blueprint.rngs(f"encoder/{self.base}")
         cnn = GridEncoder(specs[self.base], blueprint.widths, overlay=(depth, added), dtype=blueprint.dtype, rngs=rngs)
@@ -55,8 +49,9 @@ class ChannelFusion(Strategy):
         def overlay(grid: FeatureMap) -> FeatureMap:
             layers = [grid]
             for name in self.others:
-                if name in self.embeddings:
-                    layers.append(lay_over(self.embeddings[name](inputs[name]), grid))
+                if name in self.embeddings:  # the same at every pixel
+                    channels = self.embeddings[name](inputs[name])[:, None, None, :]
+                    layers.append(jnp.broadcast_to(channels, (*grid.shape[:3], channels.shape[-1])))
                 else:
                     further = inputs[name].values
                     layers.append(jax.image.resize(further, (*grid.shape[:3], further.shape[-1]), "linear"))
@@ -82,13 +77,6 @@ class OverlaidChannels(nnx.Module):
         return self.loudness * self.norm(masked_mean(values, batch.mask) if self.is_text else values)
 
 
-def lay_over(
-    channels: Inexact[Array, "batch channel"], grid: Inexact[Array, "batch height width _"]
-) -> Inexact[Array, "batch height width channel"]:
-    """Repeats a vector at every pixel of a grid."""
-    return jnp.broadcast_to(channels[:, None, None, :], (*grid.shape[:3], channels.shape[-1]))
-
-
 class JointTransformer(Strategy):
     """head(mean(transformer([patches of every grid; words of every text; a token for every vector]))).
 
@@ -96,20 +84,18 @@ class JointTransformer(Strategy):
     to every other that is not padding.
     """
 
-    def __init__(self, blueprint: Blueprint, modalities: Iterable[str]):
-        widths, dtype = blueprint.widths, blueprint.dtype
-        self.embeddings = nnx.Dict(
-            {
-                name: TokenEmbedding(
-                    blueprint.task.modalities[name], widths.tokens, patch=widths.patch, dtype=dtype,
-                    rngs=blueprint.rngs(f"tokens/{name}"),
-                )
-                for name in modalities
-            }
-        )  # fmt: skip
-        self.transformer = Transformer(
-            widths.tokens, HEADS, widths.layers, dtype=dtype, rngs=blueprint.rngs("transformer")
-        )
+    def __init__(self, blueprint: Blueprint, *, modality: str | None = None):
+        self.modality = modality
+        names = blueprint.modalities if modality is None else (modality,)
+        specs, widths, dtype = blueprint.task.modalities, blueprint.widths, blueprint.dtype
+
+        def embed(name: str) -> TokenEmbedding:
+            rngs = blueprint.rngs(f"tokens/{name}")
+            return TokenEmbedding(specs[name], widths.tokens, patch=widths.patch, dtype=dtype, rngs=rngs)
+
+        self.embeddings = nnx.Dict({name: embed(name) for name in names})
+        rngs = blueprint.rngs("transformer")
+        self.transformer = Transformer(widths.tokens, HEADS, widths.layers, dtype=dtype, rngs=rngs)
         self.head = blueprint.head(widths.tokens)
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:

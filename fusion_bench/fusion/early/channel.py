@@ -7,7 +7,6 @@ from fusion_bench.fusion.registry import register
 
 @register(
     "early-channel",
-    family="early",
     reference="input-level fusion: Barnum et al. 2020, arXiv:2011.07191; text broadcast as in StackGAN, 1612.03242",
     canonical=True,
     size="channels",

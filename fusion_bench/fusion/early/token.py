@@ -1,13 +1,11 @@
 """Early fusion in one token sequence."""
 
-from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.early.base import JointTransformer
 from fusion_bench.fusion.registry import register
 
 
 @register(
     "early-token",
-    family="early",
     reference="single-stream transformer: VisualBERT, Li et al. 2019, arXiv:1908.03557",
     canonical=True,
     baseline="token-only",
@@ -20,6 +18,3 @@ class EarlyToken(JointTransformer):
     VisualBERT has 12 layers of width 768 on features of an object detector; here the size of the encoders decides,
     and the output is a mean over tokens, not a class token's.
     """
-
-    def __init__(self, blueprint: Blueprint):
-        super().__init__(blueprint, blueprint.modalities)

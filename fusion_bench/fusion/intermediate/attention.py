@@ -8,7 +8,7 @@ from fusion_bench.fusion.layers import Dtype, Features, Joint, Projections, Size
 from fusion_bench.fusion.registry import register
 
 
-@register("attention", family="intermediate", reference="attentional fusion: Hori et al. 2017, arXiv:1701.03126")
+@register("attention", reference="attentional fusion: Hori et al. 2017, arXiv:1701.03126")
 class Attention(nnx.Module):
     """Weighted sum of projected features: Σ_m α_m u_m, u_m = W_m h_m + b_m, α = softmax_m(v · tanh(u_m)).
 

@@ -1,5 +1,7 @@
 """Attention bottlenecks: modalities exchange through a few shared tokens alone."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 
@@ -9,13 +11,7 @@ from fusion_bench.models.layers import masked_mean
 from fusion_bench.models.transformer import TransformerBlock
 
 
-@register(
-    "bottleneck",
-    family="intermediate",
-    reference="MBT: Nagrani et al. 2021, arXiv:2107.00135",
-    reads="tokens",
-    size="width",
-)
+@register("bottleneck", reference="MBT: Nagrani et al. 2021, arXiv:2107.00135", reads="tokens", size="width")
 class Bottleneck(nnx.Module):
     """Modalities exchange through B shared tokens b: [H_m; b_m] ← block_m([H_m; b]), then b ← mean_m b_m.
 
@@ -40,12 +36,11 @@ class Bottleneck(nnx.Module):
     ):
         self.projections = Projections(in_features, width, dtype=dtype, rngs=rngs)
         self.shared = normal_weight((bottlenecks, width), fan_in=1, rngs=rngs)
-        self.blocks = nnx.List(
-            [
-                nnx.Dict({name: TransformerBlock(width, heads, dtype=dtype, rngs=rngs) for name in self.projections})
-                for _ in range(layers)
-            ]
-        )
+
+        def blocks() -> Any:
+            return nnx.Dict({m: TransformerBlock(width, heads, dtype=dtype, rngs=rngs) for m in self.projections})
+
+        self.blocks = nnx.List([blocks() for _ in range(layers)])
         self.out_features = width * len(in_features)
 
     def __call__(self, tokens: Tokens, masks: Masks) -> Joint:

@@ -7,9 +7,7 @@ from fusion_bench.fusion.layers import Dtype, Features, Joint, Sizes
 from fusion_bench.fusion.registry import register
 
 
-@register(
-    "concat", family="intermediate", reference="Ngiam et al., Multimodal Deep Learning, ICML 2011", canonical=True
-)
+@register("concat", reference="Ngiam et al., Multimodal Deep Learning, ICML 2011", canonical=True)
 class Concat(nnx.Module):
     """Features side by side: [h_1; …; h_M], of Σ_m d_m entries. Any number of modalities. Parameters: none."""
 

@@ -1,6 +1,7 @@
 """Cross-attention between all pairs of modalities."""
 
 import itertools
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -11,13 +12,7 @@ from fusion_bench.models.layers import masked_mean
 from fusion_bench.models.transformer import CrossBlock
 
 
-@register(
-    "cross-attention",
-    family="intermediate",
-    reference="MulT: Tsai et al. 2019, arXiv:1906.00295",
-    reads="tokens",
-    size="width",
-)
+@register("cross-attention", reference="MulT: Tsai et al. 2019, arXiv:1906.00295", reads="tokens", size="width")
 class CrossAttention(nnx.Module):
     """Each modality reads each other one: concat over pairs n ≠ m of mean(cross_{n→m}(P_m H_m, P_n H_n)).
 
@@ -41,14 +36,11 @@ class CrossAttention(nnx.Module):
     ):
         self.projections = Projections(in_features, width, dtype=dtype, rngs=rngs)
         self.pairs = tuple(itertools.permutations(self.projections, 2))
-        self.blocks = nnx.Dict(
-            {
-                f"{source} to {target}": nnx.List(
-                    [CrossBlock(width, heads, dtype=dtype, rngs=rngs) for _ in range(layers)]
-                )
-                for target, source in self.pairs
-            }
-        )
+
+        def blocks() -> Any:
+            return nnx.List([CrossBlock(width, heads, dtype=dtype, rngs=rngs) for _ in range(layers)])
+
+        self.blocks = nnx.Dict({f"{source} to {target}": blocks() for target, source in self.pairs})
         self.out_features = width * len(self.pairs)
 
     def __call__(self, tokens: Tokens, masks: Masks) -> Joint:

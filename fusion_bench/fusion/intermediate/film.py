@@ -18,13 +18,8 @@ from fusion_bench.models.encoders import GridEncoder
 class FiLM(nnx.Module):
     """Scales and shifts of blocks of channels from features: [γ_1 - 1; …; β_1; …] = W [h_1; …; h_M] + b.
 
-    It starts at zero, so that nothing is modulated: γ_k = 1, β_k = 0. Parameters: (Σ_m d_m + 1) · 2 Σ_k width_k.
-
-    Args:
-      in_features: width of each modality's features.
-      widths: number of channels of each block.
-      dtype: as in `nnx.Linear`.
-      rngs: draws nothing.
+    It starts at zero, so that nothing is modulated: γ_k = 1, β_k = 0. Block k has width_k channels. Parameters:
+    (Σ_m d_m + 1) · 2 Σ_k width_k.
     """
 
     def __init__(self, in_features: Sizes, widths: Sequence[int], *, dtype: Dtype = None, rngs: nnx.Rngs):
@@ -41,7 +36,7 @@ class FiLM(nnx.Module):
         return [Modulation(1 + scale, shift) for scale, shift in zip(scales, shifts, strict=True)]
 
 
-@register("film", family="intermediate", reference="FiLM: Perez et al. 2017, arXiv:1709.07871")
+@register("film", reference="FiLM: Perez et al. 2017, arXiv:1709.07871")
 class FilmFusion(Strategy):
     """The other modalities modulate the image's CNN: in every block, relu(γ ⊙ norm(conv(x)) + β).
 

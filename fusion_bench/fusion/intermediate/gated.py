@@ -7,7 +7,7 @@ from fusion_bench.fusion.layers import Dtype, Features, Joint, Projections, Size
 from fusion_bench.fusion.registry import register
 
 
-@register("gated", family="intermediate", reference="gated: Kiela et al. 2018, arXiv:1802.02892", pairs_only=True)
+@register("gated", reference="gated: Kiela et al. 2018, arXiv:1802.02892", pairs_only=True)
 class Gated(nnx.Module):
     """One modality gates the other: σ(W_2 h_2 + b_2) ⊙ (W_1 h_1 + b_1), two modalities in alphabetical order.
 

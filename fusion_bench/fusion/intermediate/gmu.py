@@ -9,7 +9,7 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import total
 
 
-@register("gmu", family="intermediate", reference="GMU: Arevalo et al. 2017, arXiv:1702.01992")
+@register("gmu", reference="GMU: Arevalo et al. 2017, arXiv:1702.01992")
 class GatedMultimodalUnit(nnx.Module):
     """Gates choose between bounded features: Σ_m z_m ⊙ tanh(W_m h_m), z_m = σ(V_m [h_1; …; h_M]).
 

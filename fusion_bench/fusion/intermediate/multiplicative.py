@@ -9,12 +9,7 @@ from fusion_bench.fusion.layers import Dtype, Features, Joint, Sizes, normal_wei
 from fusion_bench.fusion.registry import register
 
 
-@register(
-    "multiplicative",
-    family="intermediate",
-    reference="multiplicative interactions: Jayakumar et al., ICLR 2020",
-    pairs_only=True,
-)
+@register("multiplicative", reference="multiplicative interactions: Jayakumar et al., ICLR 2020", pairs_only=True)
 class Multiplicative(nnx.Module):
     """A full bilinear form for each output: h_1ᵀ 𝐖 h_2 + U h_1 + V h_2 + b.
 

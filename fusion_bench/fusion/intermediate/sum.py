@@ -7,7 +7,7 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import total
 
 
-@register("sum", family="intermediate", reference="additive fusion; see Baltrušaitis et al. 2017, arXiv:1705.09406")
+@register("sum", reference="additive fusion; see Baltrušaitis et al. 2017, arXiv:1705.09406")
 class Sum(nnx.Module):
     """Sum of projected features: Σ_m W_m h_m + b_m.
 

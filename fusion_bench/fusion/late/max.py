@@ -7,7 +7,7 @@ from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits
 from fusion_bench.fusion.registry import register
 
 
-@register("late-max", family="late", reference="max rule: Kittler et al., TPAMI 20(3), 1998")
+@register("late-max", reference="max rule: Kittler et al., TPAMI 20(3), 1998")
 class LateMax(LateFusion):
     """Largest of the modalities' probabilities for each class, trained jointly: logits = max_m log softmax(z_m).
 

@@ -6,12 +6,7 @@ from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits
 from fusion_bench.fusion.registry import register
 
 
-@register(
-    "late-mean",
-    family="late",
-    reference="geometric mean, a product rule: Kittler et al., TPAMI 20(3), 1998",
-    canonical=True,
-)
+@register("late-mean", reference="geometric mean, a product rule: Kittler et al., TPAMI 20(3), 1998", canonical=True)
 class LateMean(LateFusion):
     """Mean of the modalities' logits, trained jointly: logits = Σ_m head_m(h_m) / M.
 

@@ -7,7 +7,7 @@ from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits
 from fusion_bench.fusion.registry import register
 
 
-@register("late-mixture", family="late", reference="sum rule: Kittler et al., TPAMI 20(3), 1998")
+@register("late-mixture", reference="sum rule: Kittler et al., TPAMI 20(3), 1998")
 class LateMixture(LateFusion):
     """Mean of the modalities' probabilities, trained jointly: logits = log Σ_m softmax(z_m) / M.
 

@@ -6,15 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.base import (
-    Fitted,
-    Logits,
-    ModalityLogits,
-    PosthocFusion,
-    Prior,
-    ValidationLabels,
-    ValidationLogits,
-)
+from fusion_bench.fusion.base import Fitted, Logits, ModalityLogits, PosthocFusion, Prior, StoredLabels, StoredLogits
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.metrics.calibration import fit_temperature
@@ -22,7 +14,6 @@ from fusion_bench.metrics.calibration import fit_temperature
 
 @register(
     "late-posthoc",
-    family="late",
     reference="product rule: Kittler et al., TPAMI 20(3), 1998; temperatures: Guo et al. 2017, arXiv:1706.04599",
     canonical=True,
 )
@@ -40,7 +31,7 @@ class LatePosthoc(PosthocFusion):
         num_classes = blueprint.task.num_classes
         self.log_prior = Fitted(jnp.full((num_classes,), -math.log(num_classes), jnp.float32))
 
-    def fit(self, logits: ValidationLogits, labels: ValidationLabels, prior: Prior) -> None:
+    def fit(self, logits: StoredLogits, labels: StoredLabels, prior: Prior) -> None:
         for name, scores in logits.items():
             temperature = fit_temperature(scores, labels)
             self.temperatures[name].set_value(jnp.asarray(temperature, jnp.float32))

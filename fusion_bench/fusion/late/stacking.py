@@ -6,20 +6,12 @@ import numpy as np
 from flax import nnx
 from scipy.special import log_softmax
 
-from fusion_bench.fusion.base import (
-    Fitted,
-    Logits,
-    ModalityLogits,
-    PosthocFusion,
-    Prior,
-    ValidationLabels,
-    ValidationLogits,
-)
+from fusion_bench.fusion.base import Fitted, Logits, ModalityLogits, PosthocFusion, Prior, StoredLabels, StoredLogits
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 
 
-@register("late-stacking", family="late", reference="stacked generalization: Wolpert, Neural Networks 5(2), 1992")
+@register("late-stacking", reference="stacked generalization: Wolpert, Neural Networks 5(2), 1992")
 class LateStacking(PosthocFusion):
     """Logistic regression over log-probabilities: logits = Σ_m log softmax(z_m) A_m + b.
 
@@ -36,7 +28,7 @@ class LateStacking(PosthocFusion):
         self.weights = nnx.Dict({name: Fitted(jnp.eye(classes)) for name in blueprint.modalities})
         self.bias = Fitted(jnp.zeros((classes,)))
 
-    def fit(self, logits: ValidationLogits, labels: ValidationLabels, prior: Prior) -> None:
+    def fit(self, logits: StoredLogits, labels: StoredLabels, prior: Prior) -> None:
         from sklearn.linear_model import LogisticRegression
 
         scores = np.concatenate([log_softmax(z.astype(np.float64), axis=1) for z in logits.values()], axis=1)

@@ -10,11 +10,7 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import total
 
 
-@register(
-    "late-weighted",
-    family="late",
-    reference="logarithmic opinion pool: Genest and Zidek, Statistical Science 1(1), 1986",
-)
+@register("late-weighted", reference="logarithmic opinion pool: Genest and Zidek, Statistical Science 1(1), 1986")
 class LateWeighted(LateFusion):
     """Weighted mean of the modalities' logits, trained jointly: logits = Σ_m w_m z_m, w = softmax(a).
 

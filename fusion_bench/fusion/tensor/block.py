@@ -8,17 +8,14 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import power_normalize, product
 
 
-@register("block", family="tensor", reference="BLOCK: Ben-younes et al. 2019, arXiv:1902.00038")
+@register("block", reference="BLOCK: Ben-younes et al. 2019, arXiv:1902.00038")
 class BlockTerm(nnx.Module):
     """A block-term decomposition: chunk c of the result is normalise(Σ_r ∏_m (z_m^c M_m^{c,r})).
 
     z_m = W_m h_m + b_m, as wide as the result and cut into as many chunks; normalised by a signed square root and by
     its length. Two modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · out_features + M ·
     rank · out_features² / chunks. The authors' code: width 1,600, 20 chunks, rank 15, with biases of z_m^c M_m^{c,r}
-    and dropout, which are left out here.
-
-    Raises:
-      ValueError: the width cannot be cut into equal chunks.
+    and dropout, which are left out here. Raises ValueError if the width cannot be cut into equal chunks.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ class Drawn(nnx.Variable):
     """Numbers that are drawn once and not trained."""
 
 
-@register("compact-bilinear", family="tensor", reference="MCB: Fukui et al. 2016, arXiv:1606.01847")
+@register("compact-bilinear", reference="MCB: Fukui et al. 2016, arXiv:1606.01847")
 class CompactBilinear(nnx.Module):
     """Circular convolution of count sketches: normalise(FFT⁻¹(∏_m FFT(ψ_m(x_m)))), ψ(x)_j = Σ_{i: p_i = j} s_i x_i.
 
@@ -33,12 +33,9 @@ class CompactBilinear(nnx.Module):
     def __init__(
         self, in_features: Sizes, *, out_features: int = 1024, one: bool = True, dtype: Dtype = None, rngs: nnx.Rngs
     ):
-        self.sketches = nnx.Dict(
-            {
-                name: Drawn(draw_sketch(in_features[name] + one, out_features, rngs.params()))
-                for name in sorted(in_features)
-            }
-        )
+        widths = {name: in_features[name] + one for name in sorted(in_features)}
+        drawn = {name: Drawn(draw_sketch(width, out_features, rngs.params())) for name, width in widths.items()}
+        self.sketches = nnx.Dict(drawn)
         self.one = one
         self.dtype = dtype
         self.out_features = out_features

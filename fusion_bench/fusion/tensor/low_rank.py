@@ -10,7 +10,7 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import product
 
 
-@register("low-rank", family="tensor", reference="LMF: Liu et al. 2018, arXiv:1806.00064")
+@register("low-rank", reference="LMF: Liu et al. 2018, arXiv:1806.00064")
 class LowRank(nnx.Module):
     """A sum of rank-one terms: Σ_r w_r ∏_m F_m^r [1; h_m] + b, with F_m^r of out_features × (d_m + 1).
 

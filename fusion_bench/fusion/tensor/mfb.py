@@ -8,7 +8,7 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import power_normalize, product
 
 
-@register("mfb", family="tensor", reference="MFB: Yu et al. 2017, arXiv:1708.01471")
+@register("mfb", reference="MFB: Yu et al. 2017, arXiv:1708.01471")
 class FactorizedBilinear(nnx.Module):
     """Products of projections, summed in groups of k: normalise(SumPool_k(∏_m (W_m h_m + b_m))).
 

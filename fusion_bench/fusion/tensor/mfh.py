@@ -9,7 +9,7 @@ from fusion_bench.fusion.tensor.mfb import sum_pool
 from fusion_bench.models.layers import power_normalize, product
 
 
-@register("mfh", family="tensor", reference="MFH: Yu et al. 2018, arXiv:1708.03619", size="width")
+@register("mfh", reference="MFH: Yu et al. 2018, arXiv:1708.03619", size="width")
 class FactorizedHighOrder(nnx.Module):
     """Blocks of `mfb`, each multiplied by the product before it: e_i = e_{i-1} ⊙ ∏_m (W_m^i h_m + b_m^i), e_0 = 1.
 

@@ -8,7 +8,7 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import product
 
 
-@register("mlb", family="tensor", reference="MLB: Kim et al. 2016, arXiv:1610.04325")
+@register("mlb", reference="MLB: Kim et al. 2016, arXiv:1610.04325")
 class LowRankBilinear(nnx.Module):
     """Product of bounded projections: ∏_m tanh(W_m h_m + b_m); the linear map after it is the paper's last, P.
 

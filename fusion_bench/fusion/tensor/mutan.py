@@ -8,7 +8,7 @@ from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import product
 
 
-@register("mutan", family="tensor", reference="MUTAN: Ben-younes et al. 2017, arXiv:1705.06676", size="width")
+@register("mutan", reference="MUTAN: Ben-younes et al. 2017, arXiv:1705.06676", size="width")
 class Mutan(nnx.Module):
     """A sum of products of projections: Σ_r ∏_m (z_m M_m^r), z_m = tanh(W_m h_m + b_m), M_m^r of width × out_features.
 

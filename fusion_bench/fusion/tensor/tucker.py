@@ -7,9 +7,7 @@ from fusion_bench.fusion.layers import Dtype, Factors, Features, Joint, Sizes, n
 from fusion_bench.fusion.registry import register
 
 
-@register(
-    "tucker", family="tensor", reference="Tucker form of MUTAN: Ben-younes et al. 2017, arXiv:1705.06676", size="width"
-)
+@register("tucker", reference="Tucker form of MUTAN: Ben-younes et al. 2017, arXiv:1705.06676", size="width")
 class Tucker(nnx.Module):
     """A core tensor between bounded projections: 𝐂 ×_1 z_1 … ×_M z_M, z_m = tanh(W_m h_m + b_m).
 

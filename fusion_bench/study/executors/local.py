@@ -103,13 +103,7 @@ class LocalExecutor:
     def _write(self, result: Result) -> None:
         captions = self._resources.dataset.captions
         tokenizer = None if captions is None or result.predictions is None else captions.tokenizer.to_str()
-        self._store.write(
-            result.run,
-            curve=result.curve,
-            predictions=result.predictions,
-            checkpoint=result.checkpoint,
-            tokenizer_json=tokenizer,
-        )
+        self._store.write(**vars(result), tokenizer_json=tokenizer)
 
     def _report(self, job: Job, progress) -> None:
         self._display.training(job.label, job.seed, progress)

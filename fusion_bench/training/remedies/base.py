@@ -1,17 +1,13 @@
-"""The contract of a remedy, and its assignment to the strategies of a study.
-
-@register_remedy("mine", reference="a paper")
-class Mine(Remedy): ...
-"""
+"""The contract of a remedy, and the strategies that one does not apply to."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import optax
 from jaxtyping import Array, Float, Int
 
-from fusion_bench.axis import Axis
+from fusion_bench.axis import Axis, Registered
 from fusion_bench.config import Choice
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.base import Outputs, Strategy
@@ -69,37 +65,20 @@ def map_owned(function: Callable[..., Array], modality_of: ModalityOf, tree: Any
     return jax.tree_util.tree_map_with_path(apply, tree, *rest)
 
 
-remedies: Axis[Remedy] = Axis("remedy", "fusion_bench.training.remedies", "fusion_bench.remedies")
-register_remedy = remedies.register
+Class = TypeVar("Class", bound=type[Remedy])
+remedies: Axis[Registered] = Axis("remedy", "fusion_bench.training.remedies", "fusion_bench.remedies")
 
 
-class Assignment(NamedTuple):
-    """The remedies of a study.
+def register_remedy(name: str, *, reference: str, version: int = 1) -> Callable[[Class], Class]:
+    """Decorates a class of remedies; the arguments are the attributes of `Registered`."""
+    return lambda make: remedies.register(Registered(name, reference, make, version))
 
-    Attributes:
-      remedies: of each strategy that is trained, by label.
-      skipped: the reason why a strategy is left out, by label.
+
+def left_untreated(specs: Iterable[StrategySpec], choice: Choice, task: Task) -> dict[str, str]:
+    """Returns the reason why a remedy does not apply to a fusion strategy, by label.
+
+    Unimodal baselines are trained without one. Raises UserError if there is no such remedy, or an option is not right.
     """
-
-    remedies: dict[str, Choice]
-    skipped: dict[str, str]
-
-
-def assign(specs: Iterable[StrategySpec], choice: Choice, task: Task) -> Assignment:
-    """Returns the remedy with which each strategy is trained, with all its options, and why others are left out.
-
-    Unimodal baselines are trained without a remedy, so that their runs are the same in every study.
-
-    Raises:
-      UserError: there is no such remedy, or an option is not right.
-    """
-    remedy, resolved = remedies.make(choice), remedies.resolve(choice)
-    assigned, skipped = {}, {}
-    for spec in specs:
-        if spec.registration.modality is not None:
-            assigned[spec.label] = Choice("none")
-        elif reason := remedy.skip(spec, task):
-            skipped[spec.label] = reason
-        else:
-            assigned[spec.label] = resolved
-    return Assignment(assigned, skipped)
+    remedy: Remedy = remedies.make(choice)
+    reasons = {spec.label: remedy.skip(spec, task) for spec in specs if spec.registration.modality is None}
+    return {label: reason for label, reason in reasons.items() if reason is not None}

@@ -2,19 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from fusion_bench.errors import UserError
-from fusion_bench.fields import Natural
+from fusion_bench.fields import Natural, NonNegative
 from fusion_bench.training.remedies.base import ModalityOf, Remedy, map_owned, register_remedy
-
-STAGES = ("update", "gradient")
 
 
 @register_remedy("ogm-ge", reference="OGM-GE: Peng et al. 2022, arXiv:2203.15332")
@@ -40,26 +37,26 @@ class OGMGE(Remedy):
     The paper's noise has the covariance of SGD's noise; the authors' code and this one take the standard deviation of
     each tensor's elements.
 
-    The scores of each modality cost a second pass of the encoders, of which XLA drops only a part: with `concat`, tiny
-    encoders and a CPU, 26 % more FLOPs a step; the noise costs 28 %.
+    With `concat`, tiny encoders and a CPU, the scores of each modality cost 0.9 % more FLOPs a step,
+    the noise 28 %.
 
     Args:
       alpha: α; the authors use values from 0.1 to 0.8, by data set.
       noise: whether ε is added (GE); without it this is OGM.
       stage: "update" or "gradient", the point at which parameters' changes are modulated.
       until: number of epochs in which it acts; 0 for all. The authors use 50 of 100.
-
-    Raises:
-      UserError: an option is out of range.
     """
 
     needs_unimodal_logits = True
 
-    def __init__(self, *, alpha: float = 0.3, noise: bool = True, stage: str = "update", until: Natural = 0):
-        if not 0 <= alpha < math.inf:
-            raise UserError(f"option alpha of ogm-ge is {alpha}; it must be finite and at least 0")
-        if stage not in STAGES:
-            raise UserError(f"option stage of ogm-ge is {stage!r}; it must be {' or '.join(STAGES)}")
+    def __init__(
+        self,
+        *,
+        alpha: NonNegative = 0.3,
+        noise: bool = True,
+        stage: Literal["update", "gradient"] = "update",
+        until: Natural = 0,
+    ):
         self.alpha, self.noise, self.stage, self.until = alpha, noise, stage, until
 
     def wrap(
@@ -68,7 +65,10 @@ class OGMGE(Remedy):
         def update(updates: Any, state: Any, params: Any = None, **step: Any) -> tuple[Any, Any]:
             factors = modulation_factors(step["unimodal_logits"], step["labels"], self.alpha)
             acts = step["epoch"] < (self.until or math.inf)
-            noise = [standard_normal(step["key"], updates)] if self.noise else []
+            noise = []
+            if self.noise:  # drawn for all tensors at once, which compiles faster
+                flat, unravel = ravel_pytree(updates)
+                noise = [unravel(jax.random.normal(step["key"], flat.shape, flat.dtype))]
 
             def modulate(modality: str, update: Array, *noise: Array) -> Array:
                 modulated = factors[modality] * update + sum(update.std() * z for z in noise)
@@ -79,12 +79,6 @@ class OGMGE(Remedy):
         modulation = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
         parts = (optimizer, modulation) if self.stage == "update" else (modulation, optimizer)
         return optax.chain(*parts)
-
-
-def standard_normal(key: Key[Array, ""], like: Any) -> Any:
-    """Returns a tree of standard normal numbers; those of all leaves are drawn at once, which compiles faster."""
-    flat, unravel = ravel_pytree(like)
-    return unravel(jax.random.normal(key, flat.shape, flat.dtype))
 
 
 def modulation_factors(

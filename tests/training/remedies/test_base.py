@@ -14,13 +14,12 @@ from fusion_bench.config import Choice, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec, resolve
-from fusion_bench.training.remedies.base import assign, remedies
+from fusion_bench.training.remedies.base import left_untreated, remedies
 from fusion_bench.training.step import TrainState, epoch_order, make_functions
 from tests.tasks import CONFIG, jit, make_dataset, make_task
 
 DATASET = make_dataset()
 EPOCHS = 4
-DEFAULTS = {"alpha": 0.3, "noise": True, "stage": "update", "until": 0}
 
 MINE = '''
 import optax
@@ -49,7 +48,7 @@ class Mine(Remedy):
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
     """Imports a remedy from a file outside of the package."""
-    monkeypatch.setattr(remedies, "_known", remedies.registered())
+    monkeypatch.setattr(remedies, "known", remedies.registered())
     path = tmp_path / "mine.py"
     path.write_text(MINE)
     spec = importlib.util.spec_from_file_location("mine", path)
@@ -130,30 +129,30 @@ def test_a_remedy_is_one_file(mine, capsys):
         (Choice("ogmge"), "unknown remedy 'ogmge'; did you mean ogm-ge?"),
         (Choice("xyzzy"), "unknown remedy 'xyzzy'; choose from none, ogm-ge"),
         (Choice("ogm-ge", {"alhpa": 1.0}), "unknown option of ogm-ge 'alhpa'; did you mean alpha?"),
-        (Choice("ogm-ge", {"alpha": -1.0}), "option alpha of ogm-ge is -1.0; it must be finite and at least 0"),
-        (Choice("ogm-ge", {"stage": "loss"}), "option stage of ogm-ge is 'loss'; it must be update or gradient"),
+        (
+            Choice("ogm-ge", {"alpha": -1.0}),
+            "option alpha of ogm-ge is -1.0; it must be finite and at least 0, for example 0.3",
+        ),
+        (
+            Choice("ogm-ge", {"stage": "loss"}),
+            "option stage of ogm-ge is 'loss'; it must be update or gradient, for example update",
+        ),
         (Choice("ogm-ge", {"until": -1}), "option until of ogm-ge is -1; it must be at least 0, for example 0"),
     ],
     ids=str,
 )
 def test_wrong_choices(choice, message):
     with pytest.raises(UserError) as error:
-        assign([], choice, DATASET.task)
+        left_untreated([], choice, DATASET.task)
     assert str(error.value) == message
 
 
-def test_a_study_trains_what_a_remedy_applies_to():
+def test_what_a_remedy_does_not_apply_to_is_said():
     task = make_task("image", "text")
     specs = resolve(("canonical", "late-mixture", StrategySpec("tensor", {"width": 4})), task)
-    assigned = assign(specs, Choice("ogm-ge", {"alpha": 1}), task)
-    without, with_it = Choice("none"), Choice("ogm-ge", {**DEFAULTS, "alpha": 1.0})
-    assert assigned.remedies == {
-        **dict.fromkeys(["image-only", "text-only"], without),
-        **dict.fromkeys(["concat", "tensor", "late-mean", "late-mixture", "tensor:width=4"], with_it),
-    }
-    assert assigned.skipped == {
+    assert left_untreated(specs, Choice("ogm-ge", {"alpha": 1}), task) == {
         "early-channel": "it has no separate encoder of each modality",
         "early-token": "it has no separate encoder of each modality",
         "late-posthoc": "it trains nothing itself",
     }
-    assert assign(specs, Choice("none"), task) == ({spec.label: without for spec in specs}, {})
+    assert left_untreated(specs, Choice("none"), task) == {}

@@ -10,7 +10,7 @@ from fusion_bench.fusion.layers import Dtype, Features, Joint, Projections, Size
 from fusion_bench.fusion.registry import register
 
 
-@register("tensor", family="tensor", reference="TFN: Zadeh et al. 2017, arXiv:1707.07250", canonical=True, size="width")
+@register("tensor", reference="TFN: Zadeh et al. 2017, arXiv:1707.07250", canonical=True, size="width")
 class OuterProduct(nnx.Module):
     """Outer product of features with a 1 appended: vec([1; z_1] ⊗ … ⊗ [1; z_M]), z_m = W_m h_m + b_m.
 
