@@ -11,7 +11,7 @@ from fusion_bench.data.dataset import Split
 from fusion_bench.errors import UserError
 from fusion_bench.metrics.classification import accuracy, cross_entropy
 from fusion_bench.store import Run
-from fusion_bench.store.model import checkpoint_of, variables_of
+from fusion_bench.store.loaded import checkpoint_of
 from fusion_bench.study.job import Job
 from fusion_bench.study.posthoc import build_posthoc, join_members, joint_cost, measured_cost
 from fusion_bench.study.reference import bayes_logits
@@ -140,7 +140,7 @@ def _join(job: Job, resources: Resources) -> Result:
     return Result(
         resources.record(job, metrics=metrics_of(predictions), cost=joint_cost(members)),
         predictions,
-        checkpoint=checkpoint_of(variables_of(module)),
+        checkpoint=checkpoint_of(split_module(module)[1]),
     )
 
 
