@@ -1,6 +1,7 @@
 """From a configuration to a dataset: images, splits, captions, tokens."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,17 +49,19 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 def _captions(config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[Captions, np.ndarray]:
     """Returns the captions and the target of each example."""
+    drawn_from: dict[str, Any]
     about = _class_modality(raw)
     if files.is_caption_file(config.captions):
         texts = files.read_captions(Path(config.captions).expanduser(), len(raw.labels))
-        labels, drawn_from = raw.labels, ()
+        labels, drawn_from = raw.labels, {}
     else:
         prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
         channel = channels.make_channel(config.captions, raw.class_names, prior)
         drawn = channels.sample(channel, raw.labels, config.data_seed)
-        texts, labels, drawn_from = drawn.texts, drawn.targets, (channel, drawn.words, drawn.shifts)
+        texts, labels = drawn.texts, drawn.targets
+        drawn_from = {"channel": channel, "words": drawn.words, "shifts": drawn.shifts}
     known = tokenizer.train_tokenizer(texts[i] for i in train)
-    return Captions(texts, TEXT, about, known, *drawn_from), labels
+    return Captions(texts, TEXT, about, known, **drawn_from), labels
 
 
 def _class_modality(raw: RawDataset) -> str | None:

@@ -268,7 +268,7 @@ def preview(channel: Channel, class_names: Sequence[str], count: int, seed: int)
     classes = generator.integers(channel.num_classes, size=count)
     drawn = sample(channel, classes, seed)
     facts = zip(drawn.texts, classes, drawn.words, drawn.shifts, drawn.targets, strict=True)
-    return [(text, class_names[y], channel.words[w], str(k), class_names[t]) for text, y, w, k, t in facts]
+    return [(text, class_names[int(y)], channel.words[w], str(k), class_names[int(t)]) for text, y, w, k, t in facts]
 
 
 def _quantile(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
