@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fusion_bench.config import Choice, TrainingConfig
+from fusion_bench.config import Choice, DataConfig, TrainingConfig
 from fusion_bench.data import splits
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.captions import channel as captions
@@ -52,12 +52,11 @@ def make_dataset(channel_name: str, names: tuple[str, ...]) -> Dataset:
         "audio": Modality("grid", audio.astype(np.uint8)),
     }
     raw = RawDataset("golden", modalities, labels, class_names, split)
-    indices = splits.split(raw, validation_fraction=1 / 9)
+    indices = splits.split(raw, DataConfig(validation_fraction=1 / 9))
     channel = captions.make_channel(channel_name, class_names)
     drawn = captions.sample(channel, labels, 0)
-    texts = captions.write_captions(channel, drawn, 0)
-    vocabulary = tokenizer.train_tokenizer(texts[i] for i in indices["train"])
-    tokens = Modality("tokens", tokenizer.encode(vocabulary, texts, 12), VOCABULARY)
+    vocabulary = tokenizer.train_tokenizer(drawn.texts[i] for i in indices["train"])
+    tokens = Modality("tokens", tokenizer.encode(vocabulary, drawn.texts, 12), VOCABULARY)
     assert vocabulary.get_vocab_size() <= VOCABULARY
     modalities = {name: {**modalities, "text": tokens}[name] for name in names}
     return Dataset("golden", modalities, drawn.targets, labels, class_names, indices)
