@@ -30,14 +30,14 @@ class DiskFull(UserError):
     """A result that cannot be stored for lack of space; others may fit. The command line exits with status 1."""
 
 
-def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
-    """Returns the error for a name that is not among `choices`, with the nearest right ones.
+def cause(error: Exception) -> str:
+    """Returns an error's first line, short enough for a message of one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.strip() or type(error).__name__).splitlines()[0][:160]
 
-    Args:
-      kind: what the name should have named, for example "strategy".
-      name: what was given.
-      choices: all right names.
-    """
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
+    """Returns the error for a name of no `kind`, for example "strategy", with the nearest right ones of all choices."""
     choices = list(choices)
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     if near:

@@ -5,12 +5,15 @@ holds machine and process, so that leftovers of processes that were killed can b
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from fusion_bench.errors import DiskFull, UserError, cause
 
 PARTIAL = ".partial-"
 """The beginning of the name of everything that is not complete."""
@@ -77,6 +80,21 @@ def scratch_folder(folder: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Makes of an OSError in a block one line: `what` cannot be done, and the cause.
+
+    Raises:
+      DiskFull: there is no space for it.
+      UserError: there is another cause.
+    """
+    try:
+        yield
+    except OSError as error:
+        kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+        raise kind(f"{what}: {cause(error)}") from error
+
+
 def remove_partial(folder: Path) -> None:
     """Removes what processes of this machine left in a folder when they were killed in the middle of a write."""
     for path in folder.glob(f"{PARTIAL}*"):
@@ -98,8 +116,8 @@ def digest(path: Path) -> str:
 
 
 def digest_text(text: str) -> str:
-    """Returns the SHA-256 of a text in UTF-8, as hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Returns the SHA-256 of a text in UTF-8, or of a path as the system has it, as hexadecimal digits."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -1,8 +1,8 @@
 """Logits of every strategy after a few steps of training, compared with stored values.
 
 A change of results is a decision: bump `ENGINE_VERSION`, or the `version` of the strategy or remedy, then write the
-file again, `python -m tests.test_golden`. Values were computed on x86; another CPU rounds otherwise, so the tolerance
-is 1e-5.
+file again, `python -m tests.test_golden`. Another CPU rounds otherwise: between two kinds of x86, logits differed by up
+to 2e-5, and by up to 6e-4 where a signed square root, whose slope has no bound at zero, enlarges the difference.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fusion_bench.config import Choice, TrainingConfig
+from fusion_bench.config import Choice, DataConfig, TrainingConfig
 from fusion_bench.data import splits
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.captions import channel as captions
@@ -33,6 +33,9 @@ TWO, THREE = ("image", "text"), ("audio", "image", "text")
 STEPS, BATCH, KEPT = 4, 16, 2
 """Steps of training, examples in each, and test examples whose logits are stored."""
 CLASSES, VOCABULARY = 10, 200
+TOLERANCE, TOLERANCE_OF_ROOTS = 1e-4, 5e-3
+ROOTS = ("block", "compact-bilinear", "mfb", "mfh")
+"""The operators that end in a signed square root."""
 TRAINING = TrainingConfig(epochs=1, batch_size=BATCH, learning_rate=0.01)
 
 
@@ -52,12 +55,11 @@ def make_dataset(channel_name: str, names: tuple[str, ...]) -> Dataset:
         "audio": Modality("grid", audio.astype(np.uint8)),
     }
     raw = RawDataset("golden", modalities, labels, class_names, split)
-    indices = splits.split(raw, validation_fraction=1 / 9)
+    indices = splits.split(raw, DataConfig(validation_fraction=1 / 9))
     channel = captions.make_channel(channel_name, class_names)
     drawn = captions.sample(channel, labels, 0)
-    texts = captions.write_captions(channel, drawn, 0)
-    vocabulary = tokenizer.train_tokenizer(texts[i] for i in indices["train"])
-    tokens = Modality("tokens", tokenizer.encode(vocabulary, texts, 12), VOCABULARY)
+    vocabulary = tokenizer.train_tokenizer(drawn.texts[i] for i in indices["train"])
+    tokens = Modality("tokens", tokenizer.encode(vocabulary, drawn.texts, 12), VOCABULARY)
     assert vocabulary.get_vocab_size() <= VOCABULARY
     modalities = {name: {**modalities, "text": tokens}[name] for name in names}
     return Dataset("golden", modalities, drawn.targets, labels, class_names, indices)
@@ -112,7 +114,8 @@ def golden():
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_a_few_steps_give_the_stored_logits(case, golden):
-    np.testing.assert_allclose(train_and_predict(*case), golden[case_id(case)], atol=1e-5, rtol=1e-5)
+    tolerance = TOLERANCE_OF_ROOTS if case[1] in ROOTS else TOLERANCE
+    np.testing.assert_allclose(train_and_predict(*case), golden[case_id(case)], atol=tolerance, rtol=tolerance)
 
 
 def test_nothing_is_stored_that_is_not_compared(golden):

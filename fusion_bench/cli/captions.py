@@ -35,17 +35,15 @@ class CaptionsCommand(Checked):
 
 def run(command: CaptionsCommand, console: Console) -> int:
     """Returns the exit status."""
-    from fusion_bench.data.captions.preview import preview
+    from fusion_bench.data.captions.channel import make_channel, preview
     from fusion_bench.data.sources.base import class_names
 
     if command.export is not None:
         return _export_captions(command, command.export, console)
     names = class_names(DataConfig(command.data, command.data_dir))
-    shown = preview(command.name, names, command.num, command.data_seed)
-    channel = shown.channel
+    channel = make_channel(command.name, names)
     samples = Table("caption", "class y", "word w", "shift k", "target t", box=None, pad_edge=False)
-    for example in shown.examples:
-        cells = example.caption, example.class_name, example.word, str(example.shift), example.target_name
+    for cells in preview(channel, names, command.num, command.data_seed):
         samples.add_row(*map(Text, cells))
     figures = Table(box=None, show_header=False, pad_edge=False)
     figures.add_row("bits about the target", f"{channel.bits:.3f}")

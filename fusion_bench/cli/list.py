@@ -52,8 +52,7 @@ _LISTED = {"name": "name", "family": "family", **_FIGURES, "summary": "summary"}
 
 def list_catalogue() -> dict[str, list[dict[str, Any]]]:
     """Returns everything that has a name on the command line, as JSON."""
-    from fusion_bench.data.captions.channel import make_channel
-    from fusion_bench.data.captions.presets import PRESETS
+    from fusion_bench.data.captions.channel import PRESETS, make_channel
     from fusion_bench.data.sources.base import class_names, sources
     from fusion_bench.diagnostics.base import diagnostics
     from fusion_bench.fusion.registry import strategies

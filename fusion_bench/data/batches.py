@@ -50,12 +50,11 @@ class DeviceData(NamedTuple):
 def to_device(dataset: Dataset) -> DeviceData:
     """Puts a dataset on the default device; its training split gives the means and standard deviations."""
     train = dataset.splits["train"]
-    modalities = {name: _to_device(modality, train) for name, modality in dataset.modalities.items()}
+    modalities = {
+        name: DeviceModality(*map(jnp.asarray, (modality.values, *normalization_stats(modality, train))))
+        for name, modality in dataset.modalities.items()
+    }
     return DeviceData(modalities, jnp.asarray(dataset.labels, jnp.int32))
-
-
-def _to_device(modality: Modality, train: np.ndarray) -> DeviceModality:
-    return DeviceModality(jnp.asarray(modality.values), *map(jnp.asarray, normalization_stats(modality, train)))
 
 
 def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,19 +103,14 @@ def augment(
     Args:
       inputs: standardised, by modality.
       names: of the modalities to augment, `Task.augmented`.
-      key: of the draws.
+      key: of the draws; images have it as it is, others one of their own, so that modalities move independently.
       flip: which examples are flipped; None draws that too.
     """
-    augmented = {
-        name: inputs[name]._replace(values=augment_images(inputs[name].values, _key_of(key, name), flip))
-        for name in names
-    }
+    augmented = {}
+    for name in names:
+        own = key if name == "image" else jax.random.fold_in(key, zlib.crc32(name.encode()))
+        augmented[name] = inputs[name]._replace(values=augment_images(inputs[name].values, own, flip))
     return {**inputs, **augmented}
-
-
-def _key_of(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """Returns a modality's own key, so that modalities move independently; images have the key itself."""
-    return key if name == "image" else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def alternating_flip(

@@ -17,19 +17,13 @@ MANIFEST = "manifest.json"
 
 def cache_directory(cache_dir: Path | None) -> Path:
     """Returns the directory of the cache: as given, else $FUSION_BENCH_CACHE_DIR, else the user's own."""
-    if cache_dir is not None:
-        return cache_dir
-    from_environment = os.environ.get("FUSION_BENCH_CACHE_DIR")
-    return Path(from_environment) if from_environment else Path(platformdirs.user_cache_dir("fusion_bench"))
+    return cache_dir or Path(os.environ.get("FUSION_BENCH_CACHE_DIR") or platformdirs.user_cache_dir("fusion_bench"))
 
 
 def files_stamp(directory: Path) -> str:
     """Returns a digest of the names, sizes and modification times of the files of a directory."""
-    rows = [
-        f"{path.name} {status.st_size} {status.st_mtime_ns}"
-        for path in sorted(directory.iterdir())
-        if (status := path.stat())
-    ]
+    paths = sorted(directory.iterdir())
+    rows = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths]
     return files.digest_text("\n".join(rows))
 
 
@@ -37,16 +31,25 @@ def cached_arrays(entry: Path, stamp: str, build: Callable[[], Mapping[str, np.n
     """Returns the arrays of a cache entry; builds and keeps them where it is missing, stale or damaged.
 
     Args:
-      entry: the directory of this entry; the directory that holds it is made, readable by its owner alone.
+      entry: its directory; the one that holds it is made, readable by its owner alone.
       stamp: says what the arrays were made from; an entry with another stamp is replaced.
       build: makes the arrays, by name; none of them of Python objects.
+
+    Warns:
+      UserWarning: they cannot be kept.
     """
     arrays = _read(entry, stamp)
     if arrays is not None:
         return arrays
     arrays = build()
+    manifest = {"stamp": stamp, "checksums": {name: _checksum(array) for name, array in arrays.items()}}
     try:
-        _write(entry, stamp, arrays)
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.remove_partial(entry.parent)
+        with files.new_folder(entry) as folder:
+            for name, array in arrays.items():
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+            (folder / MANIFEST).write_text(json.dumps(manifest))
     except OSError as error:
         warnings.warn(f"decoded images are not kept for next time: {error}", stacklevel=2)
     return arrays
@@ -62,16 +65,6 @@ def _read(entry: Path, stamp: str) -> dict[str, np.ndarray] | None:
     except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError):  # all that a damaged file can raise
         return None
     return arrays if intact else None
-
-
-def _write(entry: Path, stamp: str, arrays: Mapping[str, np.ndarray]) -> None:
-    entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.remove_partial(entry.parent)
-    with files.new_folder(entry) as folder:
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
-        manifest = {"stamp": stamp, "checksums": {name: _checksum(array) for name, array in arrays.items()}}
-        (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 def _checksum(array: np.ndarray) -> int:

@@ -120,17 +120,13 @@ class Captions:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Everything a study trains and tests on, in host memory.
+    """Everything a study trains and tests on, in host memory; what is not said here is as in `RawDataset`.
 
     Attributes:
-      name: as in the tables.
-      modalities: by name; two or more.
       labels: what is predicted, the target t, int32 [example].
       classes: the class y, int32 [example]; differs from `labels` only where a caption channel shifts it.
-      class_names: by label.
       splits: indices of the examples of "train", "validation" and "test", int32 each.
       captions: None where the dataset brought its own tokens.
-      description: where the data come from, one line.
     """
 
     name: str

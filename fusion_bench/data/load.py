@@ -1,6 +1,7 @@
 """From a configuration to a dataset: images, splits, captions, tokens."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,21 +20,14 @@ TEXT = "text"
 def load_dataset(config: DataConfig) -> Dataset:
     """Loads images, cuts the splits, lays captions over them and turns these into tokens.
 
-    Determined by `config` and the files it names alone. A source that brings a modality `text` of its own
-    keeps it.
+    Determined by `config` and the files it names alone. A source that brings a modality `text` of its own keeps it.
 
     Raises:
       UserError: the source, its files, the split sizes or the captions are not as they should be, or captions are
         asked for where there is a text already.
     """
     raw = load_raw(config)
-    indices = splits.split(
-        raw,
-        validation_fraction=config.validation_fraction,
-        train_size=config.train_size,
-        test_size=config.test_size,
-        seed=config.data_seed,
-    )
+    indices = splits.split(raw, config)
     modalities, labels, text = dict(raw.modalities), raw.labels, None
     if TEXT in raw.modalities and config.captions != DataConfig.captions:
         rule = f"{raw.name} brings a text of its own, which captions cannot replace"
@@ -55,26 +49,25 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 def _captions(config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[Captions, np.ndarray]:
     """Returns the captions and the target of each example."""
+    drawn_from: dict[str, Any]
     about = _class_modality(raw)
     if files.is_caption_file(config.captions):
         texts = files.read_captions(Path(config.captions).expanduser(), len(raw.labels))
-        return Captions(texts, TEXT, about, _trained_tokenizer(texts, train)), raw.labels
-    prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
-    channel = channels.make_channel(config.captions, raw.class_names, prior)
-    drawn = channels.sample(channel, raw.labels, config.data_seed)
-    texts = channels.write_captions(channel, drawn, config.data_seed)
-    known = _trained_tokenizer(texts, train)
-    return Captions(texts, TEXT, about, known, channel, drawn.words, drawn.shifts), drawn.targets
+        labels, drawn_from = raw.labels, {}
+    else:
+        prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
+        channel = channels.make_channel(config.captions, raw.class_names, prior)
+        drawn = channels.sample(channel, raw.labels, config.data_seed)
+        texts, labels = drawn.texts, drawn.targets
+        drawn_from = {"channel": channel, "words": drawn.words, "shifts": drawn.shifts}
+    known = tokenizer.train_tokenizer(texts[i] for i in train)
+    return Captions(texts, TEXT, about, known, **drawn_from), labels
 
 
 def _class_modality(raw: RawDataset) -> str | None:
     """Returns the modality that shows the class: the image, or the only one there is."""
     (first, *others) = sorted(raw.modalities, key=lambda name: name != "image")
     return first if first == "image" or not others else None
-
-
-def _trained_tokenizer(texts: tuple[str, ...], train: np.ndarray):
-    return tokenizer.train_tokenizer(texts[i] for i in train)
 
 
 def _tokens(text: Captions, train: np.ndarray) -> Modality:

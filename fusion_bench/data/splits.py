@@ -4,42 +4,28 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from fusion_bench.config import DataConfig
 from fusion_bench.data.dataset import SPLITS, RawDataset, Split
 from fusion_bench.errors import ConfigError, UserError
 
 MIN_PER_CLASS = 2
 
 
-def split(
-    raw: RawDataset,
-    *,
-    validation_fraction: float = 0.1,
-    train_size: int | None = None,
-    test_size: int | None = None,
-    seed: int = 0,
-) -> Mapping[Split, np.ndarray]:
+def split(raw: RawDataset, config: DataConfig) -> Mapping[Split, np.ndarray]:
     """Returns the indices of the examples of each split, int32, ascending, disjoint.
 
-    Validation is cut from train where the source brings none. Every subset keeps the proportions of the
-    classes, to within one example of each: what is balanced stays balanced.
-
-    Args:
-      raw: says in `raw.split` what the source itself calls train, validation and test.
-      validation_fraction: of the training examples, in (0, 1); unused if there is a validation split.
-      train_size: how many examples to keep for train and validation together; None keeps all.
-      test_size: how many test examples to keep; None keeps all.
-      seed: decides which examples are kept and which are held out.
+    Validation is cut from train where `raw.split` has none. Every subset keeps the proportions of the classes, to
+    within one example of each: what is balanced stays balanced. The seed decides what is kept and what is held out.
 
     Raises:
-      UserError: a size or the fraction cannot be met, or a class would be missing from train.
+      UserError: a size cannot be met, or a class would be missing from train.
     """
+    train_size, seed = config.train_size, config.data_seed
     train, validation, test = (np.flatnonzero(raw.split == name) for name in SPLITS)
-    test = _keep(test, raw, test_size, "test_size", [seed, 2])
+    test = _keep(test, raw, config.test_size, "test_size", [seed, 2])
     if len(validation) == 0:
-        if not 0 < validation_fraction < 1:
-            raise ConfigError("validation_fraction", validation_fraction, "it must be between 0 and 1")
         pool = _keep(train, raw, train_size, "train_size", [seed, 0])
-        held_out = max(1, round(validation_fraction * len(pool)))
+        held_out = max(1, round(config.validation_fraction * len(pool)))
         validation = stratified_choice(pool, raw.labels, held_out, [seed, 1])
         train = np.setdiff1d(pool, validation, assume_unique=True)
     elif train_size is not None:
@@ -51,18 +37,13 @@ def split(
     if missing:
         name = raw.class_names[min(missing)]
         raise UserError(f"no example of class {name!r} is left to train on; keep more for training")
-    indices = (train, validation, test)
-    return {name: part.astype(np.int32) for name, part in zip(SPLITS, indices, strict=True)}
+    return {name: part.astype(np.int32) for name, part in zip(SPLITS, (train, validation, test), strict=True)}
 
 
 def stratified_choice(pool: np.ndarray, labels: np.ndarray, size: int, seed: int | list[int]) -> np.ndarray:
     """Returns `size` of the indices in `pool`, ascending, each class within one of its part of the pool.
 
-    Args:
-      pool: indices into `labels`.
-      labels: the class of every example, int [example].
-      size: at most len(pool).
-      seed: decides which; with one seed, a smaller choice is part of a larger one, give or take one a class.
+    With one seed, a smaller choice is part of a larger one, give or take one a class. `labels` are of every example.
     """
     classes, counts = np.unique(labels[pool], return_counts=True)
     chosen = []

@@ -15,7 +15,7 @@ from fusion_bench.axis import Axis, Registered
 from fusion_bench.data.batches import DeviceData, gather
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.registry import StrategySpec
-from fusion_bench.training.compile import default_predict_batch
+from fusion_bench.training.compile import default_predict_batch, in_batches
 
 
 class Model:
@@ -46,14 +46,12 @@ class Model:
           zeroed: modalities that are zero: the mean of a grid or vector, no token of a text.
         """
         sources = {name: (swapped or {}).get(name, indices) for name in self.modalities}
-        size = min(default_predict_batch(), len(indices))
-        logits = []
-        for start in range(0, len(indices), size):
-            batch = {name: np.resize(source[start : start + size], size) for name, source in sources.items()}
-            count = min(size, len(indices) - start)
-            found = _predict(self._graph, frozenset(zeroed), self._state, self.data, batch)
-            logits.append(np.asarray(found)[:count])
-        return np.concatenate(logits)
+
+        def predict(rows: Int[np.ndarray, " batch"]) -> Float[Array, "batch class"]:
+            batch = {name: source[rows] for name, source in sources.items()}
+            return _predict(self._graph, frozenset(zeroed), self._state, self.data, batch)
+
+        return in_batches(predict, np.arange(len(indices)), min(default_predict_batch(), len(indices)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -95,7 +95,8 @@ def _any_size_winograd(x: Images, kernel: Kernel) -> OutputImages:
 
 def winograd_conv3x3(x: Images, kernel: Kernel, transforms: Transforms) -> OutputImages:
     """`conv3x3` as matrix products, for height and width that are multiples of `transforms.size`."""
-    products = jnp.matmul(_input_tiles(x, transforms), _kernel_tiles(kernel, transforms))
+    kernel_tiles = _transform_kernel(transforms.kernel, kernel.reshape(9, *kernel.shape[2:]))
+    products = jnp.matmul(_input_tiles(x, transforms), kernel_tiles)
     return _output_images(products, x.shape[:3], transforms)
 
 
@@ -150,20 +151,12 @@ def _combine(matrix: np.ndarray, parts: list[Array], axis: int = 0) -> Array:
 
     The barrier keeps XLA from redoing the sums of one axis for every sum of the other.
     """
-    sums = [sum(_times(c, part) for c, part in zip(row.tolist(), parts, strict=True) if c) for row in matrix]
+    terms = [[(c, part) for c, part in zip(row.tolist(), parts, strict=True) if c] for row in matrix]
+    sums = [sum(part if c == 1 else c * part for c, part in row) for row in terms]
     return lax.optimization_barrier(jnp.stack(sums, axis))
 
 
-def _times(factor: float, part: Array) -> Array:
-    return part if factor == 1 else factor * part
-
-
-def _kernel_tiles(kernel: Kernel, transforms: Transforms) -> Inexact[Array, "position channel feature"]:
-    """G g Gᵀ."""
-    return _transform_kernel(transforms.kernel, kernel.reshape(9, *kernel.shape[2:]))
-
-
 def _transform_kernel(matrix: np.ndarray, kernel: Inexact[Array, "i c f"]) -> Inexact[Array, "o c f"]:
-    """Applies a matrix to rows and columns."""
+    """Applies a matrix to rows and columns: G g Gᵀ."""
     both = jnp.asarray(np.kron(matrix, matrix), kernel.dtype)
     return (both @ kernel.reshape(len(kernel), -1)).reshape(-1, *kernel.shape[1:])

@@ -1,7 +1,7 @@
 """The encoders of a modality, by kind and size: the same modules with the same widths in every strategy."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -12,9 +12,8 @@ from jaxtyping import Array, Bool, Inexact
 from fusion_bench.config import EncoderSize, ModelConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import ModalitySpec
-from fusion_bench.models.cnn import CNN, FeatureMap, Modulation, PatchStageSpec, StageSpec
+from fusion_bench.models.cnn import CNN, RESNET9, PatchStageSpec, StageSpec
 from fusion_bench.models.layers import masked_mean
-from fusion_bench.models.resnet9 import RESNET9
 from fusion_bench.models.tokens import TokenEmbedding
 from fusion_bench.models.transformer import Transformer
 
@@ -77,14 +76,9 @@ class GridEncoder(nnx.Module):
         self.features = self.cnn.features
         self.pool = widths.pool
 
-    def __call__(
-        self,
-        batch: ModalityBatch,
-        *,
-        overlay: Callable[[FeatureMap], FeatureMap] = lambda x: x,
-        modulations: Sequence[Modulation] = (),
-    ) -> Encoded:
-        features = self.cnn(batch.values, overlay=overlay, modulations=modulations)
+    def __call__(self, batch: ModalityBatch, **options: Any) -> Encoded:
+        """Returns the tokens; the options are the CNN's."""
+        features = self.cnn(batch.values, **options)
         return Encoded(features.reshape(features.shape[0], -1, features.shape[-1]))
 
 
@@ -164,12 +158,8 @@ class WordEmbedding(nnx.Embed):
 
 def make_encoder(spec: ModalitySpec, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Encoder:
     """Returns the encoder of a modality: by its kind, of the size and the text encoder that `config` names."""
-    if spec.kind == "grid":
-        make = GridEncoder
-    elif spec.kind == "vector":
-        make = VectorEncoder
-    else:
-        make = PooledTextEncoder if config.text_encoder == "pooled" else TransformerTextEncoder
+    of_text = PooledTextEncoder if config.text_encoder == "pooled" else TransformerTextEncoder
+    make = {"grid": GridEncoder, "vector": VectorEncoder, "tokens": of_text}[spec.kind]
     return make(spec, WIDTHS[config.encoder], dtype=dtype, rngs=rngs)
 
 

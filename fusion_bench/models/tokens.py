@@ -8,7 +8,7 @@ from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import ModalitySpec
 from fusion_bench.models.layers import space_to_depth
 
-_POSITION = nnx.initializers.normal(0.02)
+_INITIALIZER = nnx.initializers.normal(0.02)
 
 
 class TokenEmbedding(nnx.Module):
@@ -20,9 +20,8 @@ class TokenEmbedding(nnx.Module):
         if spec.kind == "tokens":
             assert spec.vocabulary_size is not None
             length = spec.shape[0]
-            self.embed = nnx.Embed(
-                spec.vocabulary_size, features, embedding_init=nnx.initializers.normal(0.02), dtype=dtype, rngs=rngs
-            )
+            size = spec.vocabulary_size
+            self.embed = nnx.Embed(size, features, embedding_init=_INITIALIZER, dtype=dtype, rngs=rngs)
         elif spec.kind == "grid":
             height, width, channel = spec.shape
             length = -(-height // patch) * -(-width // patch)
@@ -30,19 +29,15 @@ class TokenEmbedding(nnx.Module):
         else:
             length = 1
             self.embed = nnx.Linear(spec.shape[0], features, dtype=dtype, rngs=rngs)
-        self.position = nnx.Param(_POSITION(rngs.params(), (length, features), jnp.float32))
+        self.position = nnx.Param(_INITIALIZER(rngs.params(), (length, features), jnp.float32))
 
     def __call__(
         self, batch: ModalityBatch
     ) -> tuple[Inexact[Array, "batch token feature"], Bool[Array, "batch token"]]:
-        values = batch.values
-        if self.kind == "grid":
-            tokens = self.embed(space_to_depth(values, self.patch))
+        values = space_to_depth(batch.values, self.patch) if self.kind == "grid" else batch.values
+        tokens = self.embed(values)
+        if self.kind != "tokens":  # a grid's patches in rows, or one vector
             tokens = tokens.reshape(tokens.shape[0], -1, tokens.shape[-1])
-        elif self.kind == "vector":
-            tokens = self.embed(values)[:, None]
-        else:
-            tokens = self.embed(values)
         tokens = tokens + self.position[: tokens.shape[1]].astype(tokens.dtype)
         mask = jnp.ones(tokens.shape[:2], bool) if batch.mask is None else batch.mask
         return tokens, mask

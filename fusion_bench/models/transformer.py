@@ -43,7 +43,7 @@ class CrossBlock(nnx.Module):
 
 
 def make_attention(features: int, heads: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> nnx.MultiHeadAttention:
-    """Returns attention with so many heads over so many features.
+    """Returns attention whose heads share the features.
 
     Raises:
       ValueError: the heads cannot share the features evenly.

@@ -41,11 +41,7 @@ def save(path: Path, tree: Any) -> None:
 
 
 def restore(path: Path, like: Any) -> Any:
-    """Reads a tree of arrays.
-
-    Args:
-      path: a directory that `save` wrote.
-      like: a tree of the same structure, whose leaves have the same shapes and types.
+    """Reads a tree of arrays that `save` wrote, of the structure, shapes and types of `like`.
 
     Raises:
       OSError: there is none.

@@ -7,8 +7,6 @@ from typing import Any
 
 from fusion_bench import files
 from fusion_bench.config import Choice
-from fusion_bench.errors import UserError
-from fusion_bench.store.record import cause
 
 FOLDER = "diagnostics"
 
@@ -24,14 +22,7 @@ def write_values(
 ) -> None:
     """Stores the values of a diagnostic of a run; those of another version are replaced.
 
-    Args:
-      directory: of the study.
-      identifier: of the run.
-      label: the diagnostic, with the options that differ from the defaults; it names the file.
-      choice: the diagnostic, with all its options.
-      version: of the diagnostic.
-      values: by name.
-      environment: where they were computed.
+    The label, with the options that differ from the defaults, names the file; the choice has all options.
 
     Raises:
       UserError: the directory cannot be written to.
@@ -45,10 +36,8 @@ def write_values(
         "environment": dict(environment),
     }
     path = _path(directory, identifier, label)
-    try:
+    with files.explained(f"{path} cannot be written"):
         files.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {cause(error)}") from error
 
 
 def has_values(directory: Path, identifier: str, label: str, choice: Choice, version: int) -> bool:
@@ -74,10 +63,8 @@ def copy_values(source: Path, target: Path, identifier: str) -> None:
     for path in sorted((source / FOLDER / identifier).glob("*.json")):
         copy = target / FOLDER / identifier / path.name
         if not copy.exists():
-            try:
+            with files.explained(f"{copy} cannot be written"):
                 files.write_text(copy, path.read_text(encoding="utf-8"))
-            except OSError as error:
-                raise UserError(f"{copy} cannot be written: {cause(error)}") from error
 
 
 def _path(directory: Path, identifier: str, label: str) -> Path:

@@ -1,7 +1,6 @@
 """A stored run as a model again, from its folder alone."""
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,20 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fusion_bench.config import ModelConfig
-from fusion_bench.data.batches import DeviceData, DeviceModality, gather
+from fusion_bench.data.batches import DeviceData, DeviceModality
 from fusion_bench.data.captions.tokenizer import encode, load_tokenizer
 from fusion_bench.data.dataset import ModalitySpec, Task
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
-from fusion_bench.store.model import restore
 from fusion_bench.training import ENGINE_VERSION
-from fusion_bench.training.compile import default_predict_batch
-from fusion_bench.training.step import run_key
+from fusion_bench.training.compile import default_predict_batch, in_batches
+from fusion_bench.training.step import Variables, predict, run_key, split_module
 
 if TYPE_CHECKING:
     import tokenizers
@@ -66,18 +64,19 @@ class LoadedRun:
         count = min(counts.values())
         if max(counts.values()) != count:
             raise UserError(f"the modalities are of different numbers of examples: {counts}")
-        graph, state = nnx.split(self.model)
-        logits = [np.zeros((0, len(self.class_names)), np.float32)]
+        if count == 0:
+            return np.zeros((0, len(self.class_names)), np.float32)
+        graph, variables = split_module(self.model)
         size = min(count, default_predict_batch())  # so that there is one shape to compile for
-        for start in range(0, count, size or 1):
-            rows = np.resize(np.arange(start, min(start + size, count)), size)
+
+        def predict_rows(rows: Int[np.ndarray, " batch"]) -> Float[Array, "batch class"]:
             batch = {
                 name: DeviceModality(jnp.asarray(array[rows]), *map(jnp.asarray, self.stats[name]))
                 for name, array in values.items()
             }
-            data = DeviceData(batch, jnp.zeros(size, jnp.int32))
-            logits.append(np.asarray(_predict(graph, state, data))[: count - start])
-        return np.concatenate(logits)
+            return _predict(graph, variables, DeviceData(batch, jnp.zeros(size, jnp.int32)), jnp.arange(size))
+
+        return in_batches(predict_rows, np.arange(count), size)
 
     def _values(self, name: str, spec: ModalitySpec, inputs: Mapping[str, Any]) -> np.ndarray:
         """Returns a modality as an array of the type that a dataset has."""
@@ -99,18 +98,11 @@ class LoadedRun:
         return array.astype(np.int32)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _predict(graph: Any, state: Any, data: DeviceData) -> Float[Array, "batch class"]:
-    inputs, _ = gather(data, jnp.arange(data.labels.shape[0]))
-    return nnx.merge(graph, state)(inputs).logits
+_predict = jax.jit(predict, static_argnums=0)
 
 
 def load_run(directory: Path | str, identifier: str) -> LoadedRun:
-    """Returns a trained model with its tokenizer, from the folder of its run alone.
-
-    Args:
-      directory: of a study.
-      identifier: the run's, or the beginning of it, where that is of one run only: "concat-s0".
+    """Returns a trained model with its tokenizer, from the folder of its run alone: see `fusion_bench.load_run`.
 
     Raises:
       UserError: there is no such run, it has no model, or it is damaged.
@@ -160,8 +152,25 @@ def load_model(store: Store, run: Run) -> nnx.Module:
     config = ModelConfig(**run.identity["model"])
     module = strategy.build(Blueprint(task, config, run_key(run.seed, "init")))
     restore(store, run, module)
-    module.eval()
     return module
+
+
+def checkpoint_of(variables: Variables) -> dict[str, Any]:
+    """Returns a model's variables as checkpoints hold them: nested dictionaries of arrays."""
+    return {"params": nnx.to_pure_dict(variables.params), "rest": nnx.to_pure_dict(variables.rest)}
+
+
+def restore(store: Store, run: Run, module: nnx.Module) -> None:
+    """Puts a stored run's variables into a module of the same strategy, and that into evaluation mode.
+
+    Raises:
+      UserError: the run has no checkpoint, it is damaged, or of another model.
+    """
+    _, variables = split_module(module)
+    stored = store.restore(run.id, checkpoint_of(variables))
+    nnx.replace_by_pure_dict(variables.params, stored["params"])
+    nnx.replace_by_pure_dict(variables.rest, stored["rest"])
+    nnx.update(module, *variables)
 
 
 def _specs(run: Run) -> dict[str, ModalitySpec]:

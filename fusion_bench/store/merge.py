@@ -34,9 +34,7 @@ class Merged:
 def merge(sources: Sequence[Path], out: Path) -> Merged:
     """Copies the complete runs of several directories into one; of equal ids the first is kept.
 
-    Args:
-      sources: directories of runs; they are only read.
-      out: may exist, and may have runs of its own, which come first.
+    The sources are only read. `out` may have runs of its own, which come first.
 
     Raises:
       UserError: a source has no runs, `out` is a source, or it cannot be written to.

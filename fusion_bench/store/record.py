@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from fusion_bench import files as contents
+from fusion_bench.errors import cause
 
 FILE = "run.json"
 _CHANGED = "was changed after it was written"
@@ -67,11 +67,8 @@ class Damaged(Exception):
 def run_id(identity: Mapping[str, Any]) -> str:
     """Returns "STRATEGY-sSEED-DIGEST", "STRATEGY-cost-DIGEST" for costs: the same for equal identities, else another.
 
-    The digest is the first ten hexadecimal digits of the SHA-256 of the identity's JSON; the strategy is
-    written without what a file name should not have.
-
-    Args:
-      identity: as in `Run`.
+    The digest is the first ten hexadecimal digits of the SHA-256 of the identity's JSON; the strategy is written
+    without what a file name should not have.
 
     Raises:
       TypeError: a value is not one that JSON can hold.
@@ -94,15 +91,13 @@ def setting(run: Run) -> dict[str, Any]:
 
 
 def write_record(folder: Path, run: Run, files: Sequence[str]) -> None:
-    """Writes a run's record.
+    """Writes a run's record, with a digest of each of the folder's `files`, and one of its own.
 
-    Args:
-      folder: exists.
-      run: the record; numbers that JSON has no name for become null.
-      files: what else is in the folder, by name. The record holds the digest of each, and one of its own.
+    Numbers that JSON has no name for become null.
     """
     digests = {name: contents.digest(folder / name) for name in files}
-    record = _without_nan({**dataclasses.asdict(run), "files": digests})
+    written = json.dumps({**dataclasses.asdict(run), "files": digests})
+    record = json.loads(written, parse_constant=lambda name: None)
     record["digest"] = _digest(record)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
@@ -131,10 +126,13 @@ def read_record(folder: Path) -> Run:
         raise Damaged(f"{FILE}: {cause(error)}") from error
     for name, digest in digests.items():
         path = folder / name
-        if not path.exists():
-            raise Damaged(f"{name} is missing")
-        if path.is_file():
-            _check_file(path, digest)
+        try:
+            if not path.exists():
+                raise Damaged(f"{name} is missing")
+            if path.is_file() and digest != contents.digest(path):
+                raise Damaged(f"{name} {_CHANGED}")
+        except OSError as error:
+            raise Damaged(f"{name}: {cause(error)}") from error
     if is_changed:
         raise Damaged(f"{FILE} {_CHANGED}")
     return run
@@ -155,25 +153,3 @@ def check_digest(folder: Path, name: str) -> None:
 def _digest(record: Mapping[str, Any]) -> str:
     """Returns the digest of a record without its own."""
     return contents.digest_text(json.dumps(record, sort_keys=True))
-
-
-def _check_file(path: Path, digest: str) -> None:
-    try:
-        if digest != contents.digest(path):
-            raise Damaged(f"{path.name} {_CHANGED}")
-    except OSError as error:
-        raise Damaged(f"{path.name}: {cause(error)}") from error
-
-
-def cause(error: Exception) -> str:
-    """Returns an error's first line, short enough for a message of one line."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text.strip() or type(error).__name__).splitlines()[0][:160]
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,7 +1,6 @@
 """The runs below one directory."""
 
 import contextlib
-import errno
 import os
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion_bench import files
-from fusion_bench.errors import DiskFull, UserError
+from fusion_bench.errors import UserError, cause
 from fusion_bench.store import checkpoint as checkpoints
 from fusion_bench.store import record
 from fusion_bench.store.record import Run, run_id
@@ -40,11 +39,7 @@ class Store:
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False):
-        """Opens a directory; nothing is created before the first write.
-
-        Args:
-          directory: need not exist, unless `read_only`.
-          read_only: only read, so that a directory without write permission will do.
+        """Opens a directory; nothing is created before the first write, and nothing is written if `read_only`.
 
         Raises:
           UserError: it cannot be written to, or, if `read_only`, holds no runs.
@@ -82,14 +77,10 @@ class Store:
 
     @contextlib.contextmanager
     def claim(self, identifier: str, *, wait: bool = False) -> Iterator[bool]:
-        """Claims a run for as long as the context lasts, so that no other process makes it too.
+        """Claims a run, which need not exist, for as long as the context lasts, so that no other process makes it too.
 
-        Gives whether it was claimed: False if another process has it. A claim ends with its process, even with one
-        that is killed.
-
-        Args:
-          identifier: the run's; it need not exist.
-          wait: until no other process has it.
+        Gives whether it was claimed: False if another process has it, for which `wait` waits. A claim ends with its
+        process, even with one that is killed.
 
         Raises:
           UserError: the directory cannot be written to.
@@ -98,19 +89,14 @@ class Store:
 
         path = self._runs / _LOCKS / f"{identifier}.lock"
         lock = FileLock(path)
-        is_ours = True
-        try:
+        with files.explained(f"run {identifier} cannot be written to {self._runs}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(poll_interval=_POLL_SECONDS, blocking=wait)
-        except Timeout:
-            is_ours = False
-        except OSError as error:
-            raise _unwritable(f"run {identifier} cannot be written to {self._runs}", error) from error
+            with contextlib.suppress(Timeout):
+                lock.acquire(poll_interval=_POLL_SECONDS, blocking=wait)
         try:
-            yield is_ours
+            yield lock.is_locked
         finally:
-            if is_ours:
-                lock.release()
+            lock.release()
 
     def write(
         self,
@@ -129,7 +115,7 @@ class Store:
         Args:
           run: the record.
           curve: a row an epoch.
-          predictions: test_logits, test_labels, validation_logits and validation_labels.
+          predictions: logits and labels, by the names that `predictions` gives them.
           checkpoint: a tree of arrays.
           tokenizer_json: what turns text into the model's tokens.
 
@@ -143,19 +129,16 @@ class Store:
         final = self._runs / run.id
         if self._is_complete(run.id):
             return final
-        try:
-            with self._new_run(run.id) as folder:
-                if curve is not None:
-                    curve.to_csv(folder / CURVE, index=False)
-                if predictions is not None:
-                    np.savez(folder / PREDICTIONS, allow_pickle=False, **predictions)
-                if tokenizer_json is not None:
-                    (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
-                if checkpoint is not None:
-                    checkpoints.save(folder / CHECKPOINT, checkpoint)
-                record.write_record(folder, run, sorted(path.name for path in folder.iterdir()))
-        except OSError as error:
-            raise _unwritable(f"run {run.id} cannot be written to {self._runs}", error) from error
+        with files.explained(f"run {run.id} cannot be written to {self._runs}"), self._new_run(run.id) as folder:
+            if curve is not None:
+                curve.to_csv(folder / CURVE, index=False)
+            if predictions is not None:
+                np.savez(folder / PREDICTIONS, allow_pickle=False, **predictions)
+            if tokenizer_json is not None:
+                (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+            if checkpoint is not None:
+                checkpoints.save(folder / CHECKPOINT, checkpoint)
+            record.write_record(folder, run, sorted(path.name for path in folder.iterdir()))
         self.damaged.pop(run.id, None)
         if run.status == "complete":
             shutil.rmtree(self.unfinished(run.id), ignore_errors=True)
@@ -170,15 +153,13 @@ class Store:
           DiskFull: there is no space for it.
           UserError: it cannot be read, or the directory cannot be written to.
         """
-        with self.claim(run.id, wait=True):
-            try:
-                if not self._is_complete(run.id):
+        with self.claim(run.id, wait=True), files.explained(f"run {run.id} cannot be copied to {self._runs}"):
+            if not self._is_complete(run.id):
+                try:
                     with self._new_run(run.id) as folder:
                         shutil.copytree(source._runs / run.id, folder, dirs_exist_ok=True)
-            except shutil.Error as error:  # of several files
-                raise UserError(f"run {run.id} cannot be copied: {error.args[0][0][2]}") from error
-            except OSError as error:
-                raise _unwritable(f"run {run.id} cannot be copied to {self._runs}", error) from error
+                except shutil.Error as error:  # of several files
+                    raise UserError(f"run {run.id} cannot be copied: {error.args[0][0][2]}") from error
 
     def publish(self, name: str, text: str) -> None:
         """Writes a text file beside the runs, whole or not at all.
@@ -187,11 +168,9 @@ class Store:
           DiskFull: there is no space for it.
           UserError: the directory cannot be written to.
         """
-        try:
+        with files.explained(f"{self.directory / name} cannot be written"):
             files.remove_partial(self.directory)
             files.write_text(self.directory / name, text)
-        except OSError as error:
-            raise _unwritable(f"{self.directory / name} cannot be written", error) from error
 
     def unfinished(self, identifier: str) -> Path:
         """Returns the folder that holds the training of a run until the run is complete."""
@@ -203,14 +182,12 @@ class Store:
         Raises:
           UserError: the run has none, or they are damaged.
         """
-        try:
-            with (
-                (self._runs / identifier / PREDICTIONS).open("rb") as file,
-                np.load(file, allow_pickle=False) as arrays,
-            ):
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise self._unreadable(identifier, "predictions", error) from error
+        with (
+            self._read(identifier, "predictions") as folder,
+            (folder / PREDICTIONS).open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
+            return dict(arrays)
 
     def tokenizer_path(self, identifier: str) -> Path | None:
         """Returns the file with a run's tokenizer; None if it has none."""
@@ -225,34 +202,25 @@ class Store:
         """
         import pandas as pd
 
-        try:
-            return pd.read_csv(self._runs / identifier / CURVE)
-        except (OSError, ValueError) as error:
-            raise self._unreadable(identifier, "curve", error) from error
+        with self._read(identifier, "curve") as folder:
+            return pd.read_csv(folder / CURVE)
 
     def restore(self, identifier: str, like: Any) -> Any:
-        """Returns a run's checkpoint, a tree of NumPy arrays.
-
-        Args:
-          identifier: the run's.
-          like: a tree of the same structure, whose leaves have the same shapes.
+        """Returns a run's checkpoint, a tree of NumPy arrays with the structure and the shapes of `like`.
 
         Raises:
           UserError: the run has none, it is damaged, or it is of another model than `like`.
         """
-        folder = self._runs / identifier
-        try:
+        with self._read(identifier, "checkpoint") as folder:
             record.check_digest(folder, CHECKPOINT)
             return checkpoints.restore(folder / CHECKPOINT, like)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._unreadable(identifier, "checkpoint", error) from error
 
     def checkpoint_fault(self, identifier: str) -> str:
         """Returns what is wrong with a run's checkpoint; empty if it is as it was written, or there is none."""
         try:
             record.check_digest(self._runs / identifier, CHECKPOINT)
         except (OSError, ValueError) as error:
-            return f"{CHECKPOINT}: {record.cause(error)}"
+            return f"{CHECKPOINT}: {cause(error)}"
         return ""
 
     def _is_complete(self, identifier: str) -> bool:
@@ -270,11 +238,15 @@ class Store:
             if not self._is_complete(identifier):  # else another process has just written the same run
                 raise
 
-    def _unreadable(self, identifier: str, what: str, error: Exception) -> UserError:
+    @contextlib.contextmanager
+    def _read(self, identifier: str, what: str) -> Iterator[Path]:
+        """Gives the folder of a run to read from; what goes wrong there becomes one line."""
         folder = self._runs / identifier
-        return UserError(
-            f"the {what} of {folder} cannot be read: {record.cause(error)}; delete that folder and run again"
-        )
+        try:
+            yield folder
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            again = "delete that folder and run again"
+            raise UserError(f"the {what} of {folder} cannot be read: {cause(error)}; {again}") from error
 
 
 def _check_writable(folder: Path) -> None:
@@ -287,8 +259,3 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError:
         raise UserError(f"results cannot be written to {folder}: {existing} is not writable") from None
-
-
-def _unwritable(what: str, error: OSError) -> UserError:
-    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
-    return kind(f"{what}: {record.cause(error)}")

@@ -10,84 +10,73 @@ import jax
 import jax.numpy as jnp
 
 from fusion_bench import files
+from fusion_bench.errors import cause
 from fusion_bench.store import checkpoint
-from fusion_bench.store.record import Damaged, cause
-from fusion_bench.training.loop import EpochMetrics, Snapshot
+from fusion_bench.training.loop import EpochMetrics, Trained
 
 _ARRAYS, _FACTS = "arrays", "facts.json"
 
 
 class TrainingCheckpoint:
-    """A folder that holds the last snapshot of one training, whole at any moment.
+    """A folder, which need not exist, that holds the last snapshot of one training, whole at any moment.
 
     Each snapshot is a folder named by its epoch, and replaces the one before it once it is on the disk. Only the
-    process that holds the run's lock may use it.
+    process that holds the run's lock may use it. `note` is called with a line when a training goes on, and when it
+    cannot be read or saved.
     """
 
     def __init__(self, folder: Path, note: Callable[[str], None] = lambda line: None):
-        """Names the folder; it need not exist.
-
-        Args:
-          folder: of this training.
-          note: is called with a line when a training goes on, and when it cannot be read or saved.
-        """
         self._folder = folder
         self._note = note
 
-    def load(self, like: Snapshot) -> Snapshot | None:
+    def load(self, like: Trained) -> Trained | None:
         """Returns the last snapshot; None if there is none, or none that is whole and like `like`."""
         saved = self._saved()
         if not saved:
             return None
         try:
-            snapshot = _read(saved[-1], like)
-        except Damaged as error:
-            self._note(f"starts anew, as its unfinished training cannot be read: {error}")
+            trained = _read(saved[-1], like)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._note(f"starts anew, as its unfinished training cannot be read: {cause(error)}")
             return None
-        self._note(f"goes on after epoch {len(snapshot.curve)}")
-        return snapshot
+        self._note(f"goes on after epoch {len(trained.curve)}")
+        return trained
 
-    def save(self, snapshot: Snapshot) -> None:
+    def save(self, trained: Trained) -> None:
         """Saves a snapshot and removes the one before; where that is not possible the training goes on all the same."""
         try:
-            self._write(snapshot)
+            files.remove_partial(self._folder)
+            with files.new_folder(self._folder / f"{len(trained.curve):06}") as folder:
+                checkpoint.save(folder / _ARRAYS, checkpoint.flatten(trained[:2]))
+                facts = {
+                    "curve": [dataclasses.asdict(entry) for entry in trained.curve],
+                    "selected": trained.epoch,
+                    "train_seconds": trained.train_seconds,
+                    "digest": files.digest(folder / _ARRAYS),
+                }
+                (folder / _FACTS).write_text(json.dumps(facts, allow_nan=False) + "\n", encoding="utf-8")
+            for older in self._saved()[:-1]:
+                shutil.rmtree(older)
         except OSError as error:
-            self._note(f"its unfinished training cannot be saved: {error.strerror or error}")
+            self._note(f"its unfinished training cannot be saved: {cause(error)}")
 
     def clear(self) -> None:
         """Removes what was saved."""
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _write(self, snapshot: Snapshot) -> None:
-        files.remove_partial(self._folder)
-        with files.new_folder(self._folder / f"{len(snapshot.curve):06}") as folder:
-            checkpoint.save(folder / _ARRAYS, checkpoint.flatten((snapshot.state, snapshot.best)))
-            facts = {
-                "curve": [dataclasses.asdict(entry) for entry in snapshot.curve],
-                "selected": snapshot.selected,
-                "train_seconds": snapshot.train_seconds,
-                "digest": files.digest(folder / _ARRAYS),
-            }
-            (folder / _FACTS).write_text(json.dumps(facts, allow_nan=False) + "\n", encoding="utf-8")
-        for older in self._saved()[:-1]:
-            shutil.rmtree(older)
 
     def _saved(self) -> list[Path]:
         """Returns the snapshots that are whole, the last one last."""
         return sorted(path for path in self._folder.glob("*") if path.name.isdecimal())
 
 
-def _read(folder: Path, like: Snapshot) -> Snapshot:
-    wanted = like.state, like.best
-    try:
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        if files.digest(folder / _ARRAYS) != facts["digest"]:
-            raise Damaged("its arrays have changed since they were saved")
-        stored = checkpoint.restore(folder / _ARRAYS, checkpoint.flatten(wanted))
-        # Copies, of which the device is the only owner: the state will be donated.
-        leaves = [jnp.array(stored[name], copy=True) for name in checkpoint.flatten(wanted)]
-        state, best = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
-        curve = tuple(EpochMetrics(**entry) for entry in facts["curve"])
-        return Snapshot(state, best, curve, facts["selected"], facts["train_seconds"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(cause(error)) from error
+def _read(folder: Path, like: Trained) -> Trained:
+    wanted = like.state, like.variables
+    facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    if files.digest(folder / _ARRAYS) != facts["digest"]:
+        raise ValueError("its arrays have changed since they were saved")
+    stored = checkpoint.restore(folder / _ARRAYS, checkpoint.flatten(wanted))
+    # Copies, of which the device is the only owner: the state will be donated.
+    leaves = [jnp.array(stored[name], copy=True) for name in checkpoint.flatten(wanted)]
+    state, best = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
+    curve = tuple(EpochMetrics(**entry) for entry in facts["curve"])
+    return Trained(state, best, curve, facts["selected"], facts["train_seconds"])

@@ -13,7 +13,7 @@ from fusion_bench.data.dataset import Split
 from fusion_bench.errors import UserError
 from fusion_bench.metrics.classification import accuracy, cross_entropy
 from fusion_bench.store import Run
-from fusion_bench.store.model import checkpoint_of, variables_of
+from fusion_bench.store.loaded import checkpoint_of
 from fusion_bench.study.job import Job
 from fusion_bench.study.posthoc import build_posthoc, join_members, total_cost
 from fusion_bench.study.reference import bayes_logits
@@ -129,7 +129,7 @@ def _join(job: Job, resources: Resources) -> Result:
     members = _members(job, resources)
     module, logits = join_members(job, members, resources.store, resources.dataset)
     cost = {name: total_cost(members, name) for name in ("params", "train_flops")}
-    checkpoint = checkpoint_of(variables_of(module))
+    checkpoint = checkpoint_of(split_module(module)[1])
     return _result(job, resources, logits, resources.dataset.labels, cost=cost, checkpoint=checkpoint)
 
 

@@ -10,7 +10,7 @@ from fusion_bench.data.dataset import Dataset, Split, Task
 from fusion_bench.fusion.base import PosthocFusion
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.store import Run, Store
-from fusion_bench.store.model import restore
+from fusion_bench.store.loaded import restore
 from fusion_bench.study.job import Job
 from fusion_bench.training.step import run_key
 

@@ -32,72 +32,70 @@ def default_predict_batch() -> int:
     return size + -size % mesh.device_count()
 
 
-@dataclasses.dataclass(frozen=True)
-class Program:
+def in_batches(
+    predict: Callable[[Int[np.ndarray, " batch"]], Array], indices: Int[np.ndarray, " example"], size: int
+) -> Float[np.ndarray, "example class"]:
+    """Returns the logits of any number of examples by a function for `size` of them; the last batch is filled up."""
+    batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+    return np.concatenate([np.asarray(predict(np.resize(batch, size)))[: len(batch)] for batch in batches])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """A module, compiled for prediction.
+
+    Attributes:
+      predict: (variables, data, indices [predict_batch]) → logits.
+      predict_batch: examples in a prediction.
+      params: number of trained parameters.
+      compile_seconds: of all functions together; NaN if one of them was read from the cache.
+      inference_flops: floating-point operations per example, forward only.
+    """
+
+    predict: Callable[..., Array]
+    predict_batch: int
+    params: int
+    compile_seconds: float
+    inference_flops: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program(Predictor):
     """The compiled functions of one strategy.
 
     Attributes:
       init: seed → TrainState.
       train: (state, data, the epoch's order of training indices, seed, steps) → state, mean loss. `state` is
         donated. The steps must end within the epoch in which they begin.
-      predict: (variables, data, indices [predict_batch]) → logits.
       graph: the module in evaluation mode, to be merged with Variables.
       steps_per_epoch: updates; a last incomplete batch is left out, another one in each epoch.
       batch_size: examples in an update.
-      predict_batch: examples in a prediction.
-      params: number of trained parameters.
-      compile_seconds: of all three together; NaN if one of them was read from the cache.
       train_flops: floating-point operations per training example, forward and backward.
-      inference_flops: per example, forward only.
     """
 
     init: Callable[..., TrainState]
     train: Callable[..., tuple[TrainState, Array]]
-    predict: Callable[..., Array]
     graph: Any
     steps_per_epoch: int
     batch_size: int
-    predict_batch: int
-    params: int
-    compile_seconds: float
     train_flops: float
-    inference_flops: float
 
     def predictions(
         self, variables: Variables, data: DeviceData, indices: Int[np.ndarray, " example"]
     ) -> Float[np.ndarray, "example class"]:
         """Returns the logits of the examples at `indices`, in batches of one size."""
-        logits = []
-        for start in range(0, len(indices), self.predict_batch):
-            batch = indices[start : start + self.predict_batch]
-            padded = np.resize(batch, self.predict_batch)
-            logits.append(np.asarray(self.predict(variables, data, padded))[: len(batch)])
-        return np.concatenate(logits)
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictor:
-    """A module that is not trained further, compiled for prediction. Fields are as in `Program`."""
-
-    predict: Callable[..., Array]
-    predict_batch: int
-    variables: Variables
-    params: int
-    compile_seconds: float
-    inference_flops: float
+        return in_batches(lambda batch: self.predict(variables, data, batch), indices, self.predict_batch)
 
 
 def compile_predictor(module: nnx.Module, data: DeviceData, predict_batch: int | None = None) -> Predictor:
-    """Compiles the prediction of a built module, with its present variables, in batches of one size."""
+    """Compiles the prediction of a built module, in batches of one size."""
     predict_batch = predict_batch or default_predict_batch()
     graph, variables = split_module(module)
-    variables = mesh.replicate(variables)
     seconds = _stopwatch()
-    compiled = lower_predict(graph, variables, data, predict_batch).compile(compiler_options())
+    compiled = lower_predict(graph, mesh.replicate(variables), data, predict_batch).compile(compiler_options())
     return Predictor(
         predict=compiled,
         predict_batch=predict_batch,
-        variables=variables,
         params=count(variables.params),
         compile_seconds=seconds(),
         inference_flops=flops(compiled) / predict_batch,
@@ -124,38 +122,26 @@ def compile_program(
     num_train: int,
     predict_batch: int | None = None,
 ) -> Program:
-    """Compiles a strategy for a task, a budget and the shapes of a dataset.
-
-    Args:
-      spec: the strategy and its options.
-      task: what there is to join, and how many classes.
-      model: sizes of the encoders.
-      training: budget and optimiser.
-      data: only its shapes matter.
-      num_train: number of training examples.
-      predict_batch: number of examples in a prediction; None is `default_predict_batch()`.
-    """
+    """Compiles a strategy for a task, a budget and the shapes of a dataset with `num_train` training examples."""
     predict_batch = predict_batch or default_predict_batch()
     functions = make_functions(spec, task, model, training, num_train)
     seconds = _stopwatch()
     state = jax.eval_shape(functions.init, SEED)
-    init_compiled = mesh.jit(functions.init).lower(SEED).compile(compiler_options() | RUNS_ONCE)
-    train_compiled = lower_train(functions, state, data, num_train).compile(compiler_options(trains=True))
-    predict_lowered = lower_predict(functions.graph, state.variables, data, predict_batch)
-    predict_compiled = predict_lowered.compile(compiler_options())
-    compile_seconds = seconds()
+    init = mesh.jit(functions.init).lower(SEED).compile(compiler_options() | RUNS_ONCE)
+    train = lower_train(functions, state, data, num_train).compile(compiler_options(trains=True))
+    predict = lower_predict(functions.graph, state.variables, data, predict_batch).compile(compiler_options())
     return Program(
-        init=init_compiled,
-        train=train_compiled,
-        predict=predict_compiled,
+        init=init,
+        train=train,
+        predict=predict,
         graph=functions.graph,
         steps_per_epoch=functions.steps_per_epoch,
         batch_size=functions.batch_size,
         predict_batch=predict_batch,
         params=count(state.variables.params),
-        compile_seconds=compile_seconds,
-        train_flops=flops(train_compiled) / functions.batch_size,
-        inference_flops=flops(predict_compiled) / predict_batch,
+        compile_seconds=seconds(),
+        train_flops=flops(train) / functions.batch_size,
+        inference_flops=flops(predict) / predict_batch,
     )
 
 

@@ -1,7 +1,6 @@
 """Compiled programs kept on disk, so that the next study with the same programs does not compile them again."""
 
 import contextlib
-import hashlib
 import os
 import platform
 import warnings
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
+
+from fusion_bench import files
 
 MAX_BYTES = 1_000_000_000
 """What was not used for longest goes, when there is more."""
@@ -21,16 +22,16 @@ def keep_compiled(cache: Path) -> None:
 
     A choice that is made already stays: `JAX_COMPILATION_CACHE_DIR`, or `JAX_ENABLE_COMPILATION_CACHE=false`. Programs
     of a CPU are for that kind of CPU, so each kind has its folder.
-
-    Args:
-      cache: where the package keeps what can be made again.
     """
     config = jax.config
     if config.values["jax_compilation_cache_dir"] is not None or not config.values.get("jax_enable_compilation_cache"):
         return
     directory = cache / "programs" / _machine()
-    try:
-        _make_private(directory)
+    try:  # its owner alone can open it: what is read from it will be run
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if hasattr(os, "getuid") and directory.stat().st_uid != os.getuid():
+            raise PermissionError(f"{directory} belongs to another user")
+        directory.chmod(0o700)
     except OSError as error:
         warnings.warn(f"compiled programs are not kept for next time: {error}", stacklevel=2)
         return
@@ -63,19 +64,7 @@ def _machine() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-    return f"{platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"
-
-
-def _make_private(directory: Path) -> None:
-    """Makes a directory that its owner alone can open: what is read from it will be run.
-
-    Raises:
-      OSError: it cannot be made, or is another user's.
-    """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if hasattr(os, "getuid") and directory.stat().st_uid != os.getuid():
-        raise PermissionError(f"{directory} belongs to another user")
-    directory.chmod(0o700)
+    return f"{platform.machine()}-{files.digest_text(flags)[:8]}"
 
 
 def _count(event: str, **_: object) -> None:

@@ -21,8 +21,8 @@ def flops(compiled: jax.stages.Compiled) -> float:
 
     XLA counts a loop's body once: of a training program, that is one step.
     """
-    # XLA counts one device's part.
-    return mesh.device_count() * float((compiled.cost_analysis() or {}).get("flops", float("nan")))
+    counted = (compiled.cost_analysis() or {}).get("flops", float("nan"))
+    return mesh.device_count() * float(counted)  # XLA counts one device's part
 
 
 def count(params: Any) -> int:
@@ -39,7 +39,7 @@ def count_params(spec: StrategySpec, task: Task, model: ModelConfig) -> int:
 def count_train_flops(
     spec: StrategySpec, task: Task, model: ModelConfig, training: TrainingConfig, data: DeviceData, num_train: int
 ) -> float:
-    """Returns `Program.train_flops` of the program that `compile_program` would make, from a quicker compilation."""
+    """Returns `Program.train_flops` as `compile_program` would count them, from a quicker compilation."""
     functions = make_functions(spec, task, model, training, num_train)
     lowered = lower_train(functions, jax.eval_shape(functions.init, SEED), data, num_train)
     return flops(lowered.compile(compiler_options(trains=True) | RUNS_ONCE)) / functions.batch_size

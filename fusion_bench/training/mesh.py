@@ -33,13 +33,17 @@ def use_devices(count: int | Literal["all"]) -> contextlib.AbstractContextManage
     Raises:
       UserError: there are not so many.
     """
-    _give_threads_to_virtual_devices()
+    # Devices into which a CPU is divided wait for each other in XLA's pool of one thread a core: forever, if that is
+    # full of those that wait. It can be enlarged if the backend has not begun yet.
+    found = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    if found and int(found[1]) > 1:
+        os.environ.setdefault("NPROC", str(THREADS * int(found[1])))
     devices = jax.devices()
     count = len(devices) if count == "all" else count
     if count > len(devices):
+        there = "is one device" if len(devices) == 1 else f"are {len(devices)}"
         hint = f"; XLA_FLAGS=--xla_force_host_platform_device_count={count} divides a CPU"
-        hint = hint if jax.default_backend() == "cpu" else ""
-        raise ConfigError("devices", count, f"there {_are(len(devices))}{hint}")
+        raise ConfigError("devices", count, f"there {there}{hint if jax.default_backend() == 'cpu' else ''}")
     if count == 1:
         return contextlib.nullcontext()
     return jax.set_mesh(jax.make_mesh((count,), (AXIS,), (AxisType.Auto,), devices=devices[:count]))
@@ -75,19 +79,5 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
     return jax.jit(function, **options)
 
 
-def _give_threads_to_virtual_devices() -> None:
-    """Sees to it that devices into which a CPU is divided can wait for each other, if the backend has not begun yet.
-
-    They wait in XLA's pool of one thread a core: forever, if that is full of those that wait.
-    """
-    found = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
-    if found and int(found[1]) > 1:
-        os.environ.setdefault("NPROC", str(THREADS * int(found[1])))
-
-
 def _everywhere() -> NamedSharding:
     return NamedSharding(jax.sharding.get_mesh(), P())  # pyright: ignore[reportArgumentType]
-
-
-def _are(count: int) -> str:
-    return "is one device" if count == 1 else f"are {count}"

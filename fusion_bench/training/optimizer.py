@@ -24,18 +24,15 @@ def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTr
     et al. 2013), or Muon's (Jordan et al. 2024), which is for kernels; all else then goes in that of Adam with
     Nesterov's momentum (Dozat 2016). The rate of tensors of one axis, biases and scales, is `config.bias_rate` times
     the schedule's.
-
-    Args:
-      config: names direction, schedule, its peak and the decay.
-      total_steps: length of the schedule, in updates.
     """
     parts = [
         _direction(config.optimizer),
-        optax.add_decayed_weights(config.weight_decay, _are_matrices),
+        optax.add_decayed_weights(config.weight_decay, lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)),
         optax.scale_by_learning_rate(make_schedule(config, total_steps)),
     ]
     if config.bias_rate != 1:
-        parts.append(optax.masked(optax.scale(config.bias_rate), _are_vectors))
+        scale = optax.scale(config.bias_rate)
+        parts.append(optax.masked(scale, lambda tree: jax.tree.map(lambda leaf: leaf.ndim <= 1, tree)))
     return optax.with_extra_args_support(optax.chain(*parts))
 
 
@@ -48,14 +45,6 @@ def _direction(name: str) -> optax.GradientTransformation:
     return optax.contrib.muon(
         -1.0, adam_b2=ADAM_B2, consistent_rms=MUON_RMS, muon_weight_dimension_numbers=_dimensions_of_kernels
     )
-
-
-def _are_matrices(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
-
-
-def _are_vectors(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim <= 1, tree)
 
 
 def _dimensions_of_kernels(params: Any) -> Any:

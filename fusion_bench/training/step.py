@@ -4,6 +4,7 @@ The dataset, the seed and the number of steps are arguments, so one compilation 
 length of chunk.
 """
 
+import functools
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training import mesh
 from fusion_bench.training.optimizer import make_optimizer
-from fusion_bench.training.remedies.base import remedies
+from fusion_bench.training.remedies.base import Remedy, remedies
 
 
 class Variables(NamedTuple):
@@ -51,9 +52,10 @@ def epoch_order(indices: Int[np.ndarray, " example"], seed: int, epoch: int) -> 
     return np.random.default_rng((seed, epoch)).permutation(indices)
 
 
-def split_module(module: nnx.Module) -> tuple[Any, Variables]:
-    """Returns a built module in evaluation mode as its graph and its variables."""
-    graph, params, rest = nnx.split(_mode(module, training=False), nnx.Param, ...)
+def split_module(module: nnx.Module, *, training: bool = False) -> tuple[Any, Variables]:
+    """Puts a module into evaluation or training mode, and returns its graph and its variables."""
+    module.train() if training else module.eval()
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
     return graph, Variables(params, rest)
 
 
@@ -80,22 +82,14 @@ def make_functions(
         return spec.build(Blueprint(task, model, key))
 
     abstract = nnx.eval_shape(build, jax.random.key(0))
-    train_graph, *_ = nnx.split(_mode(abstract, training=True), nnx.Param, ...)
-    eval_graph, *_ = nnx.split(_mode(abstract, training=False), nnx.Param, ...)
+    train_graph, _ = split_module(abstract, training=True)
+    eval_graph, _ = split_module(abstract)
     optimizer = make_optimizer(training, steps_per_epoch * training.epochs)
     optimizer = remedy.wrap(optimizer, abstract.modality_of)
 
     def init(seed: Int[Array, ""]) -> TrainState:
-        _, params, rest = nnx.split(build(run_key(seed, "init")), nnx.Param, ...)
-        return TrainState(Variables(params, rest), optimizer.init(params), jnp.zeros((), jnp.int32))
-
-    def loss_fn(params, rest, inputs: Inputs, labels, key_dropout):
-        module: Any = nnx.merge(train_graph, params, rest, copy=True)
-        outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
-        loss = module.loss(outputs, labels, label_smoothing=training.label_smoothing)
-        # A clone's, so that no statistic of an operator is updated twice.
-        alone = nnx.clone(module).unimodal_logits(outputs) if remedy.needs_unimodal_logits else {}
-        return remedy.loss(loss, outputs, labels), (nnx.state(module, nnx.Not(nnx.Param)), alone)
+        _, variables = split_module(build(run_key(seed, "init")), training=True)
+        return TrainState(variables, optimizer.init(variables.params), jnp.zeros((), jnp.int32))
 
     def update(state: TrainState, data: DeviceData, batch: Array, seed: Array) -> tuple[TrainState, Array]:
         """One step: gather, augment, differentiate, update."""
@@ -109,7 +103,8 @@ def make_functions(
             alternates = training.flip == "alternating"
             flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
             inputs = augment(inputs, task.augmented, key_augment, flip)
-        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        objective = functools.partial(_objective, train_graph, remedy, training.label_smoothing)
+        grad_fn = jax.value_and_grad(objective, has_aux=True)
         (loss, (rest, alone)), gradients = grad_fn(params, rest, inputs, labels, key_dropout)
         extra = {"unimodal_logits": alone, "labels": labels, "epoch": epoch, "key": key_remedy}
         updates, optimizer_state = optimizer.update(gradients, optimizer_state, params, **extra)
@@ -131,14 +126,19 @@ def make_functions(
     return Functions(init, train, eval_graph, steps_per_epoch, batch_size)
 
 
+def _objective(graph: Any, remedy: Remedy, label_smoothing: float, params, rest, inputs: Inputs, labels, key_dropout):
+    """Returns what is minimised, the variables that are not trained, and what each modality alone would answer."""
+    module: Any = nnx.merge(graph, params, rest, copy=True)
+    outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
+    loss = module.loss(outputs, labels, label_smoothing=label_smoothing)
+    # A clone's, so that no statistic of an operator is updated twice.
+    alone = nnx.clone(module).unimodal_logits(outputs) if remedy.needs_unimodal_logits else {}
+    return remedy.loss(loss, outputs, labels), (nnx.state(module, nnx.Not(nnx.Param)), alone)
+
+
 def predict(
     graph: Any, variables: Variables, data: DeviceData, indices: Int[Array, " batch"]
 ) -> Float[Array, "batch class"]:
     """Returns the logits of the examples at `indices`, by a module in evaluation mode."""
     inputs, _ = gather(data, mesh.divide(indices))
     return nnx.merge(graph, *variables)(inputs).logits
-
-
-def _mode(module: nnx.Module, *, training: bool) -> nnx.Module:
-    module.train() if training else module.eval()
-    return module

@@ -113,12 +113,7 @@ def latency(
 
 
 def rates(kind: str, loop: TimedLoop) -> dict[str, float]:
-    """Returns examples per second over the repetitions: median, lowest and highest.
-
-    Args:
-      kind: "train" or "inference", the beginning of the names.
-      loop: its work is in examples.
-    """
+    """Returns examples per second of "train" or "inference" over the repetitions: median, lowest and highest."""
     found = [loop.rate() for _ in range(loop.config.repetitions)]
     name = f"{kind}_examples_per_s"
     return {name: statistics.median(found), f"{name}_low": min(found), f"{name}_high": max(found)}

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from fusion_bench.data.captions.presets import PRESETS
+from fusion_bench.data.captions.channel import PRESETS
 
 FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late")
 

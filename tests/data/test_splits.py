@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusion_bench.config import DataConfig
 from fusion_bench.data.dataset import Modality, RawDataset
 from fusion_bench.data.splits import split, stratified_choice
 from fusion_bench.errors import UserError
@@ -48,7 +49,7 @@ def assert_stratified(raw, subset, pool):
 @given(examples(), st.floats(0.05, 0.5), st.integers(0, 2**32))
 def test_whole_splits_are_disjoint_exhaustive_stratified_and_repeatable(rows, fraction, seed):
     raw = dataset(*rows)
-    splits = split(raw, validation_fraction=fraction, seed=seed)
+    splits = split(raw, DataConfig(validation_fraction=fraction, data_seed=seed))
     assert all(indices.dtype == np.int32 and np.all(np.diff(indices) > 0) for indices in splits.values())
     together = np.concatenate(list(splits.values()))
     assert np.array_equal(np.sort(together), np.arange(len(raw.labels)))
@@ -62,7 +63,7 @@ def test_whole_splits_are_disjoint_exhaustive_stratified_and_repeatable(rows, fr
         assert_stratified(raw, splits["validation"], own["train"])
         assert_stratified(raw, splits["train"], own["train"])
 
-    again = split(raw, validation_fraction=fraction, seed=seed)
+    again = split(raw, DataConfig(validation_fraction=fraction, data_seed=seed))
     assert all(np.array_equal(splits[name], again[name]) for name in splits)
 
 
@@ -73,7 +74,7 @@ def test_sizes_keep_stratified_subsets(rows, data):
     available = len(own["train"]) + len(own["validation"])
     train_size = data.draw(st.integers(available // 2, available))
     test_size = data.draw(st.integers(2 * len(raw.class_names), len(own["test"])))
-    splits = split(raw, train_size=train_size, test_size=test_size, seed=1)
+    splits = split(raw, DataConfig(train_size=train_size, test_size=test_size, data_seed=1))
     assert len(splits["train"]) + len(splits["validation"]) == train_size
     assert len(splits["test"]) == test_size
     assert_stratified(raw, splits["test"], own["test"])
@@ -89,7 +90,7 @@ def test_sizes_keep_stratified_subsets(rows, data):
 
 def test_balanced_classes_stay_balanced():
     raw = uniform(100)
-    splits = split(raw, train_size=200, test_size=50)
+    splits = split(raw, DataConfig(train_size=200, test_size=50))
     assert counts(raw, splits["train"]).tolist() == [36] * 5
     assert counts(raw, splits["validation"]).tolist() == [4] * 5
     assert counts(raw, splits["test"]).tolist() == [10] * 5
@@ -97,14 +98,16 @@ def test_balanced_classes_stay_balanced():
 
 def test_the_seed_decides_what_is_held_out_but_not_what_is_tested():
     raw = uniform(100)
-    first, second = split(raw, seed=0), split(raw, seed=1)
+    first, second = split(raw, DataConfig(data_seed=0)), split(raw, DataConfig(data_seed=1))
     assert not np.array_equal(first["validation"], second["validation"])
     assert np.array_equal(first["test"], second["test"])
 
 
 def test_the_test_subset_does_not_depend_on_the_training_subset():
     raw = uniform(100)
-    assert np.array_equal(split(raw, test_size=50)["test"], split(raw, test_size=50, train_size=100)["test"])
+    assert np.array_equal(
+        split(raw, DataConfig(test_size=50))["test"], split(raw, DataConfig(test_size=50, train_size=100))["test"]
+    )
 
 
 def test_a_smaller_choice_is_a_part_of_a_larger_one():
@@ -119,7 +122,7 @@ def test_a_smaller_choice_is_a_part_of_a_larger_one():
         ({"train_size": 501}, "train_size is 501; there are only 500 examples"),
         ({"test_size": 501}, "test_size is 501; there are only 500 examples"),
         ({"train_size": 9}, "train_size is 9; 5 classes need at least 10 examples"),
-        ({"test_size": -1}, "test_size is -1; 5 classes need at least 10 examples"),
+        ({"test_size": 9}, "test_size is 9; 5 classes need at least 10 examples"),
         ({"validation_fraction": 0.0}, "validation_fraction is 0; it must be between 0 and 1"),
         ({"validation_fraction": float("nan")}, "validation_fraction is nan; it must be between 0 and 1"),
         ({"validation_fraction": 0.999}, "no example of class 'class 0' is left to train on"),
@@ -127,7 +130,7 @@ def test_a_smaller_choice_is_a_part_of_a_larger_one():
 )
 def test_what_cannot_be_met_is_said_in_one_line(options, message):
     with pytest.raises(UserError) as caught:
-        split(uniform(100), **options)
+        split(uniform(100), DataConfig(**options))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -135,6 +138,6 @@ def test_what_cannot_be_met_is_said_in_one_line(options, message):
 def test_sizes_count_a_validation_split_that_the_source_brings():
     raw = uniform(100, parts=("train", "validation", "test"))
     with pytest.raises(UserError, match="only 1000 examples"):
-        split(raw, train_size=1001)
-    splits = split(raw, train_size=100)
+        split(raw, DataConfig(train_size=1001))
+    splits = split(raw, DataConfig(train_size=100))
     assert (len(splits["train"]), len(splits["validation"])) == (50, 50)

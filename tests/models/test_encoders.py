@@ -11,6 +11,7 @@ from flax import nnx
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import ModalitySpec
+from fusion_bench.models.cnn import RESNET9
 from fusion_bench.models.encoders import (
     SUMMARIES,
     WIDTHS,
@@ -22,7 +23,6 @@ from fusion_bench.models.encoders import (
     compute_dtype,
     make_encoder,
 )
-from fusion_bench.models.resnet9 import RESNET9
 from tests import oracles
 from tests.tasks import BATCH, MICRO, SPECS, TOKENS, WORDS, build, call, jit, make_batch
 

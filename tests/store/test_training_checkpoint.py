@@ -13,7 +13,7 @@ from fusion_bench.store import Store
 from fusion_bench.store.unfinished import TrainingCheckpoint
 from fusion_bench.study import execute
 from fusion_bench.training import loop
-from fusion_bench.training.loop import EpochMetrics, Snapshot
+from fusion_bench.training.loop import EpochMetrics, Trained
 from fusion_bench.training.step import TrainState, Variables
 from tests.studies import make_config, run_recorded
 
@@ -24,7 +24,7 @@ def make_snapshot(value, *, curve=CURVE, width=3):
     variables = Variables({"kernel": jnp.full((2, width), value)}, {"mean": {"a/b": jnp.zeros(()), "c": jnp.ones(1)}})
     state = TrainState(variables, (jnp.int32(7), {"m": jnp.full((2, width), -value)}), jnp.int32(12))
     best = jax.tree.map(lambda leaf: leaf + 1, variables)
-    return Snapshot(state, best, curve, len(curve), 1.5)
+    return Trained(state, best, curve, len(curve), 1.5)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.base import PosthocFusion
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
-from fusion_bench.store.model import restore
+from fusion_bench.store.loaded import restore
 from fusion_bench.study.job import Job
 from fusion_bench.study.posthoc import join_members
 from fusion_bench.training.step import run_key

@@ -155,7 +155,7 @@ def test_a_built_module_predicts_as_its_program(concat, trained):
     predictor = compile_predictor(module, concat.data)
     indices = np.resize(DATASET.splits["test"], concat.program.predict_batch)
     expected = concat.program.predict(trained.variables, concat.data, indices)
-    np.testing.assert_allclose(predictor.predict(predictor.variables, concat.data, indices), expected, atol=1e-6)
+    np.testing.assert_allclose(predictor.predict(trained.variables, concat.data, indices), expected, atol=1e-6)
     fixed = compile_fixed(concat.program.graph, trained.variables, concat.data, len(indices))
     np.testing.assert_allclose(fixed(concat.data, indices), expected, atol=1e-5)
     assert predictor.params == concat.program.params

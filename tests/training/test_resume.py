@@ -10,7 +10,7 @@ from fusion_bench.config import CheckpointConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.training.compile import compile_program
-from fusion_bench.training.loop import Snapshot, train
+from fusion_bench.training.loop import Trained, train
 from tests.tasks import CONFIG, make_dataset
 
 EPOCHS = 5
@@ -30,7 +30,7 @@ class Memory:
         self.epochs = []
 
     def load(self, like):
-        return None if self.kept is None else Snapshot(*jax.tree.map(jax.numpy.array, self.kept[:2]), *self.kept[2:])
+        return None if self.kept is None else Trained(*jax.tree.map(jax.numpy.array, self.kept[:2]), *self.kept[2:])
 
     def save(self, snapshot):
         self.kept = (*jax.tree.map(np.array, snapshot[:2]), *snapshot[2:])

@@ -13,17 +13,71 @@ So (w, k) is a sufficient statistic of the caption, and every figure follows fro
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Float64, Int, Int32
 
 from fusion_bench import errors
-from fusion_bench.data.captions.lexicon import Group, Lexicon, lexicon_for
-from fusion_bench.data.captions.presets import ChannelSpec, parse_channel
+from fusion_bench.data.captions.lexicon import NEUTRAL, Lexicon, lexicon_for
 from fusion_bench.data.captions.templates import render
 
-_STREAM = 0xCA97  # Keeps these draws apart from the split's and the templates', which have the same seed.
+# They keep draws apart from each other's and from the split's and the templates', which have the same seed.
+_STREAM, _PREVIEW_STREAM = 0xCA97, 0x94E7
+_SETTINGS = ("named", "grouped", "partition", "wrong", "shift")
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelSpec:
+    """The parameters of a channel.
+
+    Attributes:
+      name: as in `fusion-bench list`.
+      named: probability that the informative word is a noun of the class.
+      grouped: probability that it is the word of the class's group.
+      partition: which of the lexicon's partitions gives the groups; None if `grouped` is 0.
+      wrong: probability that the word is about another class.
+      shift: probability that the target is shifted by a uniform k, which the text tells.
+      summary: what the channel isolates.
+
+    Raises:
+      UserError: a probability is outside 0..1, named + grouped exceeds 1, or grouped > 0 without a partition.
+    """
+
+    name: str
+    named: float = 0.0
+    grouped: float = 0.0
+    partition: str | None = None
+    wrong: float = 0.0
+    shift: float = 0.0
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        for field in ("named", "grouped", "wrong", "shift"):
+            if not 0 <= (value := getattr(self, field)) <= 1:
+                raise errors.UserError(f"channel {self.name!r}: {field} is {value}, not in 0..1")
+        if self.named + self.grouped > 1 + 1e-12:  # .7 + .3 may exceed 1 by a rounding
+            raise errors.UserError(f"channel {self.name!r}: named + grouped is {self.named + self.grouped}, above 1")
+        if self.grouped and self.partition is None:
+            raise errors.UserError(f"channel {self.name!r}: grouped > 0 needs the name of a partition")
+
+
+PRESETS: Mapping[str, ChannelSpec] = {
+    spec.name: spec
+    for spec in (  # name, named, grouped, partition, wrong, shift, summary
+        ChannelSpec("default", 0.4, 0.3, "coarse", 0.1, 0.0, "both modalities help, neither suffices"),
+        ChannelSpec("clean", 1.0, 0.0, None, 0.0, 0.0, "the leak itself: text alone is 100 % (a control)"),
+        ChannelSpec("neutral", 0.0, 0.0, None, 0.0, 0.0, "text says nothing (a control: fusion must not hurt)"),
+        ChannelSpec("half", 0.5, 0.0, None, 0.0, 0.0, "unique information, on or off"),
+        ChannelSpec("noisy", 1.0, 0.0, None, 0.4, 0.0, "text that is often wrong"),
+        ChannelSpec("coarse", 0.0, 1.0, "coarse", 0.0, 0.0, "text repeats what images make easy"),
+        ChannelSpec("contrast", 0.0, 1.0, "contrast", 0.0, 0.0, "the bits of coarse, on what images make hard"),
+        ChannelSpec("pairs", 0.0, 1.0, "pairs", 0.0, 0.0, "text leaves exactly the hard choice to the image"),
+        ChannelSpec("synergy", 0.0, 0.0, None, 0.0, 1.0, "alone each is at chance; only an interaction decides"),
+        ChannelSpec("mixed", 0.4, 0.3, "coarse", 0.1, 0.3, "everything at once"),
+    )
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +87,7 @@ class Channel:
     Attributes:
       spec: the parameters.
       lexicon: the words.
-      prior: probability of each class; uniform if None.
+      prior: P(y), the probability of each class.
 
     Raises:
       UserError: the lexicon lacks the channel's partition, or the prior is no distribution over the classes.
@@ -41,32 +95,23 @@ class Channel:
 
     spec: ChannelSpec
     lexicon: Lexicon
-    prior: Float64[np.ndarray, " class"] | None = None
+    prior: Float64[np.ndarray, " class"]
 
     def __post_init__(self) -> None:
-        if self.spec.partition is not None and self.spec.partition not in self.lexicon.partitions:
-            raise errors.unknown_name("partition", self.spec.partition, self.lexicon.partitions)
-        if self.prior is not None:
-            prior = np.asarray(self.prior, np.float64)
-            if prior.shape != (self.num_classes,) or (prior < 0).any() or not np.isclose(prior.sum(), 1):
-                raise errors.UserError(f"a prior has {self.num_classes} probabilities that sum to 1, not {self.prior}")
+        partition, prior = self.spec.partition, self.prior
+        if partition is not None and partition not in self.lexicon.partitions:
+            raise errors.unknown_name("partition", partition, self.lexicon.partitions)
+        if prior.shape != (self.num_classes,) or (prior < 0).any() or not np.isclose(prior.sum(), 1):
+            raise errors.UserError(f"a prior has {self.num_classes} probabilities that sum to 1, not {prior}")
 
     @property
     def num_classes(self) -> int:
         return self.lexicon.num_classes
 
     @functools.cached_property
-    def class_probabilities(self) -> Float64[np.ndarray, " class"]:
-        """The prior P(y)."""
-        if self.prior is None:
-            return np.full(self.num_classes, 1 / self.num_classes)
-        return np.asarray(self.prior, np.float64)
-
-    @functools.cached_property
     def words(self) -> tuple[str, ...]:
         """The informative words: nouns class by class, words of the partition's groups, neutral words."""
-        nouns = [noun for nouns in self.lexicon.nouns for noun in nouns]
-        return (*nouns, *(group.word for group in self._groups), *self.lexicon.neutral)
+        return (*itertools.chain(*self.lexicon.nouns), *self._groups, *NEUTRAL)
 
     @functools.cached_property
     def word_probabilities(self) -> Float64[np.ndarray, "class word"]:
@@ -75,10 +120,9 @@ class Channel:
         right = np.zeros((self.num_classes, len(self.words)))  # P(w | y')
         for y, nouns in enumerate(self.lexicon.nouns):
             right[y, [position[noun] for noun in nouns]] = self.spec.named / len(nouns)
-        for group in self._groups:
-            right[list(group.classes), position[group.word]] = self.spec.grouped
-        neutral = [position[word] for word in self.lexicon.neutral]
-        right[:, neutral] = max(0.0, 1 - self.spec.named - self.spec.grouped) / len(neutral)
+        for word, classes in self._groups.items():
+            right[list(classes), position[word]] = self.spec.grouped
+        right[:, -len(NEUTRAL) :] = max(0.0, 1 - self.spec.named - self.spec.grouped) / len(NEUTRAL)
         mixing = np.full((self.num_classes,) * 2, self.spec.wrong / (self.num_classes - 1))  # P(y' | y)
         np.fill_diagonal(mixing, 1 - self.spec.wrong)
         return mixing @ right
@@ -127,19 +171,19 @@ class Channel:
     @functools.cached_property
     def _joint(self) -> Float64[np.ndarray, "class word"]:
         """P(y, w)."""
-        return self.class_probabilities[:, None] * self.word_probabilities
+        return self.prior[:, None] * self.word_probabilities
 
     @property
     def bits(self) -> float:
         """I(caption; t) = H(t) - H(t | w, k), where H(t | w, k) = H(y | w); in bits."""
-        entropy_of_target = _entropy(self.class_probabilities @ self._target_probabilities)
+        entropy_of_target = _entropy(self.prior @ self._target_probabilities)
         return max(0.0, entropy_of_target - (_entropy(self._joint) - _entropy(self._joint.sum(axis=0))))
 
     @property
     def interaction_bits(self) -> float:
         """I(caption; t | y) = H(t | y), since t is a function of y and the caption; in bits."""
         entropies = np.array([_entropy(row) for row in self._target_probabilities])
-        return float(self.class_probabilities @ entropies)
+        return float(self.prior @ entropies)
 
     @property
     def text_only_ceiling(self) -> float:
@@ -149,25 +193,36 @@ class Channel:
     @property
     def image_only_ceiling(self) -> float:
         """The best accuracy of a perfect image classifier without the caption: sum_y max_t P(y, t)."""
-        return float(self.class_probabilities @ self._target_probabilities.max(axis=1))
+        return float(self.prior @ self._target_probabilities.max(axis=1))
 
     @property
-    def _groups(self) -> tuple[Group, ...]:
-        return () if self.spec.partition is None else self.lexicon.partitions[self.spec.partition]
+    def _groups(self) -> Mapping[str, tuple[int, ...]]:
+        return {} if self.spec.partition is None else self.lexicon.partitions[self.spec.partition]
 
 
 def make_channel(name: str, class_names: Sequence[str], prior: Float64[np.ndarray, " class"] | None = None) -> Channel:
-    """Returns a channel over the classes of a dataset.
+    """Returns the channel of a preset, with what is to differ from it: "half", or "half:named=0.2".
 
-    Args:
-      name: of a preset, with what is to differ from it: "half", or "half:named=0.2".
-      class_names: the classes.
-      prior: probability of each class; uniform if None.
+    The prior P(y) of the classes is uniform if None.
 
     Raises:
       UserError: there is no preset of that name, or what is to differ cannot be read.
     """
-    return Channel(parse_channel(name), lexicon_for(class_names), prior)
+    preset, *settings = name.split(":")
+    if preset not in PRESETS:
+        raise errors.unknown_name("caption channel", preset, PRESETS)
+    changes: dict[str, float | str] = {}
+    for setting in settings:
+        field, _, value = setting.partition("=")
+        if field not in _SETTINGS:
+            raise errors.unknown_name(f"setting of the channel {preset}", field, _SETTINGS)
+        try:
+            changes[field] = value if field == "partition" else float(value)
+        except ValueError:
+            raise errors.UserError(f"{field} of the channel {preset} is a probability, not {value!r}") from None
+    spec = dataclasses.replace(PRESETS[preset], name=name, **changes)
+    uniform = np.full(len(class_names), 1 / len(class_names))
+    return Channel(spec, lexicon_for(class_names), uniform if prior is None else prior)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -178,15 +233,17 @@ class Sample:
       words: index of the informative word w in `Channel.words`.
       shifts: the shift k.
       targets: the target t.
+      texts: the caption; a shift word is in it wherever the channel can shift.
     """
 
     words: Int32[np.ndarray, " example"]
     shifts: Int32[np.ndarray, " example"]
     targets: Int32[np.ndarray, " example"]
+    texts: tuple[str, ...]
 
 
 def sample(channel: Channel, classes: Int[np.ndarray, " example"], seed: int) -> Sample:
-    """Draws a word, a shift and so a target for examples of the given classes.
+    """Draws a word, a shift and so a target for examples of the given classes, and writes their captions.
 
     Raises:
       ValueError: a class is not in 0 .. num_classes - 1.
@@ -199,16 +256,19 @@ def sample(channel: Channel, classes: Int[np.ndarray, " example"], seed: int) ->
     for y, probabilities in enumerate(channel.word_probabilities):
         of_class = classes == y
         words[of_class] = _quantile(probabilities, uniform_word[of_class])
-    shifts = _quantile(channel.shift_probabilities, uniform_shift)
-    targets = (classes + shifts) % channel.num_classes
-    return Sample(words, shifts.astype(np.int32), targets.astype(np.int32))
+    shifts = _quantile(channel.shift_probabilities, uniform_shift).astype(np.int32)
+    targets = ((classes + shifts) % channel.num_classes).astype(np.int32)
+    told = [channel.lexicon.shifts[k] for k in shifts.tolist()] if channel.spec.shift > 0 else None
+    return Sample(words, shifts, targets, render([channel.words[w] for w in words.tolist()], seed, told))
 
 
-def write_captions(channel: Channel, drawn: Sample, seed: int) -> tuple[str, ...]:
-    """Returns the sentence of each example; a shift word is in it wherever the channel can shift."""
-    words = [channel.words[w] for w in drawn.words.tolist()]
-    shifts = [channel.lexicon.shifts[k] for k in drawn.shifts.tolist()] if channel.spec.shift > 0 else None
-    return render(words, seed, shifts)
+def preview(channel: Channel, class_names: Sequence[str], count: int, seed: int) -> list[tuple[str, ...]]:
+    """Returns examples of uniformly drawn classes: caption, class y, word w, shift k and target t."""
+    generator = np.random.Generator(np.random.PCG64([seed, _PREVIEW_STREAM]))
+    classes = generator.integers(channel.num_classes, size=count)
+    drawn = sample(channel, classes, seed)
+    facts = zip(drawn.texts, classes, drawn.words, drawn.shifts, drawn.targets, strict=True)
+    return [(text, class_names[int(y)], channel.words[w], str(k), class_names[int(t)]) for text, y, w, k, t in facts]
 
 
 def _quantile(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:

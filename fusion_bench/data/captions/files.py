@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from fusion_bench import errors
+from fusion_bench import errors, files
 
 if TYPE_CHECKING:
     import pandas
@@ -27,11 +27,7 @@ def is_caption_file(name: str) -> bool:
 
 
 def read_captions(path: Path, num_examples: int) -> tuple[str, ...]:
-    """Returns the caption of each example, in the order of the source.
-
-    Args:
-      path: a .csv or .parquet file with the columns `id` and `caption`, one row an example, in any order.
-      num_examples: in the source; the ids must be exactly 0 .. num_examples - 1.
+    """Returns the caption of each example, in the order of the source, from a file whose rows are in any order.
 
     Raises:
       UserError: the file is missing or cannot be read, a column is missing, an id is missing, duplicate, out
@@ -42,11 +38,9 @@ def read_captions(path: Path, num_examples: int) -> tuple[str, ...]:
     table = _read_table(path)
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for an index
         raise errors.UserError(f"{path} has rows with more fields than columns; a caption with a comma needs quotes")
-    lacking = [column for column in ("id", "caption") if column not in table.columns]
-    if lacking:
-        raise errors.UserError(
-            f"{path} has no column {' and no column '.join(lacking)}; it needs the columns id and caption"
-        )
+    if lacking := [column for column in ("id", "caption") if column not in table.columns]:
+        lacks = " and no column ".join(lacking)
+        raise errors.UserError(f"{path} has no column {lacks}; it needs the columns id and caption")
     ids = _integer_ids(path, table)
     _reject(path, "id", "out of range", ids[(ids < 0) | (ids >= num_examples)], f"ids are 0..{num_examples - 1}")
     counts = np.bincount(ids, minlength=num_examples)
@@ -56,8 +50,7 @@ def read_captions(path: Path, num_examples: int) -> tuple[str, ...]:
     texts = caption.where(caption.notna(), "").astype(str)
     empty = (texts.str.strip() == "").to_numpy(bool)
     _reject(path, "caption", "empty", np.sort(ids[empty]), "each id needs a text")
-    in_order = texts.to_numpy(object)[np.argsort(ids)]
-    return tuple(in_order.tolist())
+    return tuple(texts.to_numpy(object)[np.argsort(ids)].tolist())
 
 
 def export_captions(
@@ -71,13 +64,8 @@ def export_captions(
 ) -> None:
     """Writes captions with the columns id, split, caption, y, k, t; `read_captions` reads the file again.
 
-    Args:
-      path: ends in .csv or .parquet; its folder is made if it is missing.
-      texts: one caption an example, in the order of the source.
-      splits: indices of the examples of each split.
-      classes: the class y.
-      targets: the target t.
-      shifts: the shift k; 0 everywhere if None.
+    Classes are y, targets t, shifts k (0 everywhere if None), all in the order of the source. The folder is made if it
+    is missing.
 
     Raises:
       UserError: another ending, or the file cannot be written.
@@ -91,14 +79,12 @@ def export_captions(
     k = np.zeros(len(texts), np.int32) if shifts is None else shifts
     columns = {"id": np.arange(len(texts)), "split": split, "caption": list(texts), "y": classes, "k": k, "t": targets}
     table = pd.DataFrame(columns)
-    try:
+    with files.explained(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".csv":
             table.to_csv(path, index=False)
         else:
             table.to_parquet(path, index=False)
-    except OSError as error:
-        raise errors.UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _read_table(path: Path) -> "pandas.DataFrame":
@@ -114,8 +100,7 @@ def _read_table(path: Path) -> "pandas.DataFrame":
             return pd.read_csv(path, dtype=str, keep_default_na=False)
         return pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:  # what both parsers raise derives from these
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise errors.UserError(f"{path} cannot be read as {path.suffix[1:].lower()}: {reason}") from error
+        raise errors.UserError(f"{path} cannot be read as {path.suffix[1:].lower()}: {errors.cause(error)}") from error
 
 
 def _check_ending(path: Path) -> None:

@@ -84,12 +84,8 @@ _STREAM = 0x7E77  # Keeps these draws apart from the channel's, which have the s
 def render(words: Sequence[str], seed: int, shifts: Sequence[str] | None = None) -> tuple[str, ...]:
     """Returns one sentence for each informative word.
 
-    Template and slots depend on the seed and the position alone, never on `words` or `shifts`.
-
-    Args:
-      words: the informative word of each example.
-      seed: of the template and of all slots.
-      shifts: the shift word of each example; None for a channel without shift: the text then tells none.
+    Template and slots depend on the seed and the position alone, never on `words` or `shifts`. `shifts` has the shift
+    word of each example; None for a channel without shift: the text then tells none.
     """
     generator = np.random.Generator(np.random.PCG64([seed, _STREAM]))
 
@@ -97,14 +93,12 @@ def render(words: Sequence[str], seed: int, shifts: Sequence[str] | None = None)
         return [options[i] for i in generator.integers(len(options), size=len(words)).tolist()]
 
     sentences = draw(SENTENCES)
-    slots = [draw(options) for options in _SLOTS.values()]
-    texts = (
-        sentence.format(word=word, adjective=adjective, place=place, time=time, person=person)
-        for word, sentence, adjective, place, time, person in zip(words, sentences, *slots, strict=True)
-    )
-    if shifts is None:
-        return tuple(texts)
-    phrases = draw(SHIFT_PHRASES)
-    return tuple(
-        phrase.format(sentence=text, shift=shift) for text, phrase, shift in zip(texts, phrases, shifts, strict=True)
-    )
+    slots = zip(*map(draw, _SLOTS.values()), strict=True)
+    texts = [
+        sentence.format(word=word, **dict(zip(_SLOTS, fillers, strict=True)))
+        for word, sentence, fillers in zip(words, sentences, slots, strict=True)
+    ]
+    if shifts is not None:
+        phrases = zip(texts, draw(SHIFT_PHRASES), shifts, strict=True)
+        texts = [phrase.format(sentence=text, shift=shift) for text, phrase, shift in phrases]
+    return tuple(texts)

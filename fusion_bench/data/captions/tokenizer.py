@@ -43,12 +43,8 @@ def encode(
 ) -> Int32[np.ndarray, "example token"]:
     """Returns the token ids of each text, padded with `PAD` after its end.
 
-    A text without any word becomes one unknown token, so that no mask is empty.
-
-    Args:
-      tokenizer: from `train_tokenizer`.
-      texts: one each example.
-      length: tokens an example, 1 or more; longer texts are cut. None: those of the longest text.
+    A text without any word becomes one unknown token, so that no mask is empty. `length` is 1 or more; longer texts are
+    cut. None is that of the longest text.
     """
     rows = [encoding.ids or [UNKNOWN] for encoding in tokenizer.encode_batch_fast(list(texts))]
     if length is None:

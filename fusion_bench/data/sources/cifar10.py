@@ -1,8 +1,7 @@
 """CIFAR-10: TFDS's `cifar10:3.0.2`, downloaded, prepared and read without TensorFlow.
 
-TFDS needs TensorFlow only to unpack the archive and to encode PNG. Its own builder with these two steps
-replaced gives the same dataset. A directory that is prepared already, by this module or by others, is opened
-as it is.
+TFDS needs TensorFlow only to unpack the archive and to encode PNG. Its own builder with these two steps replaced gives
+the same dataset. A directory that is prepared already, by this module or by others, is opened as it is.
 """
 
 import contextlib
@@ -11,7 +10,6 @@ import os
 import sys
 import tarfile
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +80,7 @@ def load(config: DataConfig) -> RawDataset:
     directory = data_root(config.data_dir, f"{NAME}/{VERSION}, or an empty one,") / NAME / VERSION
     if not directory.exists():
         prepare(directory.parent.parent)
-    return load_prepared(NAME, directory, config.cache_dir, _describe)
+    return load_prepared(NAME, directory, config, _describe)
 
 
 def _describe(directory: Path, info: "tfds.core.DatasetInfo") -> str:
@@ -113,34 +111,30 @@ def prepare(data_dir: Path) -> None:
         try:
             builder = _builder_class()(data_dir=os.fspath(data_dir), file_format=FILE_FORMAT)
             url = builder._cifar_info.url
-            fetched = any((data_dir / "downloads").rglob("*cifar-10-binary*.gz"))
-            if not fetched:
+            if not any((data_dir / "downloads").rglob("*cifar-10-binary*.gz")):
                 _check_reachable(url)
             builder.download_and_prepare(download_config=config)
         except tfds.download.DownloadError as error:
-            raise _no_archive(url, error) from error
-        except NonMatchingChecksumError as error:
             raise UserError(
-                f"{url}, in {data_dir / 'downloads'}, has a wrong checksum; remove it and start again"
+                f"cannot download {url} ({error}); without a network, the data directory (or $TFDS_DATA_DIR) "
+                f"must hold {NAME}/{VERSION}, prepared as {FILE_FORMAT}"
             ) from error
+        except NonMatchingChecksumError as error:
+            archive = f"{url}, in {data_dir / 'downloads'},"
+            raise UserError(f"{archive} has a wrong checksum; remove it and start again") from error
         except OSError as error:
             raise UserError(f"cannot prepare {NAME} in {data_dir}: {error}") from error
 
 
 def _check_reachable(url: str) -> None:
     """Asks the server for the archive's header: TFDS itself would try again for minutes."""
+    import tensorflow_datasets as tfds
+
     request = urllib.request.Request(url, method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=_ARCHIVE_TIMEOUT).close()
     except OSError as error:  # which URLError and TimeoutError are
-        raise _no_archive(url, getattr(error, "reason", error)) from error
-
-
-def _no_archive(url: str, reason: object) -> UserError:
-    return UserError(
-        f"cannot download {url} ({reason}); without a network, the data directory (or $TFDS_DATA_DIR) "
-        f"must hold {NAME}/{VERSION}, prepared as {FILE_FORMAT}"
-    )
+        raise tfds.download.DownloadError(getattr(error, "reason", error)) from error
 
 
 def _builder_class() -> Any:
@@ -156,7 +150,8 @@ def _builder_class() -> Any:
         class Cifar10(official):
             def _split_generators(self, dl_manager):
                 layout = self._cifar_info
-                files = _unpack(dl_manager.download(layout.url))
+                with tarfile.open(dl_manager.download(layout.url)) as tar:
+                    files = {member.name: file.read() for member in tar if (file := tar.extractfile(member))}
                 names = files[layout.prefix + layout.label_files[0]].decode().split()
                 self.info.features["label"].names = names
                 return {
@@ -174,9 +169,3 @@ def _builder_class() -> Any:
                     yield index, example
 
     return Cifar10
-
-
-def _unpack(archive: os.PathLike) -> Mapping[str, bytes]:
-    """Returns the contents of the files of a tar archive, by name."""
-    with tarfile.open(archive) as tar:
-        return {member.name: file.read() for member in tar if (file := tar.extractfile(member))}

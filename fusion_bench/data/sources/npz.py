@@ -32,16 +32,12 @@ _CUT_SEED = 0  # fixed, so that the test split is the same whatever the seed of 
     "FILE.npz", summary="your own arrays: image, label, any other modality, optional split and class_names"
 )
 def load(config: DataConfig) -> RawDataset:
-    """Returns the dataset of the file that the configuration names."""
-    return load_npz(Path(config.source).expanduser())
-
-
-def load_npz(path: Path) -> RawDataset:
-    """Returns the dataset of a file.
+    """Returns the dataset of the file that the configuration names.
 
     Raises:
       UserError: the file cannot be read, or an array is not as this module's docstring says.
     """
+    path = Path(config.source).expanduser()
     arrays = _read(path)
     names = sorted(set(arrays) - set(RESERVED))
     if not names:
@@ -117,9 +113,8 @@ def _class_names(path: Path, names: np.ndarray | None, num_classes: int) -> tupl
 
 def _split(path: Path, split: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
     if split is None:
-        everything = np.arange(len(labels))
-        test = stratified_choice(everything, labels, max(1, round(TEST_FRACTION * len(labels))), _CUT_SEED)
-        return np.where(np.isin(everything, test), "test", "train")
+        test = stratified_choice(np.arange(len(labels)), labels, max(1, round(TEST_FRACTION * len(labels))), _CUT_SEED)
+        return np.where(np.isin(np.arange(len(labels)), test), "test", "train")
     if split.dtype.kind != "U" or split.ndim != 1:
         raise UserError(f"{path}: split is {_type(split)}; strings [N] of {', '.join(SPLITS)} are right")
     unknown = sorted(set(split.tolist()) - set(SPLITS))

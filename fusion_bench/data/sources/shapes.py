@@ -83,9 +83,11 @@ def load_shapes(
 
     Classes are balanced to within one in each split. Images and labels do not depend on `audio`.
     """
-    labels = np.concatenate(
-        [_labels(count, np.random.default_rng([seed, 0, part])) for part, count in enumerate((num_train, num_test))]
-    )
+    parts = []
+    for part, count in enumerate((num_train, num_test)):
+        balanced = np.arange(count, dtype=np.int32) % len(CLASS_NAMES)
+        parts.append(np.random.default_rng([seed, 0, part]).permutation(balanced))
+    labels = np.concatenate(parts)
     images = draw_images(labels, np.random.default_rng([seed, 1]))
     modalities = {"image": Modality("grid", images, augment=True)}
     if audio:
@@ -98,10 +100,6 @@ def load_shapes(
         split=np.repeat(["train", "test"], [num_train, num_test]),
         description=f"procedural shapes, {num_train} + {num_test}, seed {seed}",
     )
-
-
-def _labels(count: int, rng: np.random.Generator) -> Array:
-    return rng.permutation(np.arange(count, dtype=np.int32) % len(CLASS_NAMES)).astype(np.int32)
 
 
 def _along(degrees: int, u: Array, v: Array) -> Array:

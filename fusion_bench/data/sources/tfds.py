@@ -5,7 +5,6 @@ images are cached; from then on TFDS is not imported at all.
 """
 
 import contextlib
-import hashlib
 import io
 import itertools
 import os
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion_bench import files
 from fusion_bench.config import DataConfig
 from fusion_bench.data import cache
 from fusion_bench.data.dataset import SPLITS, Modality, RawDataset
 from fusion_bench.data.sources.base import register_source
-from fusion_bench.errors import UserError
+from fusion_bench.errors import UserError, cause
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -47,7 +47,8 @@ def load(config: DataConfig) -> RawDataset:
     """
     name = config.source.removeprefix("tfds:")
     directory = _find(name, data_root(config.data_dir, name))
-    return load_prepared(f"tfds:{name.partition(':')[0]}", directory, config.cache_dir, _describe, config.image_size)
+    full_name = f"tfds:{name.partition(':')[0]}"
+    return load_prepared(full_name, directory, config, lambda _, info: f"TFDS {info.full_name}")
 
 
 def data_root(data_dir: Path | None, wanted: str) -> Path:
@@ -63,31 +64,22 @@ def data_root(data_dir: Path | None, wanted: str) -> Path:
 
 
 def load_prepared(
-    name: str,
-    directory: Path,
-    cache_dir: Path | None,
-    describe: Callable[[Path, "tfds.core.DatasetInfo"], str],
-    image_size: int | None = None,
+    name: str, directory: Path, config: DataConfig, describe: Callable[[Path, "tfds.core.DatasetInfo"], str]
 ) -> RawDataset:
     """Returns what is in a prepared directory: uint8 images, in the order of the feature `id` if there is one.
 
-    Args:
-      name: of the dataset.
-      directory: of one version.
-      cache_dir: as in `cache.cache_directory`.
-      describe: says in one line what data they are; raises UserError if they are not what they should be.
-      image_size: of the images, in pixels; None keeps that of the first, which all must have.
+    The directory is of one version. `describe` says in one line what data they are; it raises UserError if they are not
+    what they should be. Without `config.image_size`, in pixels, all must have the size of the first.
 
     Raises:
       UserError: as `load`.
     """
-    key = hashlib.sha256(f"{image_size or ''}".encode() + os.fsencode(directory)).hexdigest()[:16]
-    entry = cache.cache_directory(cache_dir) / f"{re.sub('[:/]', '-', name)}-{key}"
-    try:
+    size = config.image_size
+    key = files.digest_text(f"{size or ''}{directory}")[:16]
+    entry = cache.cache_directory(config.cache_dir) / f"{re.sub('[:/]', '-', name)}-{key}"
+    with files.explained(f"cannot read {directory}"):
         stamp = cache.files_stamp(directory)
-    except OSError as error:
-        raise UserError(f"cannot read {directory}: {error.strerror}") from error
-    arrays = cache.cached_arrays(entry, stamp, lambda: _read(directory, describe, image_size))
+    arrays = cache.cached_arrays(entry, stamp, lambda: _read(directory, describe, size))
     return RawDataset(
         name=name,
         modalities={"image": Modality("grid", arrays["image"], augment=True)},
@@ -104,8 +96,8 @@ def _find(name: str, root: Path) -> Path:
     if match is None:
         raise UserError(f"tfds:{name} cannot be a TFDS name; tfds:NAME or tfds:NAME/CONFIG:VERSION is right")
     path, version = match["path"], match["version"] or "*"
-    files = [*(root / path).glob(f"{version}/features.json"), *(root / path).glob(f"*/{version}/features.json")]
-    found = {file.parent for file in files if _VERSION.fullmatch(file.parent.name)}
+    folders = [*(root / path).glob(version), *(root / path).glob(f"*/{version}")]
+    found = {folder for folder in folders if _VERSION.fullmatch(folder.name) and (folder / "features.json").exists()}
     if not found:
         raise UserError(
             f"{root} has no prepared {name}; make it with `tfds build {path} --file_format={FILE_FORMAT}`, which needs "
@@ -115,10 +107,6 @@ def _find(name: str, root: Path) -> Path:
     if len(configs) > 1:
         raise UserError(f"tfds:{path} is prepared as {', '.join(configs)}; say which: tfds:{path}/{configs[0]}")
     return max(found, key=lambda folder: [int(number) for number in folder.name.split(".")])
-
-
-def _describe(directory: Path, info: "tfds.core.DatasetInfo") -> str:
-    return f"TFDS {info.full_name}"
 
 
 def _read(directory: Path, describe: Callable[[Path, Any], str], image_size: int | None) -> dict[str, np.ndarray]:
@@ -134,9 +122,8 @@ def _read(directory: Path, describe: Callable[[Path, Any], str], image_size: int
         raise UserError(f"{directory} has no split {missing[0]}; its splits are {', '.join(info.splits)}")
     if info.file_format is None or info.file_format.value != FILE_FORMAT:
         form = "an unknown format" if info.file_format is None else info.file_format.value
-        raise UserError(
-            f"{directory} is in {form}, which needs TensorFlow; prepare it as {FILE_FORMAT} in another directory"
-        )
+        again = f"prepare it as {FILE_FORMAT} in another directory"
+        raise UserError(f"{directory} is in {form}, which needs TensorFlow; {again}")
     with _damage_of(directory):
         arrays = _read_examples(directory, builder, image, label, image_size)
     if (unlabelled := arrays["label"] < 0).any():
@@ -219,5 +206,4 @@ def _damage_of(directory: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, LookupError, *protobuf) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{directory} is damaged ({reason}); {AGAIN}") from error
+        raise UserError(f"{directory} is damaged ({cause(error)}); {AGAIN}") from error

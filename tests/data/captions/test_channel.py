@@ -12,9 +12,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_bench.data.captions.channel import Channel, _quantile, make_channel, sample, write_captions
-from fusion_bench.data.captions.lexicon import lexicon_for
-from fusion_bench.data.captions.presets import PRESETS, ChannelSpec
+from fusion_bench.data.captions.channel import PRESETS, Channel, ChannelSpec, _quantile, make_channel, preview, sample
+from fusion_bench.data.captions.lexicon import NEUTRAL, lexicon_for
 from fusion_bench.errors import UserError
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -30,9 +29,9 @@ def tell_the_story(channel: Channel) -> dict[tuple[int, str, int, int], float]:
             words = [(noun, spec.named / len(lexicon.nouns[told])) for noun in lexicon.nouns[told]]
             if spec.partition is not None:
                 groups = lexicon.partitions[spec.partition]
-                words += [(group.word, spec.grouped) for group in groups if told in group.classes]
+                words += [(word, spec.grouped) for word, classes in groups.items() if told in classes]
             rest = 1 - spec.named - spec.grouped
-            words += [(word, rest / len(lexicon.neutral)) for word in lexicon.neutral]
+            words += [(word, rest / len(NEUTRAL)) for word in NEUTRAL]
             for word, p_word in words:
                 for k in range(num_classes):
                     p_k = spec.shift / num_classes + (1 - spec.shift if k == 0 else 0)
@@ -139,7 +138,7 @@ def test_figures_of_any_channel(drawn: tuple[ChannelSpec, list[float]]) -> None:
     assert 0 <= bits <= limit
     assert -1e-12 <= interaction_bits <= limit
     assert all(1 / channel.num_classes - 1e-12 <= ceiling <= 1 + 1e-12 for ceiling in ceilings)
-    assert figures(channel) == pytest.approx(figures_by_loops(channel, channel.class_probabilities), abs=1e-9)
+    assert figures(channel) == pytest.approx(figures_by_loops(channel, channel.prior), abs=1e-9)
 
 
 @settings(max_examples=20)
@@ -211,8 +210,7 @@ def test_text_has_a_shift_word_only_where_the_channel_shifts() -> None:
     for name, shifting in {"mixed": True, "synergy": True, "default": False}.items():
         channel = make_channel(name, CIFAR10)
         drawn = sample(channel, classes, seed=0)
-        texts = write_captions(channel, drawn, seed=0)
-        for text, w, k in zip(texts, drawn.words, drawn.shifts, strict=True):
+        for text, w, k in zip(drawn.texts, drawn.words, drawn.shifts, strict=True):
             words = set(re.findall(r"\w+", text.lower()))
             assert channel.words[w] in words
             told = words & set(channel.lexicon.shifts)
@@ -246,7 +244,7 @@ def test_an_impossible_channel_is_refused(change: dict, message: str) -> None:
 
 def test_a_channel_must_fit_its_classes() -> None:
     with pytest.raises(UserError, match="unknown partition 'pears'; did you mean pairs"):
-        Channel(ChannelSpec("mine", grouped=1.0, partition="pears"), lexicon_for(CIFAR10))
+        Channel(ChannelSpec("mine", grouped=1.0, partition="pears"), lexicon_for(CIFAR10), np.full(10, 0.1))
     for prior in (np.full(3, 1 / 3), np.full(10, 0.2), np.array([-0.1, 1.1, *[0.0] * 8])):
         with pytest.raises(UserError, match="10 probabilities that sum to 1"):
             Channel(PRESETS["default"], lexicon_for(CIFAR10), prior)
@@ -275,3 +273,15 @@ def test_a_channel_may_differ_from_its_preset():
 def test_what_a_channel_cannot_be(name, message):
     with pytest.raises(UserError, match=re.escape(message)):
         make_channel(name, CIFAR10)
+
+
+def test_a_preview_has_captions_of_every_class() -> None:
+    names = ("cat", "dog", "red fox")
+    channel = make_channel("synergy", names)
+    shown = preview(channel, names, 30, 0)
+    assert len(shown) == 30
+    assert {class_name for _, class_name, *_ in shown} == set(names)
+    for caption, class_name, word, shift, target_name in shown:
+        assert word in caption
+        assert target_name == names[(names.index(class_name) + int(shift)) % 3]
+    assert preview(channel, names, 30, 0) == shown != preview(channel, names, 30, 1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion_bench.data.captions.lexicon import Group, Lexicon, lexicon_for
+from fusion_bench.data.captions.lexicon import NEUTRAL, Lexicon, lexicon_for
 from fusion_bench.data.sources import shapes
 from fusion_bench.data.sources.base import sources
 
@@ -18,7 +18,7 @@ CASES = {"cifar10": CIFAR10, "shapes": shapes.CLASS_NAMES, "generic": FIVE}
 
 def groups_by_name(class_names: tuple[str, ...], partition: str) -> set[frozenset[str]]:
     groups = lexicon_for(class_names).partitions[partition]
-    return {frozenset(class_names[c] for c in group.classes) for group in groups}
+    return {frozenset(class_names[c] for c in classes) for classes in groups.values()}
 
 
 @pytest.mark.parametrize("class_names", CASES.values(), ids=CASES)
@@ -26,8 +26,7 @@ def test_words_are_single_tokens_of_one_meaning(class_names: tuple[str, ...]) ->
     from fusion_bench.data.captions.templates import TEMPLATE_WORDS
 
     lexicon = lexicon_for(class_names)
-    groups = [group.word for groups in lexicon.partitions.values() for group in groups]
-    words = [*itertools.chain(*lexicon.nouns), *groups, *lexicon.neutral, *lexicon.shifts]
+    words = [*itertools.chain(*lexicon.nouns, *lexicon.partitions.values()), *NEUTRAL, *lexicon.shifts]
     assert len(set(words)) == len(words)
     assert not TEMPLATE_WORDS & set(words)
     assert len(lexicon.nouns) == len(lexicon.shifts) == len(class_names)
@@ -81,7 +80,12 @@ def test_any_class_names_have_a_lexicon(class_names: list[str]) -> None:
 
 def small_lexicon() -> Lexicon:
     nouns = tuple(tuple(f"{stem}{i}" for i in range(6)) for stem in "ab")
-    return Lexicon(nouns, {"coarse": (Group("ga", (0,)), Group("gb", (1,)))}, ("item",), ("zero", "one"))
+    return Lexicon(nouns, {"coarse": {"ga": (0,), "gb": (1,)}})
+
+
+def renamed(word: str) -> dict[str, dict]:
+    """A partition with this word for a group."""
+    return {"partitions": {"coarse": {word: (0,), "gb": (1,)}}}
 
 
 @pytest.mark.parametrize(
@@ -89,15 +93,14 @@ def small_lexicon() -> Lexicon:
     [
         ({"nouns": small_lexicon().nouns[:1]}, "two classes"),
         ({"nouns": (small_lexicon().nouns[0], ("b0",))}, "6 nouns"),
-        ({"neutral": ()}, "neutral"),
-        ({"neutral": ("a0",)}, "'a0' stands twice"),
-        ({"neutral": ("zero",)}, "'zero' stands twice"),
-        ({"neutral": ("photo",)}, "'photo' is a word of the caption templates"),
-        ({"neutral": ("Item",)}, "not one word"),
-        ({"neutral": ("two words",)}, "not one word"),
-        ({"shifts": ("zero",)}, "1 shift words for 2 classes"),
-        ({"partitions": {"coarse": (Group("ga", (0,)),)}}, "exactly one group"),
-        ({"partitions": {"coarse": (Group("ga", (0, 1)), Group("gb", (1,)))}}, "exactly one group"),
+        (renamed("a0"), "'a0' stands twice"),
+        (renamed("zero"), "'zero' stands twice"),
+        (renamed("item"), "'item' stands twice"),
+        (renamed("photo"), "'photo' is a word of the caption templates"),
+        (renamed("Item"), "not one word"),
+        (renamed("two words"), "not one word"),
+        ({"partitions": {"coarse": {"ga": (0,)}}}, "exactly one group"),
+        ({"partitions": {"coarse": {"ga": (0, 1), "gb": (1,)}}}, "exactly one group"),
     ],
 )
 def test_a_broken_lexicon_is_refused(change: dict, message: str) -> None:

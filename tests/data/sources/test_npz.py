@@ -5,10 +5,17 @@ import zipfile
 import numpy as np
 import pytest
 
-from fusion_bench.data.sources.npz import load_npz
+from fusion_bench.config import DataConfig
+from fusion_bench.data.sources import npz
 from fusion_bench.errors import UserError
 
 COUNT = 40
+
+
+def load_npz(path):
+    return npz.load(DataConfig(str(path)))
+
+
 LABEL = np.arange(COUNT) % 4
 
 
