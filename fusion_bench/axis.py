@@ -147,6 +147,10 @@ class Axis(Generic[Member]):
         self.known[name] = member
         return member.make
 
+    def of_script(self) -> tuple[Member, ...]:
+        """Returns the members that a script or notebook has registered, which no import brings into another process."""
+        return tuple(member for member in self.known.values() if member.make.__module__ == "__main__")
+
     def registered(self) -> dict[str, Member]:
         """Returns every member by name, in order; the first call imports them.
 

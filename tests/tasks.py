@@ -45,7 +45,7 @@ SPECS = {
 def registered(registration: Registration):
     """Adds a strategy to the registry, or puts it in the place of one, for a while."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._REGISTRY.known, registration.name, registration)
+        patch.setitem(registry.REGISTRY.known, registration.name, registration)
         yield
 
 

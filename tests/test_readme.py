@@ -20,7 +20,7 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_operator_of_the_readme_is_a_strategy_that_learns(monkeypatch):
-    monkeypatch.setattr(registry._REGISTRY, "known", registry._REGISTRY.registered())
+    monkeypatch.setattr(registry.REGISTRY, "known", registry.REGISTRY.registered())
     (snippet,) = [text for text in SNIPPETS if "@register" in text]
     exec(snippet, {"__name__": "readme"})
     task = make_task("image", "text", "audio")

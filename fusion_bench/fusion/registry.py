@@ -76,7 +76,7 @@ class Registration(Registered):
         return self.make(blueprint, **options)
 
 
-_REGISTRY: Axis[Registration] = Axis(
+REGISTRY: Axis[Registration] = Axis(
     "strategy",
     "fusion_bench.fusion",
     "fusion_bench.strategies",
@@ -122,7 +122,7 @@ def register(
             name, reference, make, version, family=joins, canonical=canonical, baseline=baseline,
             pairs_only=pairs_only, size=size, reads=None if issubclass(make, Strategy) else reads,
         )  # fmt: skip
-        return _REGISTRY.register(registration)
+        return REGISTRY.register(registration)
 
     return decorate
 
@@ -130,7 +130,7 @@ def register(
 def strategies(modalities: Iterable[str] = ("image", "text")) -> dict[str, Registration]:
     """Returns every strategy for data with these modalities, by name, in the order of the families."""
     found = {}
-    for registration in _REGISTRY.registered().values():
+    for registration in REGISTRY.registered().values():
         of_each = modalities if "{modality}" in registration.name else [None]
         for modality in of_each:
             name = registration.name.format(modality=modality)
@@ -140,7 +140,7 @@ def strategies(modalities: Iterable[str] = ("image", "text")) -> dict[str, Regis
 
 def find(name: str) -> Registration:
     """Returns the strategy of a name or raises UserError; "image-only" is "{modality}-only" of the modality "image"."""
-    found = _REGISTRY.match(name)
+    found = REGISTRY.match(name)
     if found is None:
         raise unknown_name("strategy", name, strategies())
     if found.name == name:

@@ -31,7 +31,7 @@ def labels(*asked, task=TASK):
 @pytest.fixture
 def empty_registry(monkeypatch):
     strategies()  # imports every family, which must not land in the empty one
-    monkeypatch.setattr(registry._REGISTRY, "known", {})
+    monkeypatch.setattr(registry.REGISTRY, "known", {})
 
 
 def test_the_canonical_set():
@@ -234,7 +234,7 @@ def test_what_cannot_be_resolved(asked, message):
 )
 def test_a_spec_is_a_value_whose_registration_is_found_by_its_name(name, pattern, modality):
     spec = StrategySpec(name)
-    assert spec.registration == dataclasses.replace(registry._REGISTRY.known[pattern], name=name, modality=modality)
+    assert spec.registration == dataclasses.replace(registry.REGISTRY.known[pattern], name=name, modality=modality)
     assert pickle.loads(pickle.dumps(spec)) == StrategySpec(**json.loads(json.dumps(dataclasses.asdict(spec))))
     with pytest.raises(UserError, match=f"unknown strategy '{name}s'; did you mean"):
         find(f"{name}s")

@@ -86,8 +86,8 @@ def test_a_version_that_is_bumped_gives_another_run(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "ENGINE_VERSION", jobs.ENGINE_VERSION + 1)
         assert changed() != before
-    newer = dataclasses.replace(registry._REGISTRY.known["tensor"], version=2)
-    monkeypatch.setitem(registry._REGISTRY.known, "tensor", newer)
+    newer = dataclasses.replace(registry.REGISTRY.known["tensor"], version=2)
+    monkeypatch.setitem(registry.REGISTRY.known, "tensor", newer)
     assert changed() != before
     assert changed(strategy=StrategySpec("concat")) == identifier(
         dataclasses.replace(JOB, strategy=StrategySpec("concat")), HERE

@@ -33,7 +33,7 @@ class Process:
 
     def __init__(self, directory, monkeypatch):
         self.resources = Resources(CONFIG, DATASET, Store(directory))
-        self.resources._environment["started"] = str(id(self))
+        self.resources.environment["started"] = str(id(self))
         self.display = Recorder()
         self.executor = local.LocalExecutor(self.resources, self.display)
         self.done = []

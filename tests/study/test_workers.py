@@ -117,6 +117,40 @@ def test_an_interrupted_study_ends_its_workers_at_once_and_goes_on(source, tmp_p
     assert before.items() <= outcomes(out).items()
 
 
+SCRIPT = """
+import sys
+from pathlib import Path
+import dataclasses
+import fusion_bench
+import jax.numpy as jnp
+from flax import nnx
+from fusion_bench.fusion.registry import register
+from tests.studies import make_config
+
+@register("mine", family="intermediate", reference="a test")
+class Mine(nnx.Module):
+    def __init__(self, in_features, *, dtype=None, rngs):
+        self.out_features = sum(in_features.values())
+    def __call__(self, features):
+        return jnp.concatenate(list(features.values()), axis=1)
+
+config = make_config(Path(sys.argv[1]), Path(sys.argv[2]), strategies=("mine",), seeds=2)
+fusion_bench.run(dataclasses.replace(config, workers=2))
+"""
+
+
+def test_a_strategy_of_a_script_goes_to_the_workers(source, tmp_path):
+    """The script has no guard against being run again by a process that it starts."""
+    path, out = tmp_path / "script.py", tmp_path / "out"
+    path.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(path), str(source), str(out)]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=100)
+    assert {status for status, _ in outcomes(out).values()} == {"complete"}
+    commands = {run.environment["command"] for run in Store(out).runs()}
+    assert len(commands) == 1
+
+
 @pytest.mark.parametrize(
     ("cores", "workers", "expected"),
     [

@@ -44,7 +44,7 @@ class Counted:
 
         registration = dataclasses.replace(spec.registration, make=Counting)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(registry._REGISTRY.known, self.label, registration)
+            patch.setitem(registry.REGISTRY.known, self.label, registration)
             self.program = compile_strategy(spec, DATASET, TRAINING)
         self.data = to_device(DATASET)
 

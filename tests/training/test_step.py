@@ -63,7 +63,7 @@ NUMBERED: Dataset = dataclasses.replace(DATASET, modalities={**DATASET.modalitie
 def compile_probe(width, **changes):
     training = dataclasses.replace(TRAINING, **changes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._REGISTRY.known, "probe", Registration("probe", "none", Probe, family="late"))
+        patch.setitem(registry.REGISTRY.known, "probe", Registration("probe", "none", Probe, family="late"))
         return compile_strategy(StrategySpec("probe", {"width": width}), NUMBERED, training), training
 
 

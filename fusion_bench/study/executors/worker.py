@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import joblib
 
+from fusion_bench.axis import Registered
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.cache import cache_directory
 from fusion_bench.errors import UserError
@@ -57,18 +58,20 @@ class Setup(NamedTuple):
     """All that a worker needs to begin.
 
     Attributes:
+      cores: those that the worker may use.
       config: of the study.
       dataset: a file of joblib's, whose arrays all workers map into memory.
       environment: what is stored with every run.
-      cores: those that the worker may use.
       command: `sys.argv` of the study.
+      members: strategies and remedies of the user's script.
     """
 
+    cores: tuple[int, ...]
     config: BenchmarkConfig
     dataset: Path
     environment: Mapping[str, object]
-    cores: tuple[int, ...]
     command: tuple[str, ...]
+    members: tuple[tuple[Registered, ...], tuple[Registered, ...]]
 
 
 class _Forwarding:
@@ -101,11 +104,17 @@ def serve(connection: Connection, setup: Setup) -> None:
 
 
 def _serve(connection: Connection, setup: Setup) -> None:
+    from fusion_bench.fusion.registry import REGISTRY
     from fusion_bench.study.executors.local import LocalExecutor
     from fusion_bench.study.resources import Resources
     from fusion_bench.study.tensorboard import EventFiles
     from fusion_bench.training.compile_cache import keep_compiled
+    from fusion_bench.training.remedies.base import remedies
 
+    axes: tuple[Any, Any] = (REGISTRY, remedies)
+    for axis, members in zip(axes, setup.members, strict=True):
+        for member in members:
+            axis.register(member)
     keep_compiled(cache_directory(setup.config.data.cache_dir))
     store = Store(setup.config.out)
     display: Any = _Forwarding(connection)

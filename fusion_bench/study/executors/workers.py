@@ -22,6 +22,7 @@ from loky.backend import get_context
 from fusion_bench import files
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.cache import cache_directory
+from fusion_bench.fusion.registry import REGISTRY
 from fusion_bench.store import Run
 from fusion_bench.study.executors.local import LocalExecutor
 from fusion_bench.study.executors.worker import Done, Event, Order, Setup, serve
@@ -31,6 +32,7 @@ from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources
 from fusion_bench.study.schedule import Estimate, Schedule
 from fusion_bench.study.tensorboard import EventFiles
+from fusion_bench.training.remedies.base import remedies
 
 WORKER_BYTES = 2_000_000_000
 """Memory that one worker is expected to need, its programs included."""
@@ -66,7 +68,8 @@ class _Worker:
     """A worker process, and the order that it is at."""
 
     def __init__(self, setup: Setup):
-        context = get_context("loky")  # fresh interpreters, which do not run the user's script again
+        context: Any = get_context("loky")  # fresh interpreters, which do not run the user's script again
+        self.connection: Any
         self.connection, theirs = context.Pipe()
         self.order: Order | None = None
         self._process: Any = context.Process(target=serve, args=(theirs, setup))
@@ -91,7 +94,8 @@ class _Worker:
             psutil.Process(self._process.pid).kill()
         self._process.join()
         self.connection.close()
-        return self._process.exitcode
+        status: Any = self._process.exitcode
+        return status
 
 
 class WorkersExecutor:
@@ -130,8 +134,9 @@ class WorkersExecutor:
         with files.scratch_folder(cache_directory(resources.config.data.cache_dir), "dataset") as folder:
             path = folder / "dataset.joblib"
             joblib.dump(resources.dataset, path)
-            common = resources.config, path, resources.environment
-            yield [Setup(*common, cores, tuple(sys.argv)) for cores in self._cores]
+            members = REGISTRY.of_script(), remedies.of_script()
+            common = resources.config, path, resources.environment, tuple(sys.argv), members
+            yield [Setup(cores, *common) for cores in self._cores]
 
     def _train(self, missing: Mapping[Job, Run | None], setups: Sequence[Setup]) -> None:
         pool = _Pool(self._local, self._resources, self._display, missing, setups)
@@ -184,7 +189,9 @@ class _Pool:
 
     def receive(self) -> None:
         """Waits for messages of workers, and acts on one of each."""
-        busy = {worker.connection: number for number, worker in enumerate(self._workers) if worker.order}
+        busy: dict[Any, int] = {
+            worker.connection: number for number, worker in enumerate(self._workers) if worker.order
+        }
         for connection in wait(list(busy)):
             number = busy[connection]
             match self._workers[number].receive():
