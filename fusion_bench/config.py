@@ -129,6 +129,30 @@ class CheckpointConfig(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
+class ClusterConfig(Checked):
+    """Where a study is trained; no part of a run's identity."""
+
+    on: Literal["here", "ray"] = "here"
+    """here: in processes of this machine. ray: in tasks of a Ray cluster."""
+    ray_address: str = ""
+    """Of the cluster, or auto; without one, Ray starts on this machine."""
+    cpus_per_run: Count = 1
+    """Cores of a training in a Ray cluster."""
+    gpus_per_run: Annotated[
+        float, Rule("at least 0, and whole above 1", lambda value: 0 <= value <= 1 or value == int(value))
+    ] = 0.0
+    """GPUs of a training in a Ray cluster; a part of one shares its memory too."""
+    load_on_nodes: bool = False
+    """Let each node of the Ray cluster load the data from its own disk, in place of getting them from here."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in dataclasses.fields(self):
+            if self.on == "here" and getattr(self, field.name) != field.default:
+                raise ConfigError(field.name, getattr(self, field.name), "it does nothing without Ray")
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchmarkConfig(Checked):
     """One study: strategies × seeds on one dataset."""
 
@@ -151,6 +175,7 @@ class BenchmarkConfig(Checked):
     """Train in N processes side by side, each on cores of its own. auto: one a core on a CPU, else one."""
     retries: Natural = 2
     """How often a training is repeated whose process has died."""
+    cluster: ClusterConfig = ClusterConfig()
     out: Path = Path("runs/default")
     """Where runs and tables go. A run that is complete there is not repeated."""
     tensorboard: bool = False
@@ -164,3 +189,5 @@ class BenchmarkConfig(Checked):
             raise ConfigError("match_to", self.match_to, "it does nothing where strategies are not matched")
         if self.devices != 1 and self.workers not in ("auto", 1):
             raise ConfigError("workers", self.workers, "batches are divided among devices in one process alone")
+        if self.devices != 1 and self.cluster.on != "here":
+            raise ConfigError("devices", self.devices, "a training on a cluster has one device")

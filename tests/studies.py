@@ -16,6 +16,8 @@ from fusion_bench.store import Run, Store
 from fusion_bench.study import progress, resources
 
 STRATEGIES = ("image-only", "text-only", "concat", "late-posthoc")
+ALONE = ("concat", "late-posthoc")
+"""The strategies of the study that one process on one core has done."""
 TRAINED = ["image-only", "text-only", "concat"]
 TRAINING = ("--encoder", "micro", "--epochs", "1", "--batch-size", "16", "--learning-rate", "0.01", "--workers", "1")
 
@@ -60,6 +62,18 @@ def outcomes(out: Path) -> dict[tuple[str, int], tuple[str, str]]:
     """Returns status and reason of each stored run, costs aside."""
     runs = [run for run in Store(out).runs() if run.identity["target"] != "cost"]
     return {(run.strategy, run.seed): (run.status, run.reason) for run in runs}
+
+
+def assert_same_runs(ours: Path, theirs: Path) -> None:
+    """Checks that two stores have the same runs and the same logits, bit for bit."""
+    stores = Store(ours, read_only=True), Store(theirs, read_only=True)
+    metrics = [{run.id: (run.status, run.metrics) for run in store.runs()} for store in stores]
+    assert metrics[0] == metrics[1]
+    for identifier, (_, measured) in metrics[0].items():
+        if measured:
+            logits, expected = (store.predictions(identifier) for store in stores)
+            for name in expected:
+                np.testing.assert_array_equal(logits[name], expected[name], err_msg=f"{identifier} {name}")
 
 
 class Recorder(progress.Display):

@@ -9,7 +9,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Str
 
 from fusion_bench.cli.choices import parse_choice, parse_choices, parse_names
 from fusion_bench.cli.run import RunCommand
-from fusion_bench.config import Choice, DataConfig, TrainingConfig, as_choice
+from fusion_bench.config import Choice, ClusterConfig, DataConfig, TrainingConfig, as_choice
 from fusion_bench.errors import ConfigError
 from fusion_bench.speed.config import SpeedConfig
 
@@ -56,6 +56,12 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
     TrainingConfig: {
         "augment": arg(help="Do not flip and translate images.", help_behavior_hint=""),
         "remedy": word("NAME", lambda text: as_choice(parse_choice(text))),
+    },
+    ClusterConfig: {
+        "ray_address": option("ADDRESS", "none"),
+        "cpus_per_run": option("N"),
+        "gpus_per_run": option("N"),
+        "load_on_nodes": arg(help_behavior_hint=""),
     },
     RunCommand: {
         "strategies": STRATEGIES,

@@ -1,8 +1,10 @@
 """The runs below one directory."""
 
 import contextlib
+import io
 import os
 import shutil
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -160,6 +162,20 @@ class Store:
                         shutil.copytree(source._runs / run.id, folder, dirs_exist_ok=True)
                 except shutil.Error as error:  # of several files
                     raise UserError(f"run {run.id} cannot be copied: {error.args[0][0][2]}") from error
+
+    def pack(self, run: Run) -> bytes:
+        """Returns the files of a run as one archive, to be sent to another machine."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(self._runs / run.id, "runs/" + run.id)
+        return archive.getvalue()
+
+    def unpack(self, run: Run, archive: bytes) -> None:
+        """Copies a run from an archive; raises as `copy`."""
+        with tempfile.TemporaryDirectory() as folder:
+            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+                tar.extractall(folder, filter="data")
+            self.copy(run, Store(Path(folder), read_only=True))
 
     def publish(self, name: str, text: str) -> None:
         """Writes a text file beside the runs, whole or not at all.

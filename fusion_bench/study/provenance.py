@@ -134,5 +134,7 @@ def threads() -> dict[str, int | None]:
 
 
 def _usable_cores() -> int | None:
-    """Cores that this process may use: fewer than there are under `taskset`."""
+    """Cores that XLA may use in this process: fewer than there are under `taskset`, or as $NPROC says."""
+    if os.environ.get("NPROC", "").isdecimal():
+        return int(os.environ["NPROC"])
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

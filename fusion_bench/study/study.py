@@ -8,6 +8,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import left_out, resolve
 from fusion_bench.store import Run, Store
 from fusion_bench.study.executors.local import LocalExecutor
+from fusion_bench.study.executors.ray import RayExecutor
 from fusion_bench.study.executors.workers import WorkersExecutor, worker_count
 from fusion_bench.study.matching import match_study
 from fusion_bench.study.plan import Reference, Stage, Subject, plan, with_members
@@ -47,8 +48,10 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
         return Study(resources.store, executor.failed)
 
 
-def make_executor(resources: Resources, display: Display, events: EventFiles | None) -> LocalExecutor | WorkersExecutor:
+def make_executor(resources: Resources, display: Display, events: EventFiles | None) -> LocalExecutor:
     """Returns the executor that a configuration asks for."""
+    if resources.config.cluster.on == "ray":
+        return RayExecutor(resources, display, events)
     count = worker_count(resources.config)
     if count == 1:
         return LocalExecutor(resources, display, events)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
@@ -15,10 +14,9 @@ import fusion_bench
 from fusion_bench.store import Store
 from fusion_bench.study import progress
 from fusion_bench.study.executors.workers import share, worker_count
-from tests.studies import Recorder, make_config, outcomes
+from tests.studies import ALONE, Recorder, assert_same_runs, make_config, outcomes
 
 ROOT = Path(__file__).parents[2]
-STRATEGIES = ("concat", "late-posthoc")
 
 
 class Killer(Recorder):
@@ -46,39 +44,17 @@ def run(config, display, monkeypatch):
     return fusion_bench.run(config)
 
 
-def compare(ours: Path, theirs: Path) -> None:
-    """Checks that two stores have the same runs and the same logits, bit for bit."""
-    stores = Store(ours, read_only=True), Store(theirs, read_only=True)
-    metrics = [{run.id: (run.status, run.metrics) for run in store.runs()} for store in stores]
-    assert metrics[0] == metrics[1]
-    for identifier, (_, measured) in metrics[0].items():
-        if measured:
-            logits, expected = (store.predictions(identifier) for store in stores)
-            for name in expected:
-                np.testing.assert_array_equal(logits[name], expected[name], err_msg=f"{identifier} {name}")
-
-
-@pytest.fixture(scope="module")
-def alone(source, tmp_path_factory):
-    """A study of one process on one core."""
-    out = tmp_path_factory.mktemp("alone")
-    command = [sys.executable, "-m", "tests.run_study", str(source), str(out), ",".join(STRATEGIES), "2"]
-    one_core = {min(os.sched_getaffinity(0))}
-    subprocess.run(command, cwd=ROOT, check=True, preexec_fn=lambda: os.sched_setaffinity(0, one_core))
-    return out
-
-
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a process cannot be kept to one core here")
 def test_workers_give_what_one_process_gives_on_as_many_cores(source, alone, tmp_path, monkeypatch):
     """To the last bit, with a worker that is killed in the middle."""
     display = Killer(times=1)
-    config = make_config(source, tmp_path / "out", strategies=STRATEGIES, seeds=2)
+    config = make_config(source, tmp_path / "out", strategies=ALONE, seeds=2)
     cores = sorted(os.sched_getaffinity(0))[:2]
     run(dataclasses.replace(config, workers=len(cores)), display, monkeypatch)
     notes = [event[1] for event in display.events if event[0] == "note"]
     assert len(notes) == 1
     assert notes[0].startswith("repeated, as its process was ended by SIGKILL")
-    compare(config.out, alone)
+    assert_same_runs(config.out, alone)
     trained = [run for run in Store(config.out).runs() if run.identity["target"] == "label" and run.modality]
     assert {run.environment["cpu_usable"] for run in trained} == {1}
     assert not workers()

@@ -1,7 +1,10 @@
 """Jobs one after another in this process; several processes may work on one directory."""
 
+import abc
 import contextlib
 import dataclasses
+import math
+from collections.abc import Mapping
 
 from fusion_bench.errors import DiskFull
 from fusion_bench.store import Run, Store
@@ -10,7 +13,11 @@ from fusion_bench.study.job import Job
 from fusion_bench.study.plan import Stage
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources
+from fusion_bench.study.schedule import Estimate
 from fusion_bench.study.tensorboard import EventFiles
+
+COMPILE_SECONDS, EXAMPLES_PER_SECOND = 2.0, 1000.0
+"""Of a training, where nothing was measured."""
 
 
 class LocalExecutor:
@@ -94,11 +101,15 @@ class LocalExecutor:
             result = Result(run)
             with contextlib.suppress(DiskFull):
                 self._write(result)
-        if result.run.status == "failed":
-            self.failed.append(result.run)
-        self._display.finished(result.run)
+        self.tell(result.run)
+
+    def tell(self, run: Run) -> None:
+        """Notes that a run is stored."""
+        if run.status == "failed":
+            self.failed.append(run)
+        self._display.finished(run)
         if self._events is not None:
-            self._events.finished(result.run)
+            self._events.finished(run)
 
     def _write(self, result: Result) -> None:
         captions = self._resources.dataset.captions
@@ -109,3 +120,34 @@ class LocalExecutor:
         self._display.training(job.label, job.seed, progress)
         if self._events is not None:
             self._events.training(self._resources.identifier(job), progress.curve)
+
+
+class TrainingsElsewhere(LocalExecutor):
+    """Does what is missing of a stage: trainings in other processes, all else in this one, before them.
+
+    So costs are measured while nothing else runs, and tell how long each training will take.
+    """
+
+    def run(self, stage: Stage) -> None:
+        trainings = tuple(job for job in stage.jobs if job.kind in ("tune", "train"))
+        super().run(Stage(stage.kind, tuple(job for job in stage.jobs if job not in trainings)))
+        missing = self.begin(Stage(stage.kind, trainings))
+        if missing:
+            self.train(missing)
+
+    @abc.abstractmethod
+    def train(self, missing: Mapping[Job, Run | None]) -> None:
+        """Does trainings, each given with its failed run, if there is one."""
+
+    def estimate(self, job: Job) -> Estimate:
+        """Returns the expected duration of a training, from the measured costs of its strategy, if there are any."""
+        assert job.strategy is not None
+        run = self._resources.find(dataclasses.replace(job, kind="measure", seed=0, target="label"))
+        cost = {} if run is None else run.cost
+        examples = job.training.epochs * len(self._resources.dataset.splits["train"])
+        compile_seconds = float(cost.get("compile_s") or math.nan)
+        return Estimate(
+            program=(job.strategy, job.model, job.training),
+            seconds=examples / cost.get("train_examples_per_s", EXAMPLES_PER_SECOND),
+            compile_seconds=compile_seconds if math.isfinite(compile_seconds) else COMPILE_SECONDS,
+        )

@@ -2,21 +2,29 @@
 
 import os
 import signal
-import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import joblib
+from rich.console import Console
 
 from fusion_bench.axis import Registered
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.cache import cache_directory
+from fusion_bench.data.dataset import Dataset
 from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import REGISTRY, Registration
 from fusion_bench.store import Run, Store
+from fusion_bench.study.executors.local import LocalExecutor
 from fusion_bench.study.job import Job
+from fusion_bench.study.progress import Display
+from fusion_bench.study.resources import Resources
+from fusion_bench.study.tensorboard import EventFiles
+from fusion_bench.training.compile_cache import keep_compiled
+from fusion_bench.training.remedies.base import remedies
 
 
 class Order(NamedTuple):
@@ -54,24 +62,48 @@ class Done(NamedTuple):
     error: Exception | None = None
 
 
+class Origin(NamedTuple):
+    """The study's process, as other processes must know it.
+
+    Attributes:
+      config: of the study.
+      environment: what is stored with every run.
+      strategies: those of the user's script.
+      remedies: likewise.
+    """
+
+    config: BenchmarkConfig
+    environment: Mapping[str, object]
+    strategies: tuple[Registration, ...]
+    remedies: tuple[Registered, ...]
+
+    @classmethod
+    def of(cls, resources: Resources) -> "Origin":
+        """Returns what is to be sent to other processes."""
+        return cls(resources.config, resources.environment, REGISTRY.of_script(), remedies.of_script())
+
+    def resources(self, dataset: Dataset, store: Store) -> Resources:
+        """Returns the resources of this process, which trains for the study."""
+        for strategy in self.strategies:
+            REGISTRY.register(strategy)
+        for remedy in self.remedies:
+            remedies.register(remedy)
+        keep_compiled(cache_directory(self.config.data.cache_dir))
+        return Resources(self.config, dataset, store, environment=self.environment)
+
+
 class Setup(NamedTuple):
     """All that a worker needs to begin.
 
     Attributes:
       cores: those that the worker may use.
-      config: of the study.
       dataset: a file of joblib's, whose arrays all workers map into memory.
-      environment: what is stored with every run.
-      command: `sys.argv` of the study.
-      members: strategies and remedies of the user's script.
+      origin: the study's process.
     """
 
     cores: tuple[int, ...]
-    config: BenchmarkConfig
     dataset: Path
-    environment: Mapping[str, object]
-    command: tuple[str, ...]
-    members: tuple[tuple[Registered, ...], tuple[Registered, ...]]
+    origin: Origin
 
 
 class _Forwarding:
@@ -82,6 +114,16 @@ class _Forwarding:
 
     def __getattr__(self, method: str):
         return lambda *arguments: self._connection.send(Event(method, arguments))
+
+
+def do_jobs(resources: Resources, jobs: Iterable[Job]) -> Iterator[Run]:
+    """Does jobs in a store of this process alone, and gives their runs."""
+    executor = LocalExecutor(resources, Display(Console(quiet=True)))
+    for job in jobs:
+        executor.do(job, None)
+        run = resources.store.get(resources.identifier(job))
+        assert run is not None
+        yield run
 
 
 def use_cores(cores: tuple[int, ...]) -> None:
@@ -96,7 +138,6 @@ def serve(connection: Connection, setup: Setup) -> None:
     """Does orders until there is a None in their place, or the study's process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study's process ends its workers
     use_cores(setup.cores)
-    sys.argv = list(setup.command)
     try:
         _serve(connection, setup)
     except (EOFError, ConnectionError):
@@ -104,23 +145,10 @@ def serve(connection: Connection, setup: Setup) -> None:
 
 
 def _serve(connection: Connection, setup: Setup) -> None:
-    from fusion_bench.fusion.registry import REGISTRY
-    from fusion_bench.study.executors.local import LocalExecutor
-    from fusion_bench.study.resources import Resources
-    from fusion_bench.study.tensorboard import EventFiles
-    from fusion_bench.training.compile_cache import keep_compiled
-    from fusion_bench.training.remedies.base import remedies
-
-    axes: tuple[Any, Any] = (REGISTRY, remedies)
-    for axis, members in zip(axes, setup.members, strict=True):
-        for member in members:
-            axis.register(member)
-    keep_compiled(cache_directory(setup.config.data.cache_dir))
-    store = Store(setup.config.out)
-    display: Any = _Forwarding(connection)
-    dataset = joblib.load(setup.dataset, mmap_mode="c")
-    resources = Resources(setup.config, dataset, store, environment=setup.environment)
-    events = EventFiles(store, display.note) if setup.config.tensorboard else None
+    config, display = setup.origin.config, cast(Display, _Forwarding(connection))
+    store = Store(config.out)
+    resources = setup.origin.resources(joblib.load(setup.dataset, mmap_mode="c"), store)
+    events = EventFiles(store, display.note) if config.tensorboard else None
     executor = LocalExecutor(resources, display, events)
     while (order := connection.recv()) is not None:
         executor.failed.clear()

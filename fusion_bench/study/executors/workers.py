@@ -1,12 +1,8 @@
 """Trainings side by side in worker processes of this machine, each with cores of its own; all else in this process."""
 
 import contextlib
-import dataclasses
-import functools
-import math
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,23 +18,17 @@ from loky.backend import get_context
 from fusion_bench import files
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.cache import cache_directory
-from fusion_bench.fusion.registry import REGISTRY
 from fusion_bench.store import Run
-from fusion_bench.study.executors.local import LocalExecutor
-from fusion_bench.study.executors.worker import Done, Event, Order, Setup, serve
+from fusion_bench.study.executors.local import TrainingsElsewhere
+from fusion_bench.study.executors.worker import Done, Event, Order, Origin, Setup, serve
 from fusion_bench.study.job import Job
-from fusion_bench.study.plan import Stage
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources
-from fusion_bench.study.schedule import Estimate, Schedule
+from fusion_bench.study.schedule import Schedule
 from fusion_bench.study.tensorboard import EventFiles
-from fusion_bench.training.remedies.base import remedies
 
 WORKER_BYTES = 2_000_000_000
 """Memory that one worker is expected to need, its programs included."""
-_COMPILE_SECONDS = 2.0
-_EXAMPLES_PER_SECOND = 1000.0
-"""Expected where nothing was measured."""
 
 
 def usable_cores() -> list[int]:
@@ -98,34 +88,24 @@ class _Worker:
         return status
 
 
-class WorkersExecutor:
-    """Does what is missing of a stage: trainings in workers, all else in this process, before them.
+class WorkersExecutor(TrainingsElsewhere):
+    """Trains in worker processes of this machine.
 
-    So costs are measured while nothing else runs, and tell how long each training will take. Workers write to the
-    study's directory themselves, as several processes that work on one do.
-
-    Attributes:
-      failed: the runs that have failed so far.
+    They write to the study's directory themselves, as several processes that work on one do.
     """
 
     def __init__(self, resources: Resources, display: Display, workers: int, events: EventFiles | None = None):
-        self._local = LocalExecutor(resources, display, events)
-        self._resources = resources
-        self._display = display
+        super().__init__(resources, display, events)
         self._cores = share(usable_cores(), workers)
 
-    @property
-    def failed(self) -> list[Run]:
-        return self._local.failed
-
-    def run(self, stage: Stage) -> None:
-        """Does the jobs of a stage that have no complete run, and returns when all are there or have failed."""
-        trainings = tuple(job for job in stage.jobs if job.kind in ("tune", "train"))
-        self._local.run(Stage(stage.kind, tuple(job for job in stage.jobs if job not in trainings)))
-        missing = self._local.begin(Stage(stage.kind, trainings))
-        if missing:
-            with self._setups() as setups:
-                self._train(missing, setups[: len(missing)])
+    def train(self, missing: Mapping[Job, Run | None]) -> None:
+        with self._setups() as setups:
+            pool = _Pool(self, self._resources, self._display, missing, setups[: len(missing)])
+            try:
+                while pool.hand_out():
+                    pool.receive()
+            finally:
+                pool.end()
 
     @contextlib.contextmanager
     def _setups(self) -> Iterator[list[Setup]]:
@@ -134,17 +114,7 @@ class WorkersExecutor:
         with files.scratch_folder(cache_directory(resources.config.data.cache_dir), "dataset") as folder:
             path = folder / "dataset.joblib"
             joblib.dump(resources.dataset, path)
-            members = REGISTRY.of_script(), remedies.of_script()
-            common = resources.config, path, resources.environment, tuple(sys.argv), members
-            yield [Setup(cores, *common) for cores in self._cores]
-
-    def _train(self, missing: Mapping[Job, Run | None], setups: Sequence[Setup]) -> None:
-        pool = _Pool(self._local, self._resources, self._display, missing, setups)
-        try:
-            while pool.hand_out():
-                pool.receive()
-        finally:
-            pool.end()
+            yield [Setup(cores, path, Origin.of(resources)) for cores in self._cores]
 
 
 class _Pool:
@@ -160,7 +130,7 @@ class _Pool:
 
     def __init__(
         self,
-        local: LocalExecutor,
+        local: WorkersExecutor,
         resources: Resources,
         display: Display,
         missing: Mapping[Job, Run | None],
@@ -171,7 +141,7 @@ class _Pool:
         self._display = display
         self._missing = missing
         self._setups = setups
-        self._schedule = Schedule(missing, functools.partial(estimate, resources=resources))
+        self._schedule = Schedule(missing, local.estimate)
         self._elsewhere: list[Job] = []
         self._deaths: Counter[Job] = Counter()
         self._workers = [_Worker(setup) for setup in setups]
@@ -236,20 +206,6 @@ class _Pool:
             self._elsewhere.append(job)
         else:
             self._schedule.again(job)
-
-
-def estimate(job: Job, resources: Resources) -> Estimate:
-    """Returns the expected duration of a training, from the measured costs of its strategy, if there are any."""
-    assert job.strategy is not None
-    run = resources.find(dataclasses.replace(job, kind="measure", seed=0, target="label"))
-    cost = {} if run is None else run.cost
-    examples = job.training.epochs * len(resources.dataset.splits["train"])
-    compile_seconds = float(cost.get("compile_s") or _COMPILE_SECONDS)
-    return Estimate(
-        program=(job.strategy, job.model, job.training),
-        seconds=examples / cost.get("train_examples_per_s", _EXAMPLES_PER_SECOND),
-        compile_seconds=_COMPILE_SECONDS if math.isnan(compile_seconds) else compile_seconds,
-    )
 
 
 def _describe_exit(status: int) -> str:
