@@ -60,7 +60,7 @@ class Config:
     loaders: int = 0
     """Processes that load data, in PyTorch."""
     quick: bool = False
-    """Two strategies, two epochs, one seed, few images; without PyTorch where it is missing."""
+    """Two strategies, two epochs, one seed, few images, one worker; without PyTorch where it is missing."""
 
 
 def write_data(config: Config, path: Path) -> None:
@@ -88,7 +88,7 @@ def commands(config: Config, data: Path, out: Path) -> dict[str, list[str]]:
     ours = [sys.executable, "-m", "fusion_bench", "run", "--out", str(out)]
     ours += ["--epochs", str(config.epochs), "--seeds", str(config.seeds)]
     if config.quick:
-        ours += ["--train-size", "300", "--test-size", "100", "--strategies", ",".join(names)]
+        ours += ["--train-size", "300", "--test-size", "100", "--strategies", ",".join(names), "--workers", "1"]
     theirs = [sys.executable, str(Path(__file__).with_name("pytorch_study.py")), str(data)]
     theirs += ["--epochs", str(config.epochs), "--seeds", str(config.seeds), "--workers", str(config.loaders)]
     theirs += ["--strategies", *names] if names else []
@@ -119,7 +119,8 @@ def measure(config: Config, sides: tuple[str, ...]) -> tuple[dict[str, list[floa
             root = Path(folder)
             write_data(config, root / "data.npz")
             # a warm study needs the cold one's programs; each of the others stands before it or after
-            for side in sides if repetition % 2 == 0 else (*sides[4:], *sides[2:4], *sides[:2]):
+            backwards = [side for side in (PYTORCH, "cold-one", "warm-one", "cold", "warm") if side in sides]
+            for side in backwards if repetition % 2 else sides:
                 cache = str(root / f"cache{side[4:]}")
                 base = {"FUSION_BENCH_CACHE_DIR": cache, "JAX_ENABLE_COMPILATION_CACHE": "true"}
                 command = commands(config, root / "data.npz", root / side)[side]
@@ -143,7 +144,8 @@ def main(config: Config) -> int:
     if not (has_torch or config.quick):
         print("this comparison needs PyTorch: pip install torch==2.13.0", file=sys.stderr)
         return 2
-    seconds, printed, compiled = measure(config, (*OURS, PYTORCH) if has_torch else tuple(OURS))
+    ours = ("cold", "warm") if config.quick else tuple(OURS)
+    seconds, printed, compiled = measure(config, (*ours, PYTORCH) if has_torch else ours)
     table = Table("study", "seconds", "of PyTorch's", "of one worker's")
     names = {**OURS, PYTORCH: "PyTorch"}
     for side, values in seconds.items():

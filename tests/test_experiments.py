@@ -77,9 +77,9 @@ def test_theory_speaks_of_every_strategy():
 
 def test_kill_study(capsys):
     experiment = load("kill_study")
-    assert experiment.main(experiment.Config(kills=3)) == 0
+    assert experiment.main(experiment.Config(kills=2)) == 0
     printed = capsys.readouterr()
-    assert printed.out.startswith("3 kills (")
+    assert printed.out.startswith("2 kills (")
     assert printed.out.rstrip().endswith(": 0 differences")
     assert printed.err == ""
 
@@ -147,7 +147,7 @@ def quick(monkeypatch):
 
 def test_ways_to_train_with_several_seeds(quick, capsys):
     experiment = load("seed_strategies")
-    config = experiment.Config(strategies=("image-only",), seeds=2, repetitions=1, quick=True)
+    config = experiment.Config(strategies=("image-only",), encoder="micro", seeds=2, repetitions=1, quick=True)
     ways = experiment.make_ways("image-only", config)
     trained = {name: way.train() for name, way in ways.items()}
     assert list(trained) == list(experiment.WAYS)

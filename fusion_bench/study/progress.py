@@ -66,7 +66,7 @@ class Display:
 
     @property
     def _epochs_done(self) -> float:
-        return self._done * self._epochs + sum(self._running.values())
+        return self._done * self._epochs + sum(self._running.values(), 0.0)
 
     def _state(self, progress: TrainingProgress) -> str:
         """Returns the state of a run: epoch, loss, validation accuracy, speed."""

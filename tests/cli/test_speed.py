@@ -11,7 +11,7 @@ import pytest
 
 SMALL = [
     "--strategies", "text-only,concat,late-posthoc", "--train-size", "200", "--test-size", "50",
-    "--batch-sizes", "16", "--repetitions", "2",
+    "--encoder", "micro", "--batch-sizes", "16", "--repetitions", "2",
 ]  # fmt: skip
 
 

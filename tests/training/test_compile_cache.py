@@ -19,7 +19,7 @@ def study(out, cache):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMP", "JAX_PERS"))}
     environment["FUSION_BENCH_CACHE_DIR"] = str(cache)
     command = [sys.executable, "-m", "fusion_bench", "run", "--strategies", "late-posthoc", "--seeds", "1"]
-    command += ["--train-size", "200", "--test-size", "50", "--epochs", "1", "--out", str(out)]
+    command += ["--train-size", "200", "--test-size", "50", "--epochs", "1", "--encoder", "micro", "--out", str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     runs = sorted((out / "runs").glob("*/run.json"))
