@@ -17,6 +17,10 @@ def alone(source, tmp_path_factory):
     """A study of one process on one core."""
     out = tmp_path_factory.mktemp("alone")
     command = [sys.executable, "-m", "tests.run_study", str(source), str(out), ",".join(ALONE), "2"]
-    one_core = {min(os.sched_getaffinity(0))}
-    subprocess.run(command, cwd=ROOT, check=True, preexec_fn=lambda: os.sched_setaffinity(0, one_core))
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # of this thread, from which the process has it
+    try:
+        subprocess.run(command, cwd=ROOT, check=True)
+    finally:
+        os.sched_setaffinity(0, cores)
     return out

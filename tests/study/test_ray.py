@@ -21,6 +21,10 @@ from tests.tasks import make_dataset
 pytest.importorskip("ray", reason="Ray is not installed")
 from ray.cluster_utils import Cluster
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*fork:RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+"""Ray forks its own processes, which become other programs at once."""
 ROOT = Path(__file__).parents[2]
 
 

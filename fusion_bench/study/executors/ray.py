@@ -7,6 +7,8 @@ lost.
 
 import os
 import tempfile
+import typing
+import warnings
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +29,7 @@ MEMORY_SHARE = 0.9
 """The part of its share of a GPU's memory that a training may take."""
 
 
+@typing.no_type_check  # Ray looks whether it is a generator, which the wrapper of a type checker would hide
 def train_jobs(origin: Origin, dataset: Dataset | None, jobs: tuple[Job, ...]) -> Iterator[tuple[Run, bytes]]:
     """Trains jobs one after another and gives each run with its files; the body of a task.
 
@@ -103,7 +106,11 @@ def connect(config: BenchmarkConfig) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
         try:
-            ray.init(config.cluster.ray_address or "local", include_dashboard=False, log_to_driver=False)
+            with warnings.catch_warnings():
+                # Ray's own processes are forked only to become other programs at once.
+                warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+                address = config.cluster.ray_address or "local"
+                ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError("ray_address", config.cluster.ray_address, f"Ray answers: {error}") from None
     _check(config.cluster, ray.cluster_resources())
