@@ -1,6 +1,6 @@
 """Does a study that is killed again and again end like one that is left in peace?
 
-    python experiments/kill_study.py --kills 50
+    python experiments/kill_study.py --kills 50 [--workers 2 | --ray]
 
 A study (three strategies and post-hoc fusion, two seeds, four epochs each, saved after every epoch) runs as a process
 of its own, is killed with SIGKILL at a random moment, uniform over the time that it takes in peace, and started again,
@@ -12,7 +12,9 @@ Found on two cores of an AMD EPYC, jax 0.10.2, no difference in 150 kills:
 - commit 252f3b570f: 50 kills (22 training, 17 starting up, 9 saving an epoch, 2 writing) in 14 studies of 10.2 s;
 - commit 7ab083a637, --seed 1: 50 kills (31 starting up, 14 training, 3 saving an epoch, 2 writing) in 7 studies of
   6.9 s;
-- commit 1b009d6144: 50 kills (28 training, 20 starting up, 2 saving an epoch) in 18 studies of 5.4 s.
+- commit 1b009d6144: 50 kills (28 training, 20 starting up, 2 saving an epoch) in 18 studies of 5.4 s;
+- commit 5707beb7d3, beside other programs: 50 kills (24 starting up, 21 training, 3 saving an epoch, 2 writing) in 18
+  studies of 25 s.
 """
 
 import collections
@@ -36,6 +38,7 @@ import fusion_bench
 from fusion_bench.config import (
     BenchmarkConfig,
     CheckpointConfig,
+    ClusterConfig,
     DataConfig,
     MeasurementConfig,
     ModelConfig,
@@ -55,6 +58,10 @@ class Config:
     """How often to kill."""
     seed: int = 0
     """Draws the moments."""
+    workers: int = 1
+    """Processes that train side by side; only the study's own is killed, they have to end by themselves."""
+    ray: bool = False
+    """Train on a Ray cluster of this machine."""
     work: Path | None = None
     """Where to work; a temporary directory if not given."""
     study: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -71,38 +78,41 @@ def write_source(path: Path) -> None:
     np.savez(path, image=image.astype(np.uint8), label=label, split=split, class_names=np.array(names))
 
 
-def run_study(source: Path, out: Path) -> None:
+def run_study(source: Path, out: Path, config: Config) -> None:
     """Runs the study: encoders that compile quickly, a save after every epoch, short timed passes."""
-    config = BenchmarkConfig(
+    study = BenchmarkConfig(
         data=DataConfig(str(source), validation_fraction=0.2),
         model=ModelConfig(encoder="micro"),
         training=TrainingConfig(epochs=4, batch_size=16, learning_rate=0.01),
         strategies=("image-only", "text-only", "concat", "late-posthoc"),
         seeds=2,
+        workers=config.workers,
+        cluster=ClusterConfig("ray" if config.ray else "here"),
         out=out,
         measurement=MeasurementConfig(seconds=0.01, repetitions=2, latencies=10),
         checkpoint=CheckpointConfig(save_seconds=0.0),
     )
-    fusion_bench.run(config)
+    fusion_bench.run(study)
 
 
 class Victim:
     """One directory, the processes that work on it, and what they have left at any moment."""
 
-    def __init__(self, work: Path, name: str):
+    def __init__(self, work: Path, name: str, config: Config):
         self.out = work / name
         self.said = ""
         self.faults: list[str] = []
         self._work = work
+        self._executor = ["--workers", str(config.workers), *(["--ray"] if config.ray else [])]
         self._seen: dict[str, tuple[int, int, bytes]] = {}
 
     def start(self, *, patience: float | None = None) -> bool:
         """Starts the study and kills it after so many seconds; returns whether it was quicker."""
-        command = [sys.executable, __file__, "--work", str(self._work), "--study", str(self.out)]
+        command = [sys.executable, __file__, "--work", str(self._work), "--study", str(self.out), *self._executor]
         environment = os.environ | {
             "PYTHONPATH": str(Path(__file__).parents[1]),
             "JAX_ENABLE_COMPILATION_CACHE": "true",
-            "JAX_COMPILATION_CACHE_DIR": str(self._work / "compiled"),
+            "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(self._work / "compiled")),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
@@ -169,21 +179,21 @@ class Victim:
 def main(config: Config) -> int:
     """Prints a line with the kills by moment, and each fault; 1 if there is one."""
     if config.study is not None and config.work is not None:
-        run_study(config.work / "source.npz", config.study)
+        run_study(config.work / "source.npz", config.study, config)
         return 0
     with tempfile.TemporaryDirectory() as temporary:
         work = config.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         write_source(work / "source.npz")
-        Victim(work, "compiling").start()  # fills the cache, so that every start after it is quick
-        peace = Victim(work, "peace")
+        Victim(work, "compiling", config).start()  # fills the cache, so that every start after it is quick
+        peace = Victim(work, "peace", config)
         started = time.perf_counter()
         peace.start()
         seconds = time.perf_counter() - started
         faults, moments, studies = peace.faults, collections.Counter(), 0
         rng = random.Random(config.seed)
         while not faults and moments.total() < config.kills:
-            victim = Victim(work, f"study-{studies}")
+            victim = Victim(work, f"study-{studies}", config)
             while not victim.start(patience=rng.uniform(0, seconds) if moments.total() < config.kills else None):
                 moments[victim.moment] += 1
             victim.compare(peace)
