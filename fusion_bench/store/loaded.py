@@ -20,6 +20,7 @@ from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
+from fusion_bench.store.record import file_name
 from fusion_bench.training import ENGINE_VERSION
 from fusion_bench.training.compile import default_predict_batch, in_batches
 from fusion_bench.training.step import Variables, predict, run_key, split_module
@@ -182,9 +183,10 @@ def _specs(run: Run) -> dict[str, ModalitySpec]:
 
 def _find(store: Store, identifier: str) -> Run:
     names = store.identifiers()
-    found = [identifier] if identifier in names else [n for n in names if n.startswith(identifier)]
+    start = file_name(identifier)
+    found = [identifier] if identifier in names else [n for n in names if n.startswith(start)]
     if len(found) > 1:  # "concat-s1" is not meant to be of seed 10
-        found = [name for name in found if name.startswith(f"{identifier}-")] or found
+        found = [name for name in found if name.startswith(f"{start}-")] or found
     if len(found) > 1:  # what learns the class, tries a setting or holds costs only serves others
         runs = {name: store.get(name) for name in found}
         found = [n for n, run in runs.items() if run is None or run.identity["target"] == "label"] or found

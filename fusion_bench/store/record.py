@@ -64,6 +64,11 @@ class Damaged(Exception):
     """A run's folder is not as it was written; says what is wrong."""
 
 
+def file_name(label: str) -> str:
+    """Returns the name of a row as it stands in the ids of its runs: "concat+ogm-ge" is "concat-ogm-ge"."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", label)[:80].lstrip(".")
+
+
 def run_id(identity: Mapping[str, Any]) -> str:
     """Returns "STRATEGY-sSEED-DIGEST", "STRATEGY-cost-DIGEST" for costs: the same for equal identities, else another.
 
@@ -76,7 +81,7 @@ def run_id(identity: Mapping[str, Any]) -> str:
     """
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     digest = contents.digest_text(text)[:10]
-    name = re.sub(r"[^A-Za-z0-9._]+", "-", identity["strategy"])[:80].lstrip(".")
+    name = file_name(identity["strategy"])
     middle = "cost" if identity.get("target") == "cost" else f"s{identity['seed']}"
     return f"{name}-{middle}-{digest}"
 

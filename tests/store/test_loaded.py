@@ -76,6 +76,11 @@ def test_a_beginning_that_is_of_one_run_is_enough(done):
     assert fusion_bench.load_run(str(done.config.out), "concat-s0").run.strategy == "concat"
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_name_of_a_row_is_enough(done, strategy):
+    assert fusion_bench.load_run(done.config.out, strategy).run.strategy == strategy
+
+
 @pytest.mark.parametrize(
     ("identifier", "message"),
     [

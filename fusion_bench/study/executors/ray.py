@@ -81,7 +81,7 @@ class RayExecutor(TrainingsElsewhere):
         except StopIteration:
             del pending[stream]
         except ray.exceptions.RayTaskError as error:  # of our own code
-            raise error.as_instanceof_cause() from None
+            raise error.cause if isinstance(error.cause, UserError) else error from None
         except ray.exceptions.RayError as error:
             retries = self._resources.config.retries
             reason = f"its task was lost {retries + 1} times: {str(error).strip().splitlines()[0]}"

@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import jax
 import joblib
 from rich.console import Console
 
@@ -67,7 +68,7 @@ class Origin(NamedTuple):
 
     Attributes:
       config: of the study.
-      environment: what is stored with every run.
+      environment: what is stored with every run; its platform is that of every training.
       strategies: those of the user's script.
       remedies: likewise.
     """
@@ -83,7 +84,16 @@ class Origin(NamedTuple):
         return cls(resources.config, resources.environment, REGISTRY.of_script(), remedies.of_script())
 
     def resources(self, dataset: Dataset, store: Store) -> Resources:
-        """Returns the resources of this process, which trains for the study."""
+        """Returns the resources of this process, which trains for the study.
+
+        Raises:
+          UserError: it computes on another platform, and what it trains would be other runs.
+        """
+        if jax.default_backend() != self.environment["platform"]:
+            raise UserError(
+                f"the study's process computes on {self.environment['platform']}, and a node on "
+                f"{jax.default_backend()}; both need the same kind of device"
+            )
         for strategy in self.strategies:
             REGISTRY.register(strategy)
         for remedy in self.remedies:

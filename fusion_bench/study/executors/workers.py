@@ -3,10 +3,12 @@
 import contextlib
 import os
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +20,7 @@ from loky.backend import get_context
 from fusion_bench import files
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.cache import cache_directory
+from fusion_bench.errors import ConfigError
 from fusion_bench.store import Run
 from fusion_bench.study.executors.local import TrainingsElsewhere
 from fusion_bench.study.executors.worker import Done, Event, Order, Origin, Setup, serve
@@ -39,7 +42,14 @@ def usable_cores() -> list[int]:
 
 
 def worker_count(config: BenchmarkConfig) -> int:
-    """Returns the number of workers of a study: as asked, or on a CPU one a core, as far as memory goes."""
+    """Returns the number of workers of a study: as asked, or on a CPU one a core, as far as memory goes.
+
+    Raises:
+      UserError: there are to be several on an accelerator.
+    """
+    if jax.default_backend() != "cpu" and config.workers not in ("auto", 1):
+        rule = "each process would take an accelerator's whole memory; a Ray cluster divides it"
+        raise ConfigError("workers", config.workers, rule)
     if config.workers != "auto":
         return config.workers
     if jax.default_backend() != "cpu" or config.devices != 1:
@@ -111,7 +121,12 @@ class WorkersExecutor(TrainingsElsewhere):
     def _setups(self) -> Iterator[list[Setup]]:
         """Gives what each worker begins with; the dataset lies in a file meanwhile, which they map into memory."""
         resources = self._resources
-        with files.scratch_folder(cache_directory(resources.config.data.cache_dir), "dataset") as folder:
+        with contextlib.ExitStack() as stack:
+            try:
+                cache = cache_directory(resources.config.data.cache_dir)
+                folder = stack.enter_context(files.scratch_folder(cache, "dataset"))
+            except OSError:  # no cache can be kept here
+                folder = stack.enter_context(files.scratch_folder(Path(tempfile.gettempdir()), "dataset"))
             path = folder / "dataset.joblib"
             joblib.dump(resources.dataset, path)
             yield [Setup(cores, path, Origin.of(resources)) for cores in self._cores]
