@@ -12,7 +12,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.store import loaded as loading
 from tests.studies import make_config, make_quick, run_recorded
 
-STRATEGIES = ("image-only", "text-only", "concat", "late-posthoc", "late-stacking")
+STRATEGIES = ("image-only", "text-only", "concat", "sum:out_features=8", "late-posthoc", "late-stacking")
 
 
 @pytest.fixture(scope="module")
