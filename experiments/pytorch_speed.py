@@ -11,8 +11,8 @@ compiled with its weights frozen. PyTorch lives in a process of its own, and the
 compares neighbours in time. That the networks are one is checked first.
 
 Found on two cores of an AMD EPYC, idle, with `small`, batch 128, 7 turns, jax 0.10.2, torch 2.13.0, package of commit
-0886095eaf, against the better of eager and compiled PyTorch, medians: training 1.24 times as fast (image-only), 1.35
-(concat), 1.41 (tensor), 1.28 (low-rank); one prediction takes 0.74, 0.65, 0.66 and 0.65 of its time.
+5707beb7d3, against the better of eager and compiled PyTorch, medians: training 1.38 times as fast (image-only), 1.50
+(concat), 1.53 (tensor), 1.45 (low-rank); one prediction takes 0.68, 0.75, 0.76 and 0.74 of its time.
 
 What was tried for it, on a step of image-only, `small`, batch 128 (26.3 ms before; jax 0.10.2):
 
