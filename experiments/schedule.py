@@ -122,9 +122,9 @@ def measure_driver() -> float:
         used: list[float] = []
         train = WorkersExecutor.train
 
-        def timed(executor, missing):
+        def timed(self, missing):
             before = time.process_time()
-            train(executor, missing)
+            train(self, missing)
             used.append((time.process_time() - before) / len(missing))
 
         WorkersExecutor.train = timed

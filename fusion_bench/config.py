@@ -174,7 +174,7 @@ class BenchmarkConfig(Checked):
     workers: Count | Literal["auto"] = "auto"
     """Train in N processes side by side, each on cores of its own. auto: one a core on a CPU, else one."""
     retries: Natural = 2
-    """How often a training is repeated whose process has died."""
+    """How often a training is repeated after its process died."""
     cluster: ClusterConfig = ClusterConfig()
     out: Path = Path("runs/default")
     """Where runs and tables go. A run that is complete there is not repeated."""

@@ -201,6 +201,7 @@ def _provenance(rows: Rows) -> str:
     commit = first["commit"] and f"commit {first['commit']}"
     made = ", ".join(filter(None, (first["device"], f"fusion_bench {first['version']}", commit)))
     data = f" Data: {first['description']}." if first["description"] else ""
-    counts = sorted({row["cores"] for row in rows} - {""})
-    cores = f" Runs were trained on {' and '.join(counts)} core{'s' * (counts != ['1'])} each." if counts else ""
+    counts = sorted({int(count) for row in rows for count in row["cores"].split(" and ") if count})
+    number = " or ".join(map(str, counts))
+    cores = f" Each run was trained on {number} core{'s' * (counts != [1])}." if counts else ""
     return f"Made on {made}.{cores}{data}"

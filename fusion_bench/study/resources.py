@@ -48,6 +48,7 @@ class Resources:
       store: has the runs that jobs are made of.
       data: the dataset on the device.
       environment: is stored with every run.
+      surroundings: are part of every run's identity.
       report: is called with a job and its progress after each chunk of training.
       note: is called with a line about something out of the ordinary.
     """
@@ -62,14 +63,14 @@ class Resources:
         self.report: Callable[[Job, Progress], None] = lambda job, progress: None
         self.note: Callable[[str], None] = lambda line: None
         versions = package_versions()
-        self._surroundings = Surroundings(dataset.fingerprint, jax.default_backend(), versions, device_count())
+        self.surroundings = Surroundings(dataset.fingerprint, jax.default_backend(), versions, device_count())
         self.environment = describe_environment() if environment is None else {**environment, **threads()}
         self._data_facts = describe_data(dataset, config.data)
         self._compile = functools.lru_cache(maxsize=1)(self._compiled)
 
     def identifier(self, job: Job) -> str:
         """Returns the id of the job's run."""
-        return identifier(job, self._surroundings)
+        return identifier(job, self.surroundings)
 
     def find(self, job: Job) -> Run | None:
         """Returns the job's complete run, if there is one."""
@@ -114,7 +115,7 @@ class Resources:
             strategy=job.label,
             family=job.registration.family,
             seed=job.seed,
-            identity=identity(job, self._surroundings),
+            identity=identity(job, self.surroundings),
             data=self._data_facts,
             metrics=dict(metrics or {}),
             cost=dict(cost or {}),

@@ -25,7 +25,7 @@ class Estimate:
 
 @dataclasses.dataclass
 class _Group(Generic[T]):
-    """The trainings of one program, and when each of its workers is expected to have done its present one."""
+    """The trainings of one program, and the expected end of the present or last training of each of its workers."""
 
     estimate: Estimate
     waiting: deque[T]
@@ -36,10 +36,10 @@ class _Group(Generic[T]):
     def work(self) -> float:
         return self.seconds * len(self.waiting)
 
-    def end(self) -> float:
+    def end(self, now: float) -> float:
         """Returns when its workers will have done all of it, if no other one helps."""
         rounds = -(-len(self.waiting) // len(self.ends))
-        return min(self.ends.values()) + rounds * self.seconds
+        return max(now, min(self.ends.values())) + rounds * self.seconds
 
 
 class Schedule(Generic[T]):
@@ -66,7 +66,7 @@ class Schedule(Generic[T]):
             self._of[job] = group
 
     def take(self, worker: int, now: float) -> T | None:
-        """Returns the next training of a worker; None if there is none that it would end earlier than others do.
+        """Returns the next training of a worker; None if its help would make nothing end earlier.
 
         Args:
           worker: any number that stands for it.
@@ -79,20 +79,28 @@ class Schedule(Generic[T]):
         for other in self._groups.values():
             other.ends.pop(worker, None)
         is_new = group.estimate.program not in self._compiled[worker]
-        group.ends[worker] = now + group.seconds + is_new * group.estimate.compile_seconds
+        begins = now + is_new * group.estimate.compile_seconds
+        group.ends[worker] = begins + group.seconds
         self._compiled[worker] = {group.estimate.program}
-        self._present[worker] = (job, now)
+        self._present[worker] = (job, begins)
         return job
 
-    def done(self, worker: int, now: float) -> None:
-        """Notes that a worker has done its training; its real duration is expected of the next ones."""
+    def done(self, worker: int, now: float, *, trained: bool = True) -> None:
+        """Notes that a worker has ended its training; its real duration is expected of the next ones.
+
+        Args:
+          worker: the number that stands for it.
+          now: the time, in seconds.
+          trained: whether it has trained to the end; another duration says nothing of the next ones.
+        """
         job, begun = self._present.pop(worker)
         group = self._of[job]
-        group.seconds = now - begun
+        if trained:
+            group.seconds = max(now - begun, 0.0)
         group.ends[worker] = now
 
     def lost(self, worker: int) -> None:
-        """Notes that a worker has died."""
+        """Notes that a worker has died, or does something else."""
         self._compiled.pop(worker, None)
         self._present.pop(worker, None)
         for group in self._groups.values():
@@ -113,5 +121,5 @@ class Schedule(Generic[T]):
         untouched = [group for group in open_groups if not group.ends]
         if own or untouched:
             return max(own or untouched, key=lambda group: group.work)
-        helped = [g for g in open_groups if now + g.estimate.compile_seconds + g.seconds < max(now, g.end())]
-        return max(helped, key=lambda group: group.end(), default=None)
+        helped = [g for g in open_groups if now + g.estimate.compile_seconds + g.seconds < g.end(now)]
+        return max(helped, key=lambda group: group.end(now), default=None)

@@ -9,17 +9,20 @@ from flax import nnx
 import fusion_bench
 from fusion_bench.data.load import load_dataset
 from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import loaded as loading
 from tests.studies import make_config, make_quick, run_recorded
 
-STRATEGIES = ("image-only", "text-only", "concat", "sum:out_features=8", "late-posthoc", "late-stacking")
+SUM = StrategySpec("sum", {"out_features": 8})
+STRATEGIES = ("image-only", "text-only", "concat", SUM.label, "late-posthoc", "late-stacking")
 
 
 @pytest.fixture(scope="module")
 def done(plain, tmp_path_factory):
     out = tmp_path_factory.mktemp("loaded") / "out"
     shutil.copytree(plain.config.out, out)
-    return run_recorded(make_config(plain.config.data.source, out, strategies=STRATEGIES))
+    asked = (*(name for name in STRATEGIES if name != SUM.label), SUM)
+    return run_recorded(make_config(plain.config.data.source, out, strategies=asked))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,7 @@ from fusion_bench.errors import ConfigError
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Store
 from fusion_bench.study import progress
-from fusion_bench.study.executors.ray import RayExecutor, _check, resources_of_a_run
+from fusion_bench.study.executors.ray import RayExecutor, check, resources_of_a_run, slots
 from fusion_bench.study.job import Job
 from fusion_bench.study.resources import Resources
 from tests.studies import ALONE, Recorder, assert_same_runs, make_config, outcomes
@@ -87,24 +87,39 @@ def test_a_cluster_that_loses_a_node_gives_what_one_process_gives(source, alone,
     assert {status for status, _ in outcomes(config.out).values()} == {"complete"}
 
 
+NODES = [{"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0}]
+
+
 @pytest.mark.parametrize(
-    ("cluster", "message"),
+    ("asked", "platform", "message"),
     [
-        (ClusterConfig("ray", gpus_per_run=0.25), "gpus_per_run is 0.25; the cluster has 0 GPUs"),
-        (ClusterConfig("ray", cpus_per_run=4), "cpus_per_run is 4; the cluster has 2 CPUs"),
+        ({"gpus_per_run": 2.0}, "gpu", "gpus_per_run is 2; no node of the cluster has more than 1 GPUs"),
+        ({"cpus_per_run": 3}, "cpu", "cpus_per_run is 3; no node of the cluster has more than 2 CPUs"),
+        (
+            {"cpus_per_run": 2, "gpus_per_run": 0.5},
+            "gpu",
+            "gpus_per_run is 0.5; no node of the cluster has more than 0",
+        ),
+        ({}, "gpu", "gpus_per_run is 0; this process computes on a GPU"),
     ],
-    ids=["gpu", "cpu"],
+    ids=["gpu", "cpu", "both on one node", "none"],
 )
-def test_what_no_node_has_is_refused(cluster, message):
+def test_what_no_node_has_is_refused(asked, platform, message):
     """Ray would wait for it for ever."""
     with pytest.raises(ConfigError, match=message):
-        _check(cluster, {"CPU": 2.0})
+        check(ClusterConfig("ray", **asked), NODES, platform)
+    check(ClusterConfig("ray", gpus_per_run=0.25), NODES, "gpu")
+
+
+def test_trainings_at_once_are_what_fits_of_both():
+    assert slots(ClusterConfig("ray", cpus_per_run=2), {"CPU": 9.0}) == 4
+    assert slots(ClusterConfig("ray", gpus_per_run=0.5), {"CPU": 128.0, "GPU": 4.0}) == 8
 
 
 def test_a_training_gets_its_part_of_a_device(source, tmp_path):
     config = make_config(source, tmp_path)
     half = resources_of_a_run(dataclasses.replace(config, retries=5, cluster=ClusterConfig("ray", gpus_per_run=0.5)))
-    assert (half["num_cpus"], half["num_gpus"], half["max_retries"]) == (1, 0.5, 5)
+    assert (half["num_cpus"], half["num_gpus"], half["max_retries"]) == (1, 0.5, 0)
     assert half["runtime_env"]["env_vars"] == {"NPROC": "1", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
     none = resources_of_a_run(dataclasses.replace(config, cluster=ClusterConfig("ray", cpus_per_run=3)))
     assert none["runtime_env"]["env_vars"] == {"NPROC": "3", "JAX_PLATFORMS": "cpu"}

@@ -73,7 +73,24 @@ def test_the_training_of_a_worker_that_died_is_handed_out_again():
 
 
 def test_a_real_duration_replaces_the_expected_one():
-    """Each of the two is expected to take a second and takes thirty, so that help is worth its compilation."""
-    schedule = make_schedule({"only": (3, 1.0)})
+    """A hundredth of a second each is not worth another compilation; nine seconds are."""
+    schedule = make_schedule({"only": (3, 0.01)})
     schedule.take(0, 0.0)
-    assert schedule.take(1, 0.0) is not None
+    assert schedule.take(1, 1.0) is None
+    schedule.done(0, 10.0)
+    schedule.take(0, 10.0)
+    assert schedule.take(1, 10.0) == ("only", 2)
+
+
+def test_a_training_that_was_not_made_here_teaches_nothing():
+    schedule = make_schedule({"only": (4, 5.0)})
+    schedule.take(0, 0.0)
+    schedule.done(0, 1.0, trained=False)
+    schedule.take(0, 1.0)
+    assert schedule.take(1, 1.0) == ("only", 2)
+
+
+def test_work_that_takes_longer_than_expected_gets_help():
+    schedule = make_schedule({"only": (3, 5.0)})
+    schedule.take(0, 0.0)
+    assert schedule.take(1, 1000.0) == ("only", 1)

@@ -131,12 +131,12 @@ def test_a_strategy_of_a_script_goes_to_the_workers(source, tmp_path):
     ("cores", "workers", "expected"),
     [
         ([0, 1], 2, [(0,), (1,)]),
-        ([0, 1, 2, 3, 4], 2, [(0, 1, 2), (3, 4)]),
+        ([0, 1, 2, 3, 4], 2, [(0, 1), (2, 3)]),
         ([4, 6], 3, [(4,), (6,), (4,)]),
         ([3], 1, [(3,)]),
     ],
 )
-def test_cores_are_divided_evenly(cores, workers, expected):
+def test_every_worker_has_as_many_cores(cores, workers, expected):
     assert share(cores, workers) == expected
 
 

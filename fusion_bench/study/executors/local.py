@@ -87,10 +87,18 @@ class LocalExecutor:
                 self._display.elsewhere(run)
         return True
 
-    def fail(self, job: Job, reason: str) -> None:
-        """Stores that a job has failed, unless another process does it."""
-        with self._store.claim(self._resources.identifier(job), wait=True):
-            self._keep(Result(self._resources.record(job, reason=reason)))
+    def fail(self, job: Job, reason: str) -> bool:
+        """Stores that a job has failed, unless its run is complete; returns False if another process is at it."""
+        identifier = self._resources.identifier(job)
+        with self._store.claim(identifier) as is_ours:
+            if not is_ours:
+                return False
+            run = self._store.get(identifier)
+            if run is not None and run.status == "complete":
+                self._display.elsewhere(run)
+            else:
+                self._keep(Result(self._resources.record(job, reason=reason)))
+        return True
 
     def _keep(self, result: Result) -> None:
         """Stores a result; where there is no space for it, that it failed; where not even for that, nothing."""

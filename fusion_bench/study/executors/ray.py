@@ -1,16 +1,18 @@
 """Trainings as tasks of a Ray cluster; all else in this process.
 
 A task is a strategy with its missing seeds. It trains in a folder of its node, and sends back the files of each run as
-soon as that is complete, so that no disk is shared and no lock is relied on. Ray repeats the task of a node that is
-lost.
+soon as that is complete, so that no disk is shared and no lock is relied on: what a study on this machine trains at the
+same time in the same directory is trained twice. What is left of a task whose node is lost is started once more.
 """
 
+import dataclasses
+import logging
 import os
 import tempfile
 import typing
 import warnings
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,13 @@ import jax
 from fusion_bench.config import BenchmarkConfig, ClusterConfig
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
-from fusion_bench.errors import ConfigError, UserError
+from fusion_bench.errors import ConfigError, DiskFull, UserError
 from fusion_bench.store import Run, Store
+from fusion_bench.study.execute import Result
 from fusion_bench.study.executors.local import TrainingsElsewhere
 from fusion_bench.study.executors.worker import Origin, do_jobs
 from fusion_bench.study.job import Job
+from fusion_bench.study.resources import Resources
 
 MEMORY_SHARE = 0.9
 """The part of its share of a GPU's memory that a training may take."""
@@ -53,14 +57,14 @@ class RayExecutor(TrainingsElsewhere):
         origin = ray.put(Origin.of(self._resources))
         dataset = None if config.cluster.load_on_nodes else ray.put(self._resources.dataset)
         task = ray.remote(train_jobs).options(num_returns="streaming", **resources_of_a_run(config))
-        slots = int(ray.cluster_resources().get("CPU", 1)) // config.cluster.cpus_per_run
-        pending = {task.remote(origin, dataset, jobs): list(jobs) for jobs in self.tasks(missing, slots)}
+        tasks = _Tasks(self, self._resources, ray, lambda jobs: task.remote(origin, dataset, jobs))
+        for jobs in self.tasks(missing, slots(config.cluster, ray.cluster_resources())):
+            tasks.start(jobs)
         try:
-            while pending:
-                (stream,), _ = ray.wait(list(pending), num_returns=1)
-                self._receive(ray, stream, pending)
+            while tasks.pending:
+                tasks.receive()
         finally:
-            for stream in pending:
+            for stream in tasks.pending:
                 ray.cancel(stream, force=True)
 
     def tasks(self, missing: Mapping[Job, Run | None], slots: int) -> list[tuple[Job, ...]]:
@@ -74,23 +78,67 @@ class RayExecutor(TrainingsElsewhere):
             tasks += [tuple(jobs[part::parts]) for part in range(parts)]
         return sorted(tasks, key=lambda jobs: -sum(self.estimate(job).seconds for job in jobs))
 
-    def _receive(self, ray: Any, stream: Any, pending: dict[Any, list[Job]]) -> None:
-        """Stores the next run of a task, or that those which are left have failed."""
+    def store(self, run: Run, archive: bytes) -> None:
+        """Stores a run that a task has sent."""
         try:
-            run, files = ray.get(next(stream))
-        except StopIteration:
-            del pending[stream]
-        except ray.exceptions.RayTaskError as error:  # of our own code
-            raise error.cause if isinstance(error.cause, UserError) else error from None
-        except ray.exceptions.RayError as error:
-            retries = self._resources.config.retries
-            reason = f"its task was lost {retries + 1} times: {str(error).strip().splitlines()[0]}"
-            for job in pending.pop(stream):
-                self.fail(job, reason)
+            self._store.unpack(run, archive)
+        except DiskFull as error:
+            run = dataclasses.replace(run, status="failed", metrics={}, cost={}, reason=str(error))
+            self._keep(Result(run))
         else:
-            pending[stream] = [job for job in pending[stream] if self._resources.identifier(job) != run.id]
-            self._store.unpack(run, files)
-            self.tell(run)
+            self.tell(self._store.get(run.id) or run)
+
+
+class _Tasks:
+    """Tasks that are not done, each with its trainings that have not come back."""
+
+    def __init__(self, executor: RayExecutor, resources: Resources, ray: Any, submit: Callable[[tuple[Job, ...]], Any]):
+        self.pending: dict[Any, list[Job]] = {}
+        self._executor = executor
+        self._resources = resources
+        self._ray = ray
+        self._submit = submit
+        self._losses: Counter[Job] = Counter()
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        self.pending[self._submit(tuple(jobs))] = list(jobs)
+
+    def receive(self) -> None:
+        """Waits for the next run of any task, or for its end."""
+        (stream,), _ = self._ray.wait(list(self.pending), num_returns=1)
+        errors = self._ray.exceptions
+        try:
+            run, archive = self._ray.get(next(stream))
+        except StopIteration:
+            for job in self.pending.pop(stream):
+                self._executor.fail(job, "its task ended without it")
+        except errors.RayTaskError as error:  # of our own code
+            raise error.cause if isinstance(error.cause, UserError) else error from None
+        except errors.RayError as error:
+            self._repeat(self.pending.pop(stream), error)
+        else:
+            jobs = self.pending[stream]
+            jobs[:] = [job for job in jobs if self._resources.identifier(job) != run.id]
+            self._executor.store(run, archive)
+
+    def _repeat(self, jobs: Sequence[Job], error: Exception) -> None:
+        """Starts what is left of a task that is lost once more, unless its first training is lost too often."""
+        self._losses.update(jobs[:1])
+        line = str(error).strip().splitlines()[0]
+        if jobs and self._losses[jobs[0]] > self._resources.config.retries:
+            self._executor.fail(jobs[0], f"its task was lost {self._losses[jobs[0]]} times: {line}")
+            jobs = jobs[1:]
+        if jobs:
+            self._resources.note(f"repeated, as its task was lost: {jobs[0].description}")
+            self.start(jobs)
+
+
+def slots(cluster: ClusterConfig, available: Mapping[str, float]) -> int:
+    """Returns how many trainings can run at once."""
+    counts = [available.get("CPU", 0) / cluster.cpus_per_run]
+    if cluster.gpus_per_run:
+        counts.append(available.get("GPU", 0) / cluster.gpus_per_run)
+    return max(1, int(min(counts)))
 
 
 def connect(config: BenchmarkConfig) -> Any:
@@ -110,23 +158,34 @@ def connect(config: BenchmarkConfig) -> Any:
                 # Ray's own processes are forked only to become other programs at once.
                 warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
                 address = config.cluster.ray_address or "local"
-                ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+                ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError("ray_address", config.cluster.ray_address, f"Ray answers: {error}") from None
-    _check(config.cluster, ray.cluster_resources())
+    check(config.cluster, [node["Resources"] for node in ray.nodes() if node["Alive"]], jax.default_backend())
     return ray
 
 
-def _check(cluster: ClusterConfig, available: Mapping[str, float]) -> None:
-    """Raises UserError where a training asks for more than all nodes have: Ray would wait for it for ever."""
+def check(cluster: ClusterConfig, nodes: Sequence[Mapping[str, float]], platform: str) -> None:
+    """Raises UserError where a training asks for what no node has: Ray would wait for it for ever.
+
+    Args:
+      cluster: has what a training asks for.
+      nodes: what each node has, by Ray's names.
+      platform: on which the study's process computes, and with it all trainings.
+    """
+    if platform == "gpu" and not cluster.gpus_per_run:
+        raise ConfigError("gpus_per_run", 0, "this process computes on a GPU, and so must the trainings")
     asked = {"CPU": ("cpus_per_run", cluster.cpus_per_run), "GPU": ("gpus_per_run", cluster.gpus_per_run)}
+    fitting = list(nodes)
     for kind, (field, count) in asked.items():
-        if count > available.get(kind, 0):
-            raise ConfigError(field, count, f"the cluster has {available.get(kind, 0):g} {kind}s")
+        most = max((node.get(kind, 0) for node in fitting), default=0)
+        if count > most:
+            raise ConfigError(field, count, f"no node of the cluster has more than {most:g} {kind}s for it")
+        fitting = [node for node in fitting if node.get(kind, 0) >= count]
 
 
 def resources_of_a_run(config: BenchmarkConfig) -> dict[str, Any]:
-    """Returns the options of a task: what it may use of a node, and how often it is repeated."""
+    """Returns the options of a task: what it may use of a node."""
     cluster = config.cluster
     variables = {"NPROC": str(cluster.cpus_per_run)}  # XLA makes as many threads
     if 0 < cluster.gpus_per_run < 1:
@@ -136,6 +195,6 @@ def resources_of_a_run(config: BenchmarkConfig) -> dict[str, Any]:
     return {
         "num_cpus": cluster.cpus_per_run,
         "num_gpus": cluster.gpus_per_run,
-        "max_retries": config.retries,
+        "max_retries": 0,  # a task is repeated from here, without what has come back
         "runtime_env": {"env_vars": variables},
     }

@@ -1,5 +1,6 @@
 """A worker process: trains what it is sent, on cores of its own, and stores it."""
 
+import dataclasses
 import os
 import signal
 import traceback
@@ -8,7 +9,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import jax
 import joblib
 from rich.console import Console
 
@@ -20,7 +20,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import REGISTRY, Registration
 from fusion_bench.store import Run, Store
 from fusion_bench.study.executors.local import LocalExecutor
-from fusion_bench.study.job import Job
+from fusion_bench.study.job import Job, Surroundings
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources
 from fusion_bench.study.tensorboard import EventFiles
@@ -34,7 +34,7 @@ class Order(NamedTuple):
     Attributes:
       job: a training.
       before: its failed run, if there is one.
-      wait: until another process that is at it has ended.
+      wait: whether to wait for another process that holds the run.
     """
 
     job: Job
@@ -55,7 +55,7 @@ class Done(NamedTuple):
     Attributes:
       is_there: whether the run is stored; False if another process is at it.
       failed: the runs that have failed.
-      error: what ended the worker, if that is not a failed run.
+      error: a fault that ends the study.
     """
 
     is_there: bool
@@ -68,38 +68,43 @@ class Origin(NamedTuple):
 
     Attributes:
       config: of the study.
-      environment: what is stored with every run; its platform is that of every training.
+      environment: what is stored with every run.
+      surroundings: they are part of a run's identity, so a process that trains has the same.
       strategies: those of the user's script.
       remedies: likewise.
     """
 
     config: BenchmarkConfig
     environment: Mapping[str, object]
+    surroundings: Surroundings
     strategies: tuple[Registration, ...]
     remedies: tuple[Registered, ...]
 
     @classmethod
     def of(cls, resources: Resources) -> "Origin":
         """Returns what is to be sent to other processes."""
-        return cls(resources.config, resources.environment, REGISTRY.of_script(), remedies.of_script())
+        facts = resources.config, resources.environment, resources.surroundings
+        return cls(*facts, REGISTRY.of_script(), remedies.of_script())
 
     def resources(self, dataset: Dataset, store: Store) -> Resources:
         """Returns the resources of this process, which trains for the study.
 
         Raises:
-          UserError: it computes on another platform, and what it trains would be other runs.
+          UserError: its platform, packages or data are others, so that it would make other runs.
         """
-        if jax.default_backend() != self.environment["platform"]:
-            raise UserError(
-                f"the study's process computes on {self.environment['platform']}, and a node on "
-                f"{jax.default_backend()}; both need the same kind of device"
-            )
         for strategy in self.strategies:
             REGISTRY.register(strategy)
         for remedy in self.remedies:
             remedies.register(remedy)
         keep_compiled(cache_directory(self.config.data.cache_dir))
-        return Resources(self.config, dataset, store, environment=self.environment)
+        here = Resources(self.config, dataset, store, environment=self.environment)
+        ours, theirs = dataclasses.asdict(here.surroundings), dataclasses.asdict(self.surroundings)
+        differing = [
+            f"{name} {value} there, {theirs[name]} here" for name, value in ours.items() if value != theirs[name]
+        ]
+        if differing:
+            raise UserError(f"a process that trains differs from the study's: {'; '.join(differing)}")
+        return here
 
 
 class Setup(NamedTuple):
@@ -116,14 +121,37 @@ class Setup(NamedTuple):
     origin: Origin
 
 
-class _Forwarding:
-    """A display that sends its events to the study's process."""
+class StudyGone(Exception):
+    """The study's process does not answer any more."""
+
+
+class _Line:
+    """The connection of a worker to the study's process."""
 
     def __init__(self, connection: Connection):
         self._connection = connection
 
+    def send(self, message: Event | Done) -> None:
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise StudyGone from error
+
+    def receive(self) -> Order | None:
+        try:
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise StudyGone from error
+
+
+class _Forwarding:
+    """A display that sends its events to the study's process."""
+
+    def __init__(self, line: _Line):
+        self._line = line
+
     def __getattr__(self, method: str):
-        return lambda *arguments: self._connection.send(Event(method, arguments))
+        return lambda *arguments: self._line.send(Event(method, arguments))
 
 
 def do_jobs(resources: Resources, jobs: Iterable[Job]) -> Iterator[Run]:
@@ -132,7 +160,8 @@ def do_jobs(resources: Resources, jobs: Iterable[Job]) -> Iterator[Run]:
     for job in jobs:
         executor.do(job, None)
         run = resources.store.get(resources.identifier(job))
-        assert run is not None
+        if run is None:
+            raise UserError(f"{job.description}: there is no space on its node")
         yield run
 
 
@@ -140,36 +169,31 @@ def use_cores(cores: tuple[int, ...]) -> None:
     """Keeps this process to some cores, so that XLA makes as many threads; to be called before XLA begins."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    else:
-        os.environ["NPROC"] = str(len(cores))  # read by XLA when it makes its pool of threads
+    os.environ["NPROC"] = str(len(cores))  # read by XLA when it makes its pool of threads
 
 
 def serve(connection: Connection, setup: Setup) -> None:
     """Does orders until there is a None in their place, or the study's process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study's process ends its workers
     use_cores(setup.cores)
+    line = _Line(connection)
     try:
-        _serve(connection, setup)
-    except (EOFError, ConnectionError):
+        _serve(line, setup)
+    except StudyGone:
         return
+    except UserError as error:
+        line.send(Done(False, error=error))
+    except Exception:  # as text: not every exception can be sent
+        line.send(Done(False, error=RuntimeError(f"in a worker process:\n{traceback.format_exc()}")))
 
 
-def _serve(connection: Connection, setup: Setup) -> None:
-    config, display = setup.origin.config, cast(Display, _Forwarding(connection))
+def _serve(line: _Line, setup: Setup) -> None:
+    config, display = setup.origin.config, cast(Display, _Forwarding(line))
     store = Store(config.out)
     resources = setup.origin.resources(joblib.load(setup.dataset, mmap_mode="c"), store)
     events = EventFiles(store, display.note) if config.tensorboard else None
     executor = LocalExecutor(resources, display, events)
-    while (order := connection.recv()) is not None:
+    while (order := line.receive()) is not None:
         executor.failed.clear()
-        try:
-            is_there = executor.do(order.job, order.before, wait=order.wait)
-        except (EOFError, ConnectionError):
-            raise
-        except UserError as error:
-            connection.send(Done(False, error=error))
-        except Exception as error:
-            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-            connection.send(Done(False, error=error))
-        else:
-            connection.send(Done(is_there, tuple(executor.failed)))
+        is_there = executor.do(order.job, order.before, wait=order.wait)
+        line.send(Done(is_there, tuple(executor.failed)))

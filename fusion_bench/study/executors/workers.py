@@ -13,14 +13,13 @@ from typing import Any
 
 import jax
 import joblib
-import numpy as np
 import psutil
 from loky.backend import get_context
 
 from fusion_bench import files
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.cache import cache_directory
-from fusion_bench.errors import ConfigError
+from fusion_bench.errors import ConfigError, UserError, cause
 from fusion_bench.store import Run
 from fusion_bench.study.executors.local import TrainingsElsewhere
 from fusion_bench.study.executors.worker import Done, Event, Order, Origin, Setup, serve
@@ -54,14 +53,35 @@ def worker_count(config: BenchmarkConfig) -> int:
         return config.workers
     if jax.default_backend() != "cpu" or config.devices != 1:
         return 1
-    return max(1, min(len(usable_cores()), psutil.virtual_memory().available // WORKER_BYTES))
+    return max(1, min(len(usable_cores()), _available_bytes() // WORKER_BYTES))
+
+
+def _available_bytes() -> int:
+    """Returns the memory that is free on this machine, or in this container of it."""
+    free = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # no limit, or no such system
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return free
 
 
 def share(cores: list[int], workers: int) -> list[tuple[int, ...]]:
-    """Divides cores among workers as evenly as can be; where there are too few, several workers share one."""
-    if workers >= len(cores):
-        return [(cores[number % len(cores)],) for number in range(workers)]
-    return [tuple(map(int, part)) for part in np.array_split(cores, workers)]
+    """Gives as many cores to each worker, so that all compute alike; where there are too few, several share one."""
+    size = max(1, len(cores) // workers)
+    return [tuple(cores[(number * size + core) % len(cores)] for core in range(size)) for number in range(workers)]
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Keeps Ctrl-C from the processes that are started in a block: they are ended from here."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Worker:
@@ -72,20 +92,21 @@ class _Worker:
         self.connection: Any
         self.connection, theirs = context.Pipe()
         self.order: Order | None = None
-        self._process: Any = context.Process(target=serve, args=(theirs, setup))
-        self._process.start()
+        self._process: Any = context.Process(target=serve, args=(theirs, setup), daemon=True)
+        with _without_interrupts():
+            self._process.start()
         theirs.close()
 
     def send(self, order: Order) -> None:
         self.order = order
-        with contextlib.suppress(ConnectionError):  # it has died, which `receive` tells
+        with contextlib.suppress(OSError):  # it has died, which `receive` tells
             self.connection.send(order)
 
     def receive(self) -> Event | Done | None:
         """Returns its next message; None if it has died."""
         try:
             return self.connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # also in the middle of a message
             return None
 
     def end(self) -> int:
@@ -112,6 +133,7 @@ class WorkersExecutor(TrainingsElsewhere):
         with self._setups() as setups:
             pool = _Pool(self, self._resources, self._display, missing, setups[: len(missing)])
             try:
+                pool.start()
                 while pool.hand_out():
                     pool.receive()
             finally:
@@ -122,14 +144,21 @@ class WorkersExecutor(TrainingsElsewhere):
         """Gives what each worker begins with; the dataset lies in a file meanwhile, which they map into memory."""
         resources = self._resources
         with contextlib.ExitStack() as stack:
-            try:
-                cache = cache_directory(resources.config.data.cache_dir)
-                folder = stack.enter_context(files.scratch_folder(cache, "dataset"))
-            except OSError:  # no cache can be kept here
-                folder = stack.enter_context(files.scratch_folder(Path(tempfile.gettempdir()), "dataset"))
-            path = folder / "dataset.joblib"
-            joblib.dump(resources.dataset, path)
+            path = self._write_dataset(stack)
             yield [Setup(cores, path, Origin.of(resources)) for cores in self._cores]
+
+    def _write_dataset(self, stack: contextlib.ExitStack) -> Path:
+        """Writes the dataset beside the cache, or among temporary files where that is not possible."""
+        cache = cache_directory(self._resources.config.data.cache_dir)
+        for parent in (cache, Path(tempfile.gettempdir())):
+            try:
+                path = stack.enter_context(files.scratch_folder(parent, "dataset")) / "dataset.joblib"
+                joblib.dump(self._resources.dataset, path)
+            except OSError as error:
+                reason = cause(error)
+            else:
+                return path
+        raise UserError(f"the dataset cannot be written for the workers: {reason}")
 
 
 class _Pool:
@@ -159,7 +188,12 @@ class _Pool:
         self._schedule = Schedule(missing, local.estimate)
         self._elsewhere: list[Job] = []
         self._deaths: Counter[Job] = Counter()
-        self._workers = [_Worker(setup) for setup in setups]
+        self._workers: list[_Worker] = []
+
+    def start(self) -> None:
+        """Starts the workers."""
+        for setup in self._setups:
+            self._workers.append(_Worker(setup))
 
     def hand_out(self) -> bool:
         """Gives every idle worker something to do, if there is; returns whether any of them is busy."""
@@ -169,6 +203,7 @@ class _Pool:
             elif worker.order is None and self._elsewhere and not self._schedule.waiting:
                 job = self._elsewhere.pop()
                 self._display.note(f"waiting for another process: {job.description}")
+                self._schedule.lost(number)
                 worker.send(Order(job, self._missing[job], wait=True))
         return any(worker.order for worker in self._workers)
 
@@ -201,7 +236,8 @@ class _Pool:
         if not done.is_there:
             self._elsewhere.append(order.job)
         if not order.wait:
-            self._schedule.done(number, time.monotonic())
+            is_trained = done.is_there and not done.failed
+            self._schedule.done(number, time.monotonic(), trained=is_trained)
 
     def _died(self, number: int) -> None:
         """Puts a new worker in the place of one that has died; its training is repeated, unless too often."""
@@ -211,10 +247,10 @@ class _Pool:
         cause = _describe_exit(self._workers[number].end())
         self._workers[number] = _Worker(self._setups[number])
         self._deaths[job] += 1
-        if not order.wait:
-            self._schedule.lost(number)
+        self._schedule.lost(number)
         if self._deaths[job] > self._resources.config.retries:
-            self._local.fail(job, f"its process {cause}, {self._deaths[job]} times")
+            if not self._local.fail(job, f"its process {cause}, {self._deaths[job]} times"):
+                self._elsewhere.append(job)
             return
         self._display.note(f"repeated, as its process {cause}: {job.description}")
         if order.wait:
