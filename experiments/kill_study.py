@@ -14,7 +14,9 @@ Found on two cores of an AMD EPYC, jax 0.10.2, no difference in 150 kills:
   6.9 s;
 - commit 1b009d6144: 50 kills (28 training, 20 starting up, 2 saving an epoch) in 18 studies of 5.4 s;
 - commit 5707beb7d3, beside other programs: 50 kills (24 starting up, 21 training, 3 saving an epoch, 2 writing) in 18
-  studies of 25 s.
+  studies of 25 s;
+- commit c8f7024594, --workers 2: 30 kills (19 training, 8 starting up, 3 saving an epoch) in 9 studies of 10.7 s; with
+  --ray: 6 kills (5 training, 1 writing) in 2 studies of 18.4 s.
 """
 
 import collections
