@@ -42,7 +42,8 @@ def test_a_second_study_reads_what_the_first_compiled(tmp_path):
     assert all(cold[name] > 0 and warm[name] is None for name in trained)
     assert "earlier study's cache" in " ".join(second.split())
     assert "earlier study's cache" not in " ".join(first.split())
-    assert errors.startswith("runs to train: 2")
+    assert "runs to train: 2" in errors
+    assert "arning" not in errors
     for name, arrays in compiled.items():
         for key, array in arrays.items():
             np.testing.assert_array_equal(read[name][key], array)
