@@ -51,7 +51,8 @@ def to_device(dataset: Dataset) -> DeviceData:
     """Puts a dataset on the default device; its training split gives the means and standard deviations."""
     train = dataset.splits["train"]
     modalities = {
-        name: DeviceModality(*map(jnp.asarray, (modality.values, *normalization_stats(modality, train))))
+        # device_put: on a CPU it takes an array as it lies in memory, where several processes may share it
+        name: DeviceModality(*map(jax.device_put, (modality.values, *normalization_stats(modality, train))))
         for name, modality in dataset.modalities.items()
     }
     return DeviceData(modalities, jnp.asarray(dataset.labels, jnp.int32))

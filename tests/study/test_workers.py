@@ -6,15 +6,20 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
 import fusion_bench
+from fusion_bench.data.batches import to_device
 from fusion_bench.store import Store
 from fusion_bench.study import progress
+from fusion_bench.study.executors.worker import read_dataset, write_dataset
 from fusion_bench.study.executors.workers import share, worker_count
 from tests.studies import ALONE, Recorder, assert_same_runs, make_config, outcomes
+from tests.tasks import make_dataset
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +96,18 @@ def test_an_interrupted_study_ends_its_workers_at_once_and_goes_on(source, tmp_p
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert {status for status, _ in outcomes(out).values()} == {"complete"}
     assert before.items() <= outcomes(out).items()
+
+
+def test_a_dataset_is_mapped_into_memory_and_not_copied(tmp_path):
+    dataset = make_dataset()
+    write_dataset(dataset, tmp_path)
+    read = read_dataset(tmp_path)
+    assert read.fingerprint == dataset.fingerprint
+    assert read.class_names == dataset.class_names
+    values = read.modalities["image"].values
+    on_device: Any = to_device(read).modalities["image"].values
+    assert on_device.unsafe_buffer_pointer() == values.ctypes.data
+    np.testing.assert_array_equal(on_device, dataset.modalities["image"].values)
 
 
 SCRIPT = """

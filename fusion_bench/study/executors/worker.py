@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pickle
 import signal
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import joblib
+import numpy as np
 from rich.console import Console
 
 from fusion_bench.axis import Registered
@@ -112,7 +113,7 @@ class Setup(NamedTuple):
 
     Attributes:
       cores: those that the worker may use.
-      dataset: a file of joblib's, whose arrays all workers map into memory.
+      dataset: the folder of `write_dataset`.
       origin: the study's process.
     """
 
@@ -165,6 +166,22 @@ def do_jobs(resources: Resources, jobs: Iterable[Job]) -> Iterator[Run]:
         yield run
 
 
+def write_dataset(dataset: Dataset, folder: Path) -> None:
+    """Writes a dataset such that `read_dataset` maps its arrays into memory: a file for each, and one for the rest."""
+    buffers: list[pickle.PickleBuffer] = []
+    rest = pickle.dumps(dataset, protocol=5, buffer_callback=buffers.append)
+    for number, buffer in enumerate(buffers):
+        np.save(folder / f"{number}.npy", np.frombuffer(buffer.raw(), np.uint8))
+    (folder / "rest.pickle").write_bytes(rest)
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Returns a dataset whose arrays all processes of the machine share; what one changes it alone sees."""
+    count = len(list(folder.glob("*.npy")))
+    arrays = [np.load(folder / f"{number}.npy", mmap_mode="c") for number in range(count)]
+    return pickle.loads((folder / "rest.pickle").read_bytes(), buffers=arrays)
+
+
 def use_cores(cores: tuple[int, ...]) -> None:
     """Keeps this process to some cores, so that XLA makes as many threads; to be called before XLA begins."""
     if hasattr(os, "sched_setaffinity"):
@@ -190,7 +207,7 @@ def serve(connection: Connection, setup: Setup) -> None:
 def _serve(line: _Line, setup: Setup) -> None:
     config, display = setup.origin.config, cast(Display, _Forwarding(line))
     store = Store(config.out)
-    resources = setup.origin.resources(joblib.load(setup.dataset, mmap_mode="c"), store)
+    resources = setup.origin.resources(read_dataset(setup.dataset), store)
     events = EventFiles(store, display.note) if config.tensorboard else None
     executor = LocalExecutor(resources, display, events)
     while (order := line.receive()) is not None:

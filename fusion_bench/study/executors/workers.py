@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import joblib
 import psutil
 from loky.backend import get_context
 
@@ -22,7 +21,7 @@ from fusion_bench.data.cache import cache_directory
 from fusion_bench.errors import ConfigError, UserError, cause
 from fusion_bench.store import Run
 from fusion_bench.study.executors.local import TrainingsElsewhere
-from fusion_bench.study.executors.worker import Done, Event, Order, Origin, Setup, serve
+from fusion_bench.study.executors.worker import Done, Event, Order, Origin, Setup, serve, write_dataset
 from fusion_bench.study.job import Job
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources
@@ -152,12 +151,12 @@ class WorkersExecutor(TrainingsElsewhere):
         cache = cache_directory(self._resources.config.data.cache_dir)
         for parent in (cache, Path(tempfile.gettempdir())):
             try:
-                path = stack.enter_context(files.scratch_folder(parent, "dataset")) / "dataset.joblib"
-                joblib.dump(self._resources.dataset, path)
+                folder = stack.enter_context(files.scratch_folder(parent, "dataset"))
+                write_dataset(self._resources.dataset, folder)
             except OSError as error:
                 reason = cause(error)
             else:
-                return path
+                return folder
         raise UserError(f"the dataset cannot be written for the workers: {reason}")
 
 
