@@ -138,7 +138,7 @@ class _Line:
         except OSError as error:
             raise StudyGone from error
 
-    def receive(self) -> Order | None:
+    def receive(self) -> Order:
         try:
             return self._connection.recv()
         except (EOFError, OSError) as error:
@@ -190,7 +190,7 @@ def use_cores(cores: tuple[int, ...]) -> None:
 
 
 def serve(connection: Connection, setup: Setup) -> None:
-    """Does orders until there is a None in their place, or the study's process is gone."""
+    """Does orders until the study's process ends this one, or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study's process ends its workers
     use_cores(setup.cores)
     line = _Line(connection)
@@ -210,7 +210,8 @@ def _serve(line: _Line, setup: Setup) -> None:
     resources = setup.origin.resources(read_dataset(setup.dataset), store)
     events = EventFiles(store, display.note) if config.tensorboard else None
     executor = LocalExecutor(resources, display, events)
-    while (order := line.receive()) is not None:
+    while True:
+        order = line.receive()
         executor.failed.clear()
         is_there = executor.do(order.job, order.before, wait=order.wait)
         line.send(Done(is_there, tuple(executor.failed)))
