@@ -29,7 +29,7 @@ def lower_predict(graph: Any, variables: Variables, data: DeviceData, predict_ba
 
 
 def compiler_options(*, trains: bool = False) -> dict[str, Any]:
-    """Returns the options of a CPU's compiler; experiments/pytorch_speed.py has the figures.
+    """Returns the options of a CPU's compiler; experiments/speed/pytorch_speed.py has the figures.
 
     Jax 0.10 can emit fused loops in two ways; the older compiles in about half the time and runs as fast. It gives
     matrix products to a library that is slow at batches of middling ones, unless it may use that for sums only.

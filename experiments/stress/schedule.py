@@ -1,7 +1,7 @@
 """How long would a large study take on 1 to 256 workers, and what would limit it?
 
     taskset -c 0 fusion-bench run --strategies all --seeds 1 --workers 1 --out runs/one-core
-    python experiments/schedule.py runs/one-core [--seeds 10 --sizes 6]
+    python experiments/stress/schedule.py runs/one-core [--seeds 10 --sizes 6]
 
 Replays the schedule of the executors (study/schedule.py), without training anything, on a plan of every strategy of a
 directory × seeds × sizes of training data (each size half of the one before). Durations are those measured there: the

@@ -1,6 +1,6 @@
 """What is the fastest way to train one strategy with several seeds?
 
-    python experiments/seed_strategies.py [--strategies image-only concat --encoder tiny --seeds 4] [--quick]
+    python experiments/speed/seed_strategies.py [--strategies image-only concat --encoder tiny --seeds 4] [--quick]
 
 One after another on one executable, as a study does; `lax.map` over the seeds in one program; `vmap`, which trains
 them side by side, their convolutions as batched matrix products on a CPU. An epoch of each from its initialisation,

@@ -1,6 +1,6 @@
 """Does a study that is killed again and again end like one that is left in peace?
 
-    python experiments/kill_study.py --kills 50 [--workers 2 | --ray]
+    python experiments/stress/kill_study.py --kills 50 [--workers 2 | --ray]
 
 A study (three strategies and post-hoc fusion, two seeds, four epochs each, saved after every epoch) runs as a process
 of its own, is killed with SIGKILL at a random moment, uniform over the time that it takes in peace, and started again,
@@ -112,7 +112,7 @@ class Victim:
         """Starts the study and kills it after so many seconds; returns whether it was quicker."""
         command = [sys.executable, __file__, "--work", str(self._work), "--study", str(self.out), *self._executor]
         environment = os.environ | {
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
             "JAX_ENABLE_COMPILATION_CACHE": "true",
             "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(self._work / "compiled")),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

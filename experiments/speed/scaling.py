@@ -1,6 +1,6 @@
 """How much faster do several devices train?
 
-    python experiments/scaling.py [--devices 1 2 --strategies image-only concat --encoder small] [--quick]
+    python experiments/speed/scaling.py [--devices 1 2 --strategies image-only concat --encoder small] [--quick]
 
 Training on one device and on more, batches divided among them: with one batch size for all (strong scaling), and with
 one for each device (weak). Efficiency is speed over that of one device times their number. On a CPU a device is one

@@ -1,6 +1,6 @@
 """The default study as one would write it in plain PyTorch: what study_speed.py times. Needs no jax.
 
-    python experiments/pytorch_study.py DATA.npz [--epochs 4 --seeds 3 --strategies image-only concat]
+    python experiments/speed/pytorch_study.py DATA.npz [--epochs 4 --seeds 3 --strategies image-only concat]
 
 One process, eager networks, a Dataset whose examples are augmented one by one, a DataLoader. Networks, steps, optimiser
 and schedule are those of `fusion-bench run`; validation after each epoch chooses the one that is tested.

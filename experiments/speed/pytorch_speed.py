@@ -1,7 +1,7 @@
 """Do training and prediction here cost what they cost in PyTorch, on two CPU cores?
 
     pip install torch==2.13.0                 # an optional comparison: nothing else needs PyTorch
-    python experiments/pytorch_speed.py [--strategies image-only concat --encoder small --batch-size 128]
+    python experiments/speed/pytorch_speed.py [--strategies image-only concat --encoder small --batch-size 128]
 
 Each strategy is trained by the project's own compiled program, and the same network (pytorch_networks.py) by PyTorch:
 eager with channels last, and under torch.compile. Batch, optimiser, schedule, label smoothing and order of examples

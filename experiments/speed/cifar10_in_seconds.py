@@ -1,6 +1,6 @@
 """How many seconds does an image model need for CIFAR-10, and which ideas of the fast recipes pay?
 
-    python experiments/cifar10_in_seconds.py --data-dir DIR [--seeds 5] [--ablate] [--out DIR] [--quick]
+    python experiments/speed/cifar10_in_seconds.py --data-dir DIR [--seeds 5] [--ablate] [--out DIR] [--quick]
 
 `image-only` with `resnet9`, in bfloat16 where that is the backend's way, and the ideas of the published single-GPU
 recipes: a first layer that starts as a whitening of the training images' patches (Page 2018), label smoothing, flips

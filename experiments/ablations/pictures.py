@@ -1,7 +1,6 @@
-"""The figures of the ablations: accuracy along a sweep, or side by side at its points."""
+"""Figures of the ablations: accuracy along a sweep, or side by side at its points."""
 
 from collections.abc import Callable, Hashable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,23 +11,21 @@ from fusion_bench.report.plots import matplotlib
 from fusion_bench.report.plots.marks import DASHES, Axis, Line, Mark, Names, Panel, Picture, Points, band
 
 
-def draw_lines(
+def lines(
     frame: pd.DataFrame,
-    path: Path,
+    note: str,
     *,
     label: str,
-    note: str,
     place: Callable[[Any], float] = float,
     log: bool = False,
     legend: bool = False,
-) -> None:
-    """Draws the accuracy of each strategy along a sweep, with bands; ceilings and the reference as dashed lines.
+) -> Picture:
+    """Returns the accuracy of each strategy along a sweep, with bands; ceilings and the reference as dashed lines.
 
     Args:
-      frame: from `ablation.sweep`.
-      path: PATH.svg and PATH.png are written.
-      label: of the horizontal axis.
+      frame: of all points.
       note: below the figure.
+      label: of the horizontal axis.
       place: where a point stands on the horizontal axis.
       log: whether the horizontal axis is logarithmic.
       legend: name the lines in a legend, for lines that end in one point; else at their ends.
@@ -54,30 +51,25 @@ def draw_lines(
         last = [places[-1]] * len(ends)
         marks.append(Names(last, [*ends.values()], [*ends]))
     axis = Axis(label, ticks=tuple(places) if log else None, is_log=log)
-    picture = Picture(
-        "figure", "", note, {"": Panel(marks, axis, Axis("test accuracy, %"))}, size=(matplotlib.PAGE, 3.2),
-        has_key=legend,
-    )  # fmt: skip
-    matplotlib.write(picture, path)
+    panel = Panel(marks, axis, Axis("test accuracy, %"))
+    return Picture("figure", "", note, {"": panel}, size=(matplotlib.PAGE, 3.2), has_key=legend)
 
 
-def draw_dots(
+def dots(
     frame: pd.DataFrame,
-    path: Path,
+    note: str,
     *,
     label: str,
-    note: str,
     of: str = "test_accuracy",
     share: bool = True,
     hollow: Callable[[Mapping[Hashable, Any]], bool] = lambda row: False,
-) -> None:
-    """Draws each multimodal strategy as a point with its interval, a panel for each point of a sweep.
+) -> Picture:
+    """Returns each multimodal strategy as a point with its interval, a panel for each point of a sweep.
 
     Args:
-      frame: from `ablation.sweep`; the reference is drawn as a line.
-      path: PATH.svg and PATH.png are written.
-      label: of the horizontal axes.
+      frame: of all points; the reference is a line.
       note: below the figure.
+      label: of the horizontal axes.
       of: "test_accuracy" or "gain".
       share: one scale for all panels.
       hollow: whether a row's marker is not filled.
@@ -103,7 +95,7 @@ def draw_dots(
         for x, (marks, ends) in panels.items()
     }
     size = matplotlib.PAGE / len(panels), 0.8 + 0.17 * len(names)
-    matplotlib.write(Picture("figure", "", note, drawn, size=size, columns=len(panels)), path)
+    return Picture("figure", "", note, drawn, size=size, columns=len(panels))
 
 
 def limits(values: list[float]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Is a whole study faster here than written in plain PyTorch?
 
     pip install torch==2.13.0                 # an optional comparison: nothing else needs PyTorch
-    python experiments/study_speed.py [--repetitions 3 --loaders 0] [--quick]
+    python experiments/speed/study_speed.py [--repetitions 3 --loaders 0] [--quick]
 
 Wall clock of `fusion-bench run`, from start to table in a process of its own, start-up and compilation included: with
 an empty compilation cache (cold) and with what an equal study left in it (warm); and of pytorch_study.py, which trains

@@ -1,12 +1,10 @@
-"""Experiments in their short form."""
+"""The scripts of experiments/speed in their short form."""
 
 import dataclasses
-import importlib.util
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,134 +15,15 @@ import pytest
 from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.load import load_dataset
-from fusion_bench.fusion.registry import StrategySpec, strategies
+from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.models.convolution import xla_conv3x3
 from fusion_bench.models.layers import space_to_depth
-from fusion_bench.store import Store
 from fusion_bench.training.step import make_functions
-from tests.studies import make_config, make_quick, run_recorded, write_source
-
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-
-
-def load(name):
-    """Returns an experiment's module, which finds its neighbours as when it is run."""
-    if str(EXPERIMENTS) not in sys.path:
-        sys.path.insert(0, str(EXPERIMENTS))
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_posthoc_gap(tmp_path, capsys):
-    config = make_config(write_source(tmp_path / "x.npz"), tmp_path / "out", seeds=2)
-    run_recorded(config)
-    experiment = load("posthoc_gap")
-    assert experiment.main(experiment.Config(config.out, config.data)) == 0
-    heading, trained, counted, exact = capsys.readouterr().out.splitlines()
-    assert heading == "192 captions to learn from, 60 to test, n = 2 seeds, ± 95 %"
-    runs = Store(config.out, read_only=True).runs()
-    for name, line in (("late-posthoc", trained), ("bayes-reference", exact)):
-        accuracies = [run.metrics["test_accuracy"] for run in runs if run.strategy == name and run.metrics]
-        assert float(line.split("%")[0].split()[-1]) == pytest.approx(100 * sum(accuracies) / 2, abs=0.005)
-    assert counted.startswith("counted frequencies")
-    assert exact.endswith("+0.00 ± 0.00 points")
-
-
-def test_every_strategy(tmp_path, capsys):
-    with pytest.MonkeyPatch.context() as patch:
-        make_quick(patch)
-        experiment = load("every_strategy")
-        status = experiment.main(experiment.Config(tmp_path, seeds=1, quick=True))
-    printed = capsys.readouterr()
-    rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| ")][2:]
-    assert [row.split(" | ")[0] for row in rows] == ["| image-only", "| text-only", "| concat", "| late-mean"]
-    assert rows[-1].endswith("no: log-scores add up |")
-    gains = {row.split(" | ")[0][2:]: row.split(" | ")[3] for row in rows}
-    below = [name for name in ("concat", "late-mean") if float(gains[name]) <= 0]
-    assert status == (1 if below else 0)
-    assert all(name in printed.err for name in below)
-
-
-def test_theory_speaks_of_every_strategy():
-    experiment = load("every_strategy")
-    for name, registration in strategies().items():
-        assert experiment.theory(name, registration.family).split(":")[0] in ("yes", "no", "a little")
-
-
-def test_kill_study(capsys):
-    experiment = load("kill_study")
-    assert experiment.main(experiment.Config(kills=2)) == 0
-    printed = capsys.readouterr()
-    assert printed.out.startswith("2 kills (")
-    assert printed.out.rstrip().endswith(": 0 differences")
-    assert printed.err == ""
-
-
-@pytest.mark.parametrize(
-    ("name", "strategies"),
-    [
-        ("main_table", "image-only,concat,sum"),
-        ("caption_information", "image-only,concat"),
-        ("coarse_vs_contrast", "image-only,concat"),
-        ("synergy", "image-only,concat"),
-        ("data_size", "image-only,concat"),
-        ("fusion_depth", "image-only"),
-        ("sensitivity", "concat,sum"),
-        ("budget", "concat,sum"),
-    ],
-)
-def test_an_ablation_runs_in_its_short_form(name, strategies, tmp_path, capsys):
-    with pytest.MonkeyPatch.context() as patch:
-        make_quick(patch)
-        experiment = load(name)
-        config = experiment.Config(out=tmp_path, strategies=tuple(strategies.split(",")), quick=True)
-        assert experiment.main(config) == 0
-    frame, text = pd.read_csv(tmp_path / "table.csv"), (tmp_path / "table.md").read_text()
-    assert len(set(frame["x"])) == (1 if name == "fusion_depth" else 2)
-    assert len(set(frame["n_train"])) == (2 if name == "data_size" else 1)
-    if name == "fusion_depth":
-        joins = [name for name in frame["strategy"] if name.startswith("mid-channel")]
-        assert joins == ["mid-channel:depth=0", "mid-channel:depth=1"]
-    if name == "coarse_vs_contrast":
-        assert set(frame["gain_over"].dropna()) == {"image-only"}
-    if name == "main_table":
-        assert "has the highest mean of 2 joins" in text
-        assert "of 1 strategies that were resized" in text
-    trained = frame.loc[frame["n_seeds"] > 0]
-    assert set(trained["n_seeds"]) == {2}
-    assert "n = 2 seeds" in text
-    for row in trained.to_dict("records"):
-        assert f"{100 * row['test_accuracy_mean']:.2f}" in text, row["strategy"]
-    figure = tmp_path / "figure.svg"
-    assert figure.exists() == (name not in ("sensitivity", "budget"))
-    if figure.exists():
-        words = " ".join(re.sub(r"<[^>]+>", " ", figure.read_text()).split())
-        assert "95 % interval over n = 2 seeds" in words
-
-
-def test_schedule(plain, capsys):
-    experiment = load("schedule")
-    jobs = experiment.plan(
-        experiment.Config(plain.config.out, seeds=3, sizes=2), experiment.durations(plain.config.out)
-    )
-    assert len(jobs) == 3 * 3 * 2
-    alone, compilations = experiment.replay(jobs, 1, 0.0)
-    assert compilations == 3 * 2
-    trainings = sum(one.seconds for one in jobs.values())
-    assert alone == pytest.approx(trainings + sum({one.program: one.compile_seconds for one in jobs.values()}.values()))
-    several, _ = experiment.replay(jobs, 4, 0.0)
-    assert alone / 4 <= several < alone
-    assert experiment.replay(jobs, 4, 10.0)[0] > 10.0 * len(jobs)  # the study's process is what limits it
-    assert experiment.main(experiment.Config(plain.config.out, seeds=2, sizes=2, workers=(1, 8), driver_ms=1.0)) == 0
-    assert "3 strategies × 2 seeds × 2 sizes = 12 trainings" in " ".join(capsys.readouterr().out.split())
+from tests.studies import make_quick
 
 
 def test_scaling():
-    command = [sys.executable, str(EXPERIMENTS / "scaling.py"), "--quick", "--strategies", "text-only"]
+    command = [sys.executable, str(EXPERIMENTS / "speed" / "scaling.py"), "--quick", "--strategies", "text-only"]
     wide = {**os.environ, "COLUMNS": "160"}
     done = subprocess.run(command, env=wide, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr

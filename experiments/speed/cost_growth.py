@@ -1,6 +1,6 @@
 """How do time and memory grow: with batch, width, number of modalities, training-set size and number of seeds?
 
-    python experiments/cost_growth.py [--out results/cpu-2-cores/cost-growth] [--quick]
+    python experiments/speed/cost_growth.py [--out results/cpu-2-cores/cost-growth] [--quick]
 
 Each is doubled a few times, all else as usual. FLOPs and temporary memory of a training step come from the compiled
 program, seconds from timed passes by turns. FLOPs are a constant, what does not grow, and a power: a line through the

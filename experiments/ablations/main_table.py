@@ -1,6 +1,6 @@
 """Which strategy is best, as they are and at equal cost?
 
-    python experiments/main_table.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
+    python experiments/ablations/main_table.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 
 All strategies with `default` captions, twice: with their usual widths, and with the joint part resized until the
 parameters are those of `tensor`.
@@ -14,79 +14,64 @@ other 13 that were resized no change is established. What has no joint part, all
 size, 12 to 13 % below the target.
 """
 
-import collections
-import dataclasses
 import sys
 from pathlib import Path
 
-import ablation
 import pandas as pd
-import tyro
-from ablation_figures import draw_dots
+import pictures
+from sweep import Row, Scale, Sweep, cell, main
 
-from fusion_bench.cli.flags import Strategies
+from fusion_bench.config import BenchmarkConfig
 from fusion_bench.families import MULTIMODAL
 from fusion_bench.metrics.intervals import CONFIDENCE, paired_differences, paired_interval
 from fusion_bench.metrics.significance import holm, paired_p_value
 from fusion_bench.report.block import blocks
 from fusion_bench.report.notes import is_off_target
+from fusion_bench.report.plots.marks import Picture
 from fusion_bench.report.table import table
-from fusion_bench.report.text import points
+from fusion_bench.report.text import points as in_points
 from fusion_bench.store import Store
 
-POINTS = {"usual widths": "width-matched", "equal parameters": "parameter-matched"}
-"""The two columns, and the folders of their studies."""
+USUAL, EQUAL = "usual widths", "equal parameters"
+FOLDERS = {USUAL: "width-matched", EQUAL: "parameter-matched"}
+MARKED = "not within 2 % of the parameters of tensor, which the width of the join does not reach or is no part of"
 
 
-@dataclasses.dataclass(frozen=True)
-class Config(ablation.Scale):
-    """The main table, width-matched and parameter-matched."""
-
-    out: Path = Path("runs/main-table")
-    """Where runs, table and figure go."""
-    strategies: Strategies = ("all",)
-    """As in `fusion-bench run`; each strategy once."""
+def points(scale: Scale) -> dict[str, BenchmarkConfig]:
+    return {USUAL: scale.study(FOLDERS[USUAL]), EQUAL: scale.study(FOLDERS[EQUAL], match="params")}
 
 
-def main(config: Config) -> int:
-    """Runs both studies and writes them side by side, as a table and as a figure."""
-    names = collections.Counter(item if isinstance(item, str) else item.name for item in config.strategies)
-    if max(names.values()) > 1:
-        print(f"a strategy has one row here; {names.most_common(1)[0][0]} is named twice", file=sys.stderr)
-        return 2
-    frame = ablation.sweep(
-        {
-            "usual widths": config.config(POINTS["usual widths"]),
-            "equal parameters": config.config(POINTS["equal parameters"], match="params"),
-        }
-    )
-    trained = frame["family"] != ablation.CEILING
-    frame["strategy"] = frame["strategy"].where(~trained, frame["strategy"].str.partition(":")[0])
+def arrange(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows with the names of the strategies alone, which matching has given sizes."""
+    is_ceiling = frame["family"] == "ceiling"
+    names = frame["strategy"].where(is_ceiling, frame["strategy"].str.partition(":")[0])
+    return frame.assign(strategy=names)
+
+
+def side_by_side(frame: pd.DataFrame) -> str:
     lines = [
         "| strategy | family | usual widths, % | parameters | equal parameters, % | parameters |",
         "| --- | --- | --: | --: | --: | --: |",
     ]
     for name, pair in frame.groupby("strategy", sort=False):
         rows = {row["x"]: row for row in pair.to_dict("records")}
-        cells = [part for x in POINTS for part in (ablation.cell(rows[x]), params(rows[x]))]
+        cells = [part for x in FOLDERS for part in (cell(rows[x]), params(rows[x]))]
         lines.append(f"| {name} | {pair['family'].iloc[0]} | {' | '.join(cells)} |")
-    note = ablation.provenance(frame)
-    marked = "not within 2 % of the parameters of tensor, which the width of the join does not reach or is no part of"
-    draw_dots(
-        frame, config.out / "figure", label="test accuracy, %", note=f"{note} Hollow: {marked}.",
-        hollow=is_off_target,
-    )  # fmt: skip
-    remarks = [
-        f"\\*: {marked}.",
-        *(f"{x.capitalize()}: {level_with_best(config.out / folder)}" for x, folder in POINTS.items()),
-        changes(*(config.out / folder for folder in POINTS.values())),
-        note,
-    ]
-    text = "\n".join(lines) + "\n\n" + "".join(f"- {remark}\n" for remark in remarks)
-    return ablation.write(config.out, frame, text)
+    return "\n".join(lines) + "\n"
 
 
-def params(row: dict) -> str:
+def draw(frame: pd.DataFrame, note: str) -> Picture:
+    note = f"{note} Hollow: {MARKED}."
+    return pictures.dots(frame, note, label="test accuracy, %", hollow=is_off_target)
+
+
+def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:
+    studies = {x: scale.out / folder for x, folder in FOLDERS.items()}
+    level = [f"{x.capitalize()}: {level_with_best(study)}" for x, study in studies.items()]
+    return [f"\\*: {MARKED}.", *level, changes(*studies.values())]
+
+
+def params(row: Row) -> str:
     return "–" if pd.isna(row["params"]) else f"{int(row['params']):,}" + "\\*" * is_off_target(row)
 
 
@@ -114,7 +99,7 @@ def changes(usual: Path, matched: Path) -> str:
     n_test = next(run.data["n_test"] for run in Store(usual, read_only=True).runs())
     raw = {name: paired_p_value(paired_differences(resized[name], before[name]), 1 / n_test) for name in resized}
     shown = {name: p for name, p in holm(raw).items() if p < 1 - CONFIDENCE}
-    told = ", ".join(f"{name} {points(*paired_interval(after[name], before[name], 1 / n_test))}" for name in shown)
+    told = ", ".join(f"{name} {in_points(*paired_interval(after[name], before[name], 1 / n_test))}" for name in shown)
     established = f"{told} points" if told else "none that the seeds establish"
     return (
         f"Changes by equal parameters, of {len(resized)} strategies that were resized: {established} (paired t-tests "
@@ -131,5 +116,9 @@ def accuracies(store: Store) -> dict[str, dict[int, float]]:
     return found
 
 
+SWEEP = Sweep(
+    points, side_by_side, Scale(Path("runs/main-table"), strategies=("all",)), draw, arrange=arrange, remarks=remarks,
+)  # fmt: skip
+
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__)))
+    sys.exit(main(SWEEP, __doc__))

@@ -1,6 +1,6 @@
 """At which depth of one CNN should a text join?
 
-    python experiments/fusion_depth.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
+    python experiments/ablations/fusion_depth.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 
 `mid-channel` lays the text over the feature map after stage 0 (the image itself), 1, … to the last, after which only
 pooling and the head are left; `concat` is the next step. For captions that add to what the image tells (`default`),
@@ -13,53 +13,29 @@ only the interaction counts, later is better, up to `concat`: 29.4, 30.6, 32.8 a
 """
 
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 
-import ablation
 import pandas as pd
-import tyro
-from ablation_figures import draw_dots
+import pictures
+from sweep import Scale, Sweep, by_strategy, main
 
+from fusion_bench.config import BenchmarkConfig
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.models.encoders import WIDTHS
 
 CHANNELS = ("default", "contrast", "synergy")
+SYNERGY_EPOCHS = 5
+"""Factor on the epochs with `synergy` captions, which take longer to learn."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Config(ablation.Scale):
-    """Accuracy by the depth at which the text joins."""
-
-    out: Path = Path("runs/fusion-depth")
-    """Where runs, table and figure go."""
-    synergy_epochs: int = 30
-    """Passes over the training examples with `synergy` captions, which take longer to learn."""
-
-
-def main(config: Config) -> int:
-    """Runs every channel, writes the table and the figure."""
-    depths = range(len(WIDTHS[config.encoder].stages) + 1)
+def points(scale: Scale) -> dict[str, BenchmarkConfig]:
+    depths = range(len(WIDTHS[scale.encoder].stages) + 1)
     joins = [StrategySpec("mid-channel", {"depth": depth}) for depth in depths]
-    if config.quick:
-        joins = joins[:2]
-    asked = ("image-only", "text-only", *joins, "concat")
-    frame = ablation.sweep(
-        {
-            name: config.config(
-                name,
-                captions=name,
-                strategies=asked,
-                epochs=config.synergy_epochs if name == "synergy" else config.epochs,
-            )
-            for name in (CHANNELS[:1] if config.quick else CHANNELS)
-        }
-    )
-    frame = by_depth(frame)
-    note = f"Synergy captions are trained on for {config.synergy_epochs} epochs. {ablation.provenance(frame)}"
-    draw_dots(frame, config.out / "figure", label="test accuracy, %", share=False, note=note)
-    text = f"{ablation.to_markdown(frame, 'accuracy, %')}\n- {note}\n"
-    return ablation.write(config.out, frame, text)
+    asked = dataclasses.replace(scale, strategies=("image-only", "text-only", *joins, "concat"))
+    longer = dataclasses.replace(asked, epochs=SYNERGY_EPOCHS * scale.epochs)
+    return {name: (longer if name == "synergy" else asked).study(name, captions=name) for name in CHANNELS}
 
 
 def by_depth(frame: pd.DataFrame) -> pd.DataFrame:
@@ -75,5 +51,14 @@ def by_depth(frame: pd.DataFrame) -> pd.DataFrame:
     ).drop(columns=["place", "later"])  # fmt: skip
 
 
+SWEEP = Sweep(
+    points,
+    by_strategy("accuracy, %"),
+    Scale(Path("runs/fusion-depth")),
+    draw=functools.partial(pictures.dots, label="test accuracy, %", share=False),
+    arrange=by_depth,
+    remarks=lambda frame, scale: [f"Synergy captions are trained on for {SYNERGY_EPOCHS} times as many epochs."],
+)
+
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__)))
+    sys.exit(main(SWEEP, __doc__))

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from fusion_bench.fusion.registry import strategies
-from tests.test_experiments import load
+from tests.experiments.loading import load
 
 BATCH = 64
 

@@ -1,0 +1,194 @@
+"""What the ablations share: a question as studies at the points of a sweep, run and written by one command."""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tyro
+from rich.console import Console
+from rich.markdown import Markdown
+
+import fusion_bench
+from fusion_bench.cli.flags import Strategies
+from fusion_bench.config import BenchmarkConfig, DataConfig, EncoderSize, ModelConfig, TrainingConfig
+from fusion_bench.families import MULTIMODAL
+from fusion_bench.report.plots import matplotlib
+from fusion_bench.report.plots.marks import Picture
+from fusion_bench.report.table import table
+from fusion_bench.report.text import MISSING, percent, points
+from fusion_bench.store import Store
+
+Row = Mapping[Hashable, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large the studies of an ablation are. Runs that are complete in --out are not repeated."""
+
+    out: Path = Path("runs/ablation")
+    """Where runs, table and figure go."""
+    data: str = "shapes"
+    """shapes, cifar10, or a file."""
+    data_dir: Path | None = None
+    """A prepared TFDS directory."""
+    train_size: int | None = None
+    """Keep only so many examples for training and validation."""
+    encoder: EncoderSize = "tiny"
+    """Size of every encoder."""
+    epochs: int = 4
+    """Passes over the training examples."""
+    seeds: int = 5
+    """Number of seeds."""
+    strategies: Strategies = ("canonical",)
+    """As in `fusion-bench run`."""
+    quick: bool = False
+    """Three strategies on a few images at two points, in seconds: it shows that this runs, nothing more."""
+
+    def study(self, name: str, *, captions: str = "default", **changes: Any) -> BenchmarkConfig:
+        """Returns the study of one point, whose runs go to the folder of this name.
+
+        Args:
+          name: of the folder.
+          captions: the channel.
+          changes: other values of fields of `BenchmarkConfig`.
+        """
+        study = BenchmarkConfig(
+            data=DataConfig(
+                self.data, self.data_dir, captions, train_size=self.train_size, test_size=100 if self.quick else None
+            ),
+            model=ModelConfig(encoder=self.encoder),
+            training=TrainingConfig(epochs=self.epochs),
+            strategies=self.strategies,
+            seeds=self.seeds,
+            workers=1 if self.quick else "auto",
+            out=self.out / name,
+        )
+        return dataclasses.replace(study, **changes)
+
+    def shortened(self) -> "Scale":
+        """Returns the scale of `quick`."""
+        size = min(self.train_size or 300, 300)
+        few: Strategies = ("image-only", "sum", "late-mean")
+        return dataclasses.replace(self, train_size=size, encoder="micro", epochs=1, seeds=2, strategies=few)
+
+
+def no_remarks(frame: pd.DataFrame, scale: Scale) -> Sequence[str]:
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A question, as the studies that answer it.
+
+    Attributes:
+      points: gives the study of each point; the frame has its key in the column `x`.
+      table: gives the Markdown of a frame.
+      scale: the usual size.
+      draw: gives the figure of a frame, with a note below it.
+      against: the strategy over which gains are; else the best unimodal one.
+      arrange: orders and names the rows.
+      remarks: gives further lines below the table.
+    """
+
+    points: Callable[[Scale], Mapping[Any, BenchmarkConfig]]
+    table: Callable[[pd.DataFrame], str]
+    scale: Scale = Scale()
+    draw: Callable[[pd.DataFrame, str], Picture] | None = None
+    against: str = ""
+    arrange: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
+    remarks: Callable[[pd.DataFrame, Scale], Sequence[str]] = no_remarks
+
+
+def run(sweep: Sweep, scale: Scale) -> int:
+    """Runs every study, writes table.csv, table.md and the figure, and shows the table; 1 if a run failed."""
+    studies = sweep.points(scale.shortened() if scale.quick else scale)
+    if scale.quick:
+        studies = dict([*studies.items()][-2:])
+    frame = sweep.arrange(pd.DataFrame([{"x": x, **row} for x, study in studies.items() for row in rows(sweep, study)]))
+    remarks = [*sweep.remarks(frame, scale), provenance(frame)]
+    text = sweep.table(frame) + "\n" + "".join(f"- {remark}\n" for remark in remarks)
+    scale.out.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(scale.out / "table.csv", index=False, float_format="%.6g")
+    (scale.out / "table.md").write_text(text, encoding="utf-8")
+    if sweep.draw is not None:
+        matplotlib.write(sweep.draw(frame, remarks[-1]), scale.out / "figure")
+    console = Console()
+    console.print(Markdown(text))
+    failed = frame.loc[frame["n_failed"] > 0].to_dict("records")
+    for row in failed:
+        console.print(f"failed: {row['strategy']} at {row['x']}, {row['failures']}", style="red", markup=False)
+    console.print(f"written to {scale.out}", style="dim")
+    return 1 if failed else 0
+
+
+def rows(sweep: Sweep, study: BenchmarkConfig) -> list[dict[Hashable, Any]]:
+    """Runs a study and returns the rows of its table."""
+    frame = fusion_bench.run(study)
+    if sweep.against:
+        frame = table(Store(study.out, read_only=True), against=sweep.against)
+    return frame.to_dict("records")
+
+
+def main(sweep: Sweep, question: str | None) -> int:
+    """Runs a sweep at the scale of the command line; `question` is its help."""
+    return run(sweep, tyro.cli(Scale, default=sweep.scale, description=question))
+
+
+def cell(row: Row, of: str = "test_accuracy") -> str:
+    """Returns a mean with its interval, in percent or points."""
+    show = points if of == "gain" else percent
+    return show(row[f"{of}_mean"], row[f"{of}_ci95"])
+
+
+def by_strategy(label: str, of: str = "test_accuracy") -> Callable[[pd.DataFrame], str]:
+    """Returns the writer of a table of the strategies by the points of a sweep, without what is never measured.
+
+    Args:
+      label: names the points, above the first column.
+      of: "test_accuracy" or "gain".
+    """
+
+    def to_markdown(frame: pd.DataFrame) -> str:
+        columns = list(dict.fromkeys(frame["x"]))
+        lines = [f"| {label} | " + " | ".join(map(str, columns)) + " |", "| --- |" + " --: |" * len(columns)]
+        for strategy, group in frame.groupby("strategy", sort=False):
+            cells = {row["x"]: cell(row, of) for row in group.to_dict("records")}
+            if set(cells.values()) != {MISSING}:
+                lines.append(f"| {strategy} | " + " | ".join(cells.get(x, MISSING) for x in columns) + " |")
+        return "\n".join(lines) + "\n"
+
+    return to_markdown
+
+
+def rank_correlation(frame: pd.DataFrame, scale: Scale) -> list[str]:
+    """Returns one line: Kendall's τ of the order of the multimodal strategies at each point with that at the last."""
+    from scipy.stats import kendalltau
+
+    joined = frame[frame["family"].isin(MULTIMODAL)]
+    means = joined.pivot(index="strategy", columns="x", values="test_accuracy_mean")
+    *others, last = dict.fromkeys(frame["x"])
+    agreement = {other: kendalltau(means[other], means[last]) for other in others}
+    taus = ", ".join(f"{other}: {tau:.2f}" for other, (tau, _) in agreement.items())
+    return [f"Kendall's τ with the order of the {len(means)} multimodal rows at {last}: {taus}."]
+
+
+def provenance(frame: pd.DataFrame) -> str:
+    """Returns one line: data, n, what ± means, device, commit; of what differs between points, the range."""
+    trained = frame.loc[frame["n_seeds"] > 0].to_dict("records")
+
+    def span(column: str) -> str:
+        values = sorted(int(row[column]) for row in trained)
+        return " to ".join(f"{value:,}" for value in dict.fromkeys((values[0], values[-1])))
+
+    def names(column: str) -> str:
+        return ", ".join(dict.fromkeys(str(row[column]) for row in trained))
+
+    captions = {row["captions"] for row in trained}
+    return (
+        f"{names('dataset')}, {f'{captions.pop()} captions, ' if len(captions) == 1 else ''}{names('encoder')} "
+        f"encoders, {span('n_train')} images to train, {span('epochs')} epochs, {span('n_test')} images to test; "
+        f"mean ± 95 % interval over n = {span('n_seeds')} seeds (Student's t). "
+        f"Made on {names('device')}, commit {names('commit')}."
+    )

@@ -1,0 +1,131 @@
+"""Every ablation: its plan, studies, table and figure, with made-up logits in the place of trained ones."""
+
+import dataclasses
+import re
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fusion_bench.fusion.registry import strategies
+from fusion_bench.store import Store
+from fusion_bench.study import execute
+from tests.experiments.loading import ABLATIONS, load
+from tests.studies import make_config, make_quick, run_recorded, write_source
+
+
+def make_up(job, resources):
+    """Returns a result as if the job had been trained, whose accuracy its strategy and seed decide."""
+    rng = np.random.default_rng([zlib.crc32(job.strategy.name.encode()), job.seed])
+    labels = np.asarray(resources.target_data(job).labels)
+    logits = {}
+    for split in ("validation",) if job.kind == "tune" else ("validation", "test"):
+        of_split = labels[resources.dataset.splits[split]]
+        logits[split] = rng.normal(size=(len(of_split), 10)) + 2 * np.eye(10)[of_split]
+    cost = {"params": 1000, "train_seconds": 1.0}
+    return execute._result(job, resources, logits, labels, metrics={"epoch": 1}, cost=cost)
+
+
+def make_up_cost(job, resources):
+    return execute.Result(resources.record(job, cost={"compile_s": 1.0, "train_examples_per_s": 1000.0}))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_source(tmp_path_factory.mktemp("ablations") / "tiny.npz", 500)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    make_quick(monkeypatch)
+    for name in ("_train", "_join"):
+        monkeypatch.setattr(execute, name, make_up)
+    monkeypatch.setattr(execute, "_measure", make_up_cost)
+
+
+def run(name, images, out):
+    """Runs an ablation in its short form; returns its frame and its text."""
+    module = load(name)
+    scale = dataclasses.replace(module.SWEEP.scale, out=out, data=str(images), quick=True)
+    assert load("sweep").run(module.SWEEP, scale) == 0
+    return pd.read_csv(out / "table.csv"), (out / "table.md").read_text()
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_the_studies_of_an_ablation_are_tabulated_and_drawn(name, images, untrained, tmp_path):
+    frame, text = run(name, images, tmp_path)
+    assert len(set(frame["x"])) == 2
+    assert len(set(frame["n_train"])) == (2 if name == "data_size" else 1)
+    assert len(set(frame["epochs"].dropna())) == (2 if name in EPOCHS_DIFFER else 1)
+    trained = frame.loc[frame["n_seeds"] > 0]
+    assert set(trained["n_seeds"]) == {2}
+    assert "n = 2 seeds" in text
+    for row in trained.loc[trained["family"] != "reference"].to_dict("records"):
+        assert f"{100 * row['test_accuracy_mean']:.2f}" in text, row["strategy"]
+    figure = tmp_path / "figure.svg"
+    assert figure.exists() == (load(name).SWEEP.draw is not None)
+    if figure.exists():
+        words = " ".join(re.sub(r"<[^>]+>", " ", figure.read_text()).split())
+        assert "95 % interval over n = 2 seeds" in words
+
+
+EPOCHS_DIFFER = ("budget", "data_size", "every_strategy", "fusion_depth")
+
+
+def test_an_ablation_trains_in_its_short_form(images, tmp_path, monkeypatch):
+    make_quick(monkeypatch)
+    frame, _ = run("coarse_vs_contrast", images, tmp_path)
+    assert set(frame["x"]) == {"contrast", "pairs"}
+    assert set(frame["gain_over"].dropna()) == {"image-only"}
+    assert frame.loc[frame["family"] != "ceiling", "test_accuracy_mean"].between(0, 1).all()
+
+
+def test_every_depth_is_a_row_in_order(images, untrained, tmp_path):
+    frame, _ = run("fusion_depth", images, tmp_path)
+    joins = [name for name in frame.loc[frame["x"] == "synergy", "strategy"] if name.startswith("mid-channel")]
+    assert len(joins) > 1
+    assert joins == [f"mid-channel:depth={depth}" for depth in range(len(joins))]
+
+
+def test_widths_and_rates_are_crossed(images, untrained, tmp_path):
+    frame, text = run("sensitivity", images, tmp_path)
+    assert list(dict.fromkeys(frame["x"])) == ["0.009", "best of 2"]
+    assert len([name for name in set(frame["strategy"]) if name.startswith("sum")]) == 3
+    assert "Kendall's τ with the order of the 4 multimodal rows at best of 2" in text
+
+
+def test_the_main_table_names_what_was_resized(images, untrained, tmp_path):
+    _, text = run("main_table", images, tmp_path)
+    assert "has the highest mean of 2 joins" in text
+    assert "of 0 strategies that were resized: none that the seeds establish" in text
+
+
+def test_what_is_below_its_baseline_is_named(images, untrained, tmp_path):
+    _, text = run("every_strategy", images, tmp_path)
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    assert [row[0] for row in rows] == ["| image-only", "| sum", "| late-mean"]
+    assert rows[-1][-1] == "no: log-scores add up |"
+    below = ", ".join(row[0][2:] for row in rows if row[3].startswith("−")) or "none"
+    assert f"Not above their baseline with `default` captions: {below}." in text
+
+
+def test_theory_speaks_of_every_strategy():
+    experiment = load("every_strategy")
+    for name, registration in strategies().items():
+        assert experiment.theory(name, registration.family).split(":")[0] in ("yes", "no", "a little")
+
+
+def test_posthoc_gap(tmp_path, capsys):
+    config = make_config(write_source(tmp_path / "x.npz"), tmp_path / "out", seeds=2)
+    run_recorded(config)
+    experiment = load("posthoc_gap")
+    assert experiment.main(experiment.Config(config.out, config.data)) == 0
+    heading, trained, counted, exact = capsys.readouterr().out.splitlines()
+    assert heading == "192 captions to learn from, 60 to test, n = 2 seeds, ± 95 %"
+    runs = Store(config.out, read_only=True).runs()
+    for name, line in (("late-posthoc", trained), ("bayes-reference", exact)):
+        accuracies = [run.metrics["test_accuracy"] for run in runs if run.strategy == name and run.metrics]
+        assert float(line.split("%")[0].split()[-1]) == pytest.approx(100 * sum(accuracies) / 2, abs=0.005)
+    assert counted.startswith("counted frequencies")
+    assert exact.endswith("+0.00 ± 0.00 points")
