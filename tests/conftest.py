@@ -1,6 +1,7 @@
 """What all tests share: repeatable hypothesis examples, and caches that do not outlive the session."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -17,6 +18,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+# Traces are millions of objects that live as long as the session; to look through them took a sixth of its time.
+gc.set_threshold(100_000, 20, 100)
 
 # a compilation inside an example takes longer than any sensible deadline
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -88,21 +88,27 @@ def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
     training = dataclasses.replace(TRAINING, remedy=Choice(remedy or "none"))
     task = make_dataset(CHANNELS[0], names).task
 
+    seed = jnp.int32(0)
+
     def untrained(seed, data, order, test):
         module = spec.build(Blueprint(task, CONFIG, run_key(seed, "init")))
         return predict(*split_module(module), data, test)
 
-    def trained(seed, data, order, test):
-        functions = make_functions(spec, task, CONFIG, training, STEPS * BATCH)
-        state, _ = functions.train(functions.init(seed), data, order, seed, jnp.int32(STEPS))
+    def trained(initial, data, order, test):
+        state, _ = functions.train(initial, data, order, seed, jnp.int32(STEPS))
         return predict(functions.graph, state.variables, data, test)
 
-    compiled = jax.jit(untrained if spec.registration.is_posthoc else trained, compiler_options=QUICK)
+    if spec.registration.is_posthoc:
+        start, compiled = seed, jax.jit(untrained, compiler_options=QUICK)
+    else:
+        functions = make_functions(spec, task, CONFIG, training, STEPS * BATCH)
+        # The initialisation is done in single operations, which are compiled once for all strategies.
+        start, compiled = functions.init(seed), jax.jit(trained, compiler_options=QUICK)
     logits = []
     for channel in CHANNELS:
         dataset = make_dataset(channel, names)
         order, test = (jnp.asarray(dataset.splits[split]) for split in ("train", "test"))
-        logits.append(compiled(jnp.int32(0), to_device(dataset), order, test[:KEPT]))
+        logits.append(compiled(start, to_device(dataset), order, test[:KEPT]))
     return np.asarray(logits)
 
 

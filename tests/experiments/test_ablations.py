@@ -117,7 +117,7 @@ def test_theory_speaks_of_every_strategy():
 
 
 def test_posthoc_gap(tmp_path, capsys):
-    config = make_config(write_source(tmp_path / "x.npz"), tmp_path / "out", seeds=2)
+    config = make_config(write_source(tmp_path / "x.npz"), tmp_path / "out", strategies=("late-posthoc",), seeds=2)
     run_recorded(config)
     experiment = load("posthoc_gap")
     assert experiment.main(experiment.Config(config.out, config.data)) == 0

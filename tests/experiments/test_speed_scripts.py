@@ -19,6 +19,7 @@ from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.models.convolution import xla_conv3x3
 from fusion_bench.models.layers import space_to_depth
 from fusion_bench.training.step import make_functions
+from tests.experiments.loading import EXPERIMENTS, load
 from tests.studies import make_quick
 
 

@@ -13,13 +13,14 @@ import pytest
 
 from fusion_bench.training import compile_cache
 from fusion_bench.training.compile_cache import keep_compiled
+from tests.studies import TRAINING
 
 
-def study(out, cache):
+def study(source, out, cache):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMP", "JAX_PERS"))}
     environment["FUSION_BENCH_CACHE_DIR"] = str(cache)
-    command = [sys.executable, "-m", "fusion_bench", "run", "--strategies", "late-posthoc", "--seeds", "1"]
-    command += ["--train-size", "200", "--test-size", "50", "--epochs", "1", "--encoder", "micro", "--out", str(out)]
+    command = [sys.executable, "-m", "fusion_bench", "run", "--data", str(source), "--strategies", "late-posthoc"]
+    command += ["--seeds", "1", "--out", str(out), *TRAINING]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     runs = sorted((out / "runs").glob("*/run.json"))
@@ -29,11 +30,11 @@ def study(out, cache):
     return done.stdout, done.stderr, {name: cost.get("compile_s", 0) for name, cost in costs.items()}, arrays
 
 
-def test_a_second_study_reads_what_the_first_compiled(tmp_path):
+def test_a_second_study_reads_what_the_first_compiled(source, tmp_path):
     cache = tmp_path / "cache"
-    first, _, cold, compiled = study(tmp_path / "a", cache)
+    first, _, cold, compiled = study(source, tmp_path / "a", cache)
     programs = kept(cache)
-    second, errors, warm, read = study(tmp_path / "b", cache)
+    second, errors, warm, read = study(source, tmp_path / "b", cache)
     assert programs
     assert programs == kept(cache)
     assert all(mode(path) == 0o700 for path in (cache / "programs").iterdir())
