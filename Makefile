@@ -12,10 +12,11 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 CREATED := $(VENV)/.python-$(VERSION)
 RUNTIME := $(CREATED)-runtime
 DEV := $(CREATED)-dev
+DOCS := $(CREATED)-docs
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test lint format
+.PHONY: help bench test lint format docs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ lint: $(DEV) ## check format, style, types and the direction of imports
 	@$(BIN)/ruff check
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports --no-logo
+
+docs: $(DOCS) ## build the documentation as a site in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: $(DEV) ## format the code and mend what ruff can mend
 	@$(BIN)/ruff format
@@ -52,6 +56,11 @@ $(CREATED):
 $(RUNTIME): $(CREATED) pyproject.toml constraints.txt
 	@echo "installing fusion_bench into $(VENV)"
 	@$(PIP) --constraint constraints.txt --editable .
+	@touch $@
+
+$(DOCS): $(RUNTIME)
+	@echo "installing what the documentation needs into $(VENV)"
+	@$(PIP) --constraint constraints.txt --group docs
 	@touch $@
 
 $(DEV): $(RUNTIME)

@@ -44,6 +44,11 @@ class Registered:
         return (inspect.getdoc(self.make) or "").partition("\n")[0]
 
     @property
+    def description(self) -> str:
+        """The class's docstring below its first line."""
+        return (inspect.getdoc(self.make) or "").partition("\n")[2].strip()
+
+    @property
     def options(self) -> Mapping[str, inspect.Parameter]:
         # of __init__: Flax's metaclass hides the class's own signature
         parameters = inspect.signature(self.make.__init__).parameters.values()

@@ -8,15 +8,16 @@ until it completes; then the next one, until there were so many kills. After eve
 there, its run.json the same file. In the end: no run was made twice, nothing half-written is left, and the table and
 all logits are those of the study in peace, bit for bit; only measured seconds and rates differ.
 
-Found on two cores of an AMD EPYC, jax 0.10.2, no difference in 150 kills:
+Found on two cores of an AMD EPYC, jax 0.10.2, no difference in 250 kills:
 - commit 252f3b570f: 50 kills (22 training, 17 starting up, 9 saving an epoch, 2 writing) in 14 studies of 10.2 s;
 - commit 7ab083a637, --seed 1: 50 kills (31 starting up, 14 training, 3 saving an epoch, 2 writing) in 7 studies of
   6.9 s;
 - commit 1b009d6144: 50 kills (28 training, 20 starting up, 2 saving an epoch) in 18 studies of 5.4 s;
 - commit 5707beb7d3, beside other programs: 50 kills (24 starting up, 21 training, 3 saving an epoch, 2 writing) in 18
   studies of 25 s;
-- commit c8f7024594, --workers 2: 30 kills (19 training, 8 starting up, 3 saving an epoch) in 9 studies of 10.7 s; with
-  --ray: 6 kills (5 training, 1 writing) in 2 studies of 18.4 s.
+- commit d2b047f72f, --workers 2: 50 kills (31 training, 14 starting up, 3 writing, 2 saving an epoch) in 17 studies of
+  13.3 s;
+- the same commit, --ray, beside other programs: 50 kills (45 training, 5 starting up) in 61 studies of 34.3 s.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""`fusion-bench list`: everything that has a name on the command line."""
+"""`fusion-bench list`: everything that has a name on the command line, or one of these in full."""
 
 import dataclasses
 import json
@@ -7,15 +7,19 @@ from typing import Annotated, Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
-from fusion_bench.config import DataConfig
+from fusion_bench.cli.flags import option
+from fusion_bench.config import DataConfig, ModelConfig
+from fusion_bench.errors import unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
 class ListCommand:
     """List strategies, remedies, diagnostics, datasets, caption channels and encoders."""
 
+    name: Annotated[Positional[str], option("NAME")] = ""
+    """Show one of them in full: formula, paper, options."""
     json: Annotated[bool, arg(help_behavior_hint="")] = False
     """Print JSON, for scripts."""
 
@@ -23,8 +27,15 @@ class ListCommand:
 def run(command: ListCommand, console: Console) -> int:
     """Returns the exit status."""
     catalogue = list_catalogue()
+    if command.name:
+        catalogue = _named(catalogue, command.name)
     if command.json:
         print(json.dumps(catalogue, indent=2, ensure_ascii=False))
+        return 0
+    if command.name:
+        for title, entries in catalogue.items():
+            for entry in entries:
+                _show(title, entry, console)
         return 0
     for title, entries in catalogue.items():
         fields = [field for field in entries[0] if field in _LISTED]
@@ -38,6 +49,49 @@ def run(command: ListCommand, console: Console) -> int:
             listing.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else cell) for cell in cells))
         console.print(listing, "")
     return 0
+
+
+def _named(catalogue: dict[str, list[dict[str, Any]]], name: str) -> dict[str, list[dict[str, Any]]]:
+    """Returns the entries of this name, those of strategies with what a model of theirs is.
+
+    Raises:
+      UserError: there is none.
+    """
+    found = {title: [entry for entry in entries if entry["name"] == name] for title, entries in catalogue.items()}
+    if not any(found.values()):
+        raise unknown_name("name", name, [entry["name"] for entries in catalogue.values() for entry in entries])
+    found["strategies"] = [entry | _model_facts(name) for entry in found["strategies"]]
+    return {title: entries for title, entries in found.items() if entries}
+
+
+def _model_facts(name: str) -> dict[str, Any]:
+    """Returns what modalities a strategy is defined for, and the size of its model of `shapes`."""
+    from fusion_bench.data.load import load_dataset
+    from fusion_bench.fusion.registry import StrategySpec
+    from fusion_bench.training.cost import count_params
+
+    spec, model = StrategySpec(name), ModelConfig()
+    registration = spec.registration
+    modalities = registration.modality or ("two" if registration.pairs_only else "two or more")
+    params = count_params(spec, load_dataset(DataConfig(train_size=300, test_size=100)).task, model)
+    return {"modalities": modalities, "parameters": f"{params:,} on shapes with {model.encoder} encoders"}
+
+
+def _show(title: str, entry: dict[str, Any], console: Console) -> None:
+    """Prints an entry: name and summary, description, and a line for every other field."""
+    console.print(Text.assemble((entry["name"], "bold"), f" ({title})"))
+    console.print(Text(entry["summary"]), "", sep="\n")
+    for paragraph in filter(None, entry.get("description", "").split("\n\n")):
+        is_laid_out = any(line.startswith(" ") for line in paragraph.splitlines())  # formulas, arguments
+        console.print(Text(paragraph if is_laid_out else " ".join(paragraph.split())), "", sep="\n")
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    for field, value in entry.items():
+        if field in ("name", "summary", "description"):
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{name}={default}" for name, default in value.items()) or "none"
+        facts.add_row(field.replace("_", " "), Text(f"{value:.3f}" if isinstance(value, float) else str(value)))
+    console.print(facts, "")
 
 
 _FIGURES = {
@@ -61,7 +115,7 @@ def list_catalogue() -> dict[str, list[dict[str, Any]]]:
 
     def described(r: Any) -> dict[str, Any]:
         options = {name: option.default for name, option in r.options.items()}
-        return {"summary": r.summary, "reference": r.reference, "options": options}
+        return {"summary": r.summary, "description": r.description, "reference": r.reference, "options": options}
 
     channels = {name: make_channel(name, class_names(DataConfig())) for name in PRESETS}
     return {

@@ -16,10 +16,10 @@ def test_list_json(call):
     assert (status, error) == (0, "")
     catalogue = json.loads(printed)
     assert list(catalogue) == ["strategies", "remedies", "diagnostics", "datasets", "captions", "encoders"]
-    fields = ["name", "family", "summary", "reference", "options"]
+    fields = ["name", "family", "summary", "description", "reference", "options"]
     assert all(list(entry) == fields for entry in catalogue["strategies"])
     assert {entry["family"] for entry in catalogue["strategies"]} <= set(FAMILIES)
-    assert all(entry[field] for entry in catalogue["strategies"] for field in fields[:-1])
+    assert all(entry[field] for entry in catalogue["strategies"] for field in fields[:-1] if field != "description")
     axes = catalogue["remedies"] + catalogue["diagnostics"]
     assert all(list(entry) == ["name", *fields[2:]] for entry in axes)
     names = {part: [entry["name"] for entry in entries] for part, entries in catalogue.items()}
@@ -52,3 +52,40 @@ def test_list_is_readable_in_80_columns(call):
     assert "[h_1; …; h_M]" in words
     assert ":rank=4" in words
     assert all(name in words for name in PRESETS)
+
+
+def test_one_strategy_is_shown_in_full(call):
+    status, printed, _ = call("list", "low-rank")
+    assert status == 0
+    words = " ".join(printed.split())
+    assert "low-rank (strategies)" in words
+    assert "Σ_r w_r ∏_m F_m^r [1; h_m] + b" in words
+    assert "Parameters: rank · out_features · Σ_m (d_m + 1) + rank + out_features." in words
+    assert "arXiv:1806.00064" in words
+    assert "rank=4, out_features=64" in words
+    assert "modalities two or more" in words
+    assert "on shapes with tiny encoders" in words
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("ogm-ge", "alpha="),
+        ("missing-modality", "(diagnostics)"),
+        ("shapes", "(datasets)"),
+        ("synergy", "interaction bits 3.322"),
+        ("image-only", "modalities image"),
+        ("gated", "modalities two "),
+    ],
+)
+def test_every_kind_of_entry_is_shown(call, name, shown):
+    status, printed, _ = call("list", name)
+    assert status == 0
+    assert shown in " ".join(printed.split()) + " "
+
+
+def test_a_wrong_name_is_answered_with_near_ones(call):
+    status, printed, line = call("list", "lowrank")
+    assert (status, printed) == (2, "")
+    assert line.startswith("fusion-bench: unknown name 'lowrank'; did you mean low-rank")

@@ -1,0 +1,51 @@
+"""Fills the reference: a section for everything that is registered, from its docstring, with formulas set."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from fusion_bench.axis import Registered
+from fusion_bench.diagnostics.base import diagnostics
+from fusion_bench.fusion.registry import REGISTRY
+from fusion_bench.training.remedies.base import remedies
+
+PAGE = "reference/strategies.md"
+
+
+def on_page_markdown(markdown: str, page, **_) -> str:
+    """Appends the sections to the page of the reference."""
+    if page.file.src_uri != PAGE:
+        return markdown
+    strategies = REGISTRY.registered().values()
+    return "\n".join(
+        [
+            markdown,
+            *(line for family, of in groupby(strategies, lambda r: r.family) for line in section(family.title(), of)),
+            *section("Remedies", remedies.registered().values()),
+            *section("Diagnostics", diagnostics.registered().values()),
+        ]
+    )
+
+
+def section(title: str, members: Iterable[Registered]) -> Iterator[str]:
+    """Gives the lines of one section, in Markdown."""
+    yield f"\n## {title}"
+    for member in members:
+        yield f"\n### {member.name}\n\n{member.reference}\n"
+        yield f"::: {member.make.__module__}.{member.make.__qualname__}\n    options:\n      heading_level: 4\n"
+
+
+def on_page_content(html: str, page, **_) -> str:
+    """Sets the indices and exponents of formulas, outside of code and tags."""
+    if page.file.src_uri != PAGE:
+        return html
+    parts = re.split(r"(<(?:pre|code)\b.*?</(?:pre|code)>|<[^>]*>)", html, flags=re.DOTALL)
+    return "".join(part if part.startswith("<") else set_formulas(part) for part in parts)
+
+
+def set_formulas(text: str) -> str:
+    """Returns HTML in which x_m and x^{r+1} have an index and an exponent; names such as `out_features` stay."""
+    for mark, tag in ("_", "sub"), ("^", "sup"):
+        script = rf"(?<=[^\W\d_]|[×∏Σ∇>)\]]){re.escape(mark)}(?:\{{([^}}]*)\}}|(\w)(?!\w))"
+        text = re.sub(script, lambda found, tag=tag: f"<{tag}>{found[1] or found[2]}</{tag}>", text)
+    return text
