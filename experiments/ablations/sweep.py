@@ -1,6 +1,10 @@
 """What the ablations share: a question as studies at the points of a sweep, run and written by one command."""
 
 import dataclasses
+import datetime
+import json
+import shlex
+import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,8 +105,8 @@ class Sweep:
     remarks: Callable[[pd.DataFrame, Scale], Sequence[str]] = no_remarks
 
 
-def run(sweep: Sweep, scale: Scale) -> int:
-    """Runs every study, writes table.csv, table.md and the figure, and shows the table; 1 if a run failed."""
+def run(sweep: Sweep, scale: Scale, question: str) -> int:
+    """Runs every study, writes table.csv, table.md, run.toml and the figure, and shows the table; 1 if a run failed."""
     studies = sweep.points(scale.shortened() if scale.quick else scale)
     if scale.quick:
         studies = dict([*studies.items()][-2:])
@@ -112,6 +116,7 @@ def run(sweep: Sweep, scale: Scale) -> int:
     scale.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(scale.out / "table.csv", index=False, float_format="%.6g")
     (scale.out / "table.md").write_text(text, encoding="utf-8")
+    (scale.out / "run.toml").write_text(to_toml(facts(frame, question)), encoding="utf-8")
     if sweep.draw is not None:
         matplotlib.write(sweep.draw(frame, remarks[-1]), scale.out / "figure")
     console = Console()
@@ -131,9 +136,32 @@ def rows(sweep: Sweep, study: BenchmarkConfig) -> list[dict[Hashable, Any]]:
     return frame.to_dict("records")
 
 
-def main(sweep: Sweep, question: str | None) -> int:
-    """Runs a sweep at the scale of the command line; `question` is its help."""
-    return run(sweep, tyro.cli(Scale, default=sweep.scale, description=question))
+def main(sweep: Sweep, text: str | None) -> int:
+    """Runs a sweep at the scale of the command line; the text is its help, and its first line the question."""
+    text = text or ""
+    return run(sweep, tyro.cli(Scale, default=sweep.scale, description=text), text.partition("\n")[0])
+
+
+def facts(frame: pd.DataFrame, question: str) -> dict[str, Any]:
+    """Returns what experiments/write_results.py shows of a result; the finding is added by hand."""
+    trained = frame.loc[frame["n_seeds"] > 0]
+    row = trained.iloc[0]
+    n_train, n_test = int(trained["n_train"].max()), int(row["n_test"])
+    return {
+        "question": question,
+        "finding": "",
+        "commands": [shlex.join(["python", *sys.argv])],
+        "commit": str(row["commit"]),
+        "date": datetime.date.today(),
+        "data": f"{row['dataset']}: {n_train:,} images to train, {n_test:,} to test",
+        "seeds": int(trained["n_seeds"].max()),
+    }
+
+
+def to_toml(fields: Mapping[str, Any]) -> str:
+    """Returns TOML, whose strings, lists and numbers are written as those of JSON."""
+    values = {k: json.dumps(v, ensure_ascii=False, default=str) for k, v in fields.items() if k != "date"}
+    return "".join(f"{name} = {value}\n" for name, value in {**values, "date": fields["date"].isoformat()}.items())
 
 
 def cell(row: Row, of: str = "test_accuracy") -> str:

@@ -1,6 +1,6 @@
 """What does a fusion operator cost, and how does that grow with the features' width D and the number of modalities M?
 
-    python experiments/speed/operator_cost.py [--out results/operator-cost] [--quick]
+    python experiments/speed/operator_cost.py [--out results/cpu-2-cores/operator-cost] [--quick]
 
 Parameters, floating-point operations and memory, each of the join alone and at the operator's default options, read
 off the compiled program: nothing is computed, no formula is written by hand.

@@ -46,6 +46,24 @@ def best_of(block: pd.DataFrame) -> str:
     return max(block["gain_over"])
 
 
+def headline(block: pd.DataFrame) -> str:
+    """Returns what a setting shows, in one line: the best strategy, its gain, and those that are level with it."""
+    joined = block.loc[block["family"].isin(MULTIMODAL) & block["test_accuracy_mean"].notna()]
+    if joined.empty:
+        return "No multimodal strategy has a result."
+    best = joined.loc[joined["test_accuracy_mean"].idxmax()]
+    accuracy = percent(best["test_accuracy_mean"], best["test_accuracy_ci95"])
+    line = f"{best['strategy']} has the highest mean test accuracy, {accuracy} %"
+    if best["gain_over"] and not pd.isna(best["gain_mean"]):
+        line += f", {points(best['gain_mean'], best['gain_ci95'])} points over {best['gain_over']}"
+    if best["n_seeds"] < 2:
+        return f"{line}. With one seed no difference is established."
+    level = joined.loc[joined["ties_best"] & (joined["strategy"] != best["strategy"]), "strategy"]
+    if level.empty:
+        return f"{line}. All others are significantly below it."
+    return f"{line}. Not significantly different from it: {', '.join(level)}."
+
+
 def notes(block: pd.DataFrame) -> list[str]:
     """Returns the sentences below a block of the table."""
     rows = block.to_dict("records")

@@ -19,7 +19,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.families import FAMILIES
 from fusion_bench.report.columns import COLUMNS, Column, known_columns
 from fusion_bench.report.findings import Findings, find
-from fusion_bench.report.notes import notes
+from fusion_bench.report.notes import headline, notes
 from fusion_bench.report.plots import matplotlib, pictures, plotly
 from fusion_bench.report.plots.marks import Picture
 from fusion_bench.report.table import table
@@ -99,7 +99,8 @@ def _section(found: Findings, drawn: Sequence[Picture]) -> str:
         *(f"Left out: {line}." for line in found.omitted),
     ]
     listing = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
-    figures = "".join(_chart(found, chart) for chart in drawn if chart.chooser != "strategy")
+    first, *others = [_chart(found, chart) for chart in drawn if chart.chooser != "strategy"] or [""]
+    figures = "".join(others)
     if chosen := [chart for chart in drawn if chart.chooser == "strategy"]:
         charts = "".join(_chart(found, chart, is_alone=False) for chart in chosen)
         figures += (
@@ -107,8 +108,8 @@ def _section(found: Findings, drawn: Sequence[Picture]) -> str:
         )
     return (
         f'<section id="{found.name}"><h2>{html.escape(found.title)}</h2>'
-        f"{_table(found)}"
-        f'<details open class="notes"><summary>What the numbers mean, and what they show</summary>'
+        f'<p class="finding">{html.escape(headline(found.rows))}</p>{first}{_table(found)}'
+        f'<details open class="notes"><summary>Notes on the table</summary>'
         f"<ul>{listing}</ul></details>{figures}"
         f'<p class="files">For a paper, the same as PNG and SVG: <code>report/figures/{found.name}/</code></p>'
         "</section>"

@@ -1,7 +1,9 @@
 """Every ablation: its plan, studies, table and figure, with made-up logits in the place of trained ones."""
 
 import dataclasses
+import datetime
 import re
+import tomllib
 import zlib
 
 import numpy as np
@@ -48,7 +50,7 @@ def run(name, images, out):
     """Runs an ablation in its short form; returns its frame and its text."""
     module = load(name)
     scale = dataclasses.replace(module.SWEEP.scale, out=out, data=str(images), quick=True)
-    assert load("sweep").run(module.SWEEP, scale) == 0
+    assert load("sweep").run(module.SWEEP, scale, "Why?") == 0
     return pd.read_csv(out / "table.csv"), (out / "table.md").read_text()
 
 
@@ -63,6 +65,9 @@ def test_the_studies_of_an_ablation_are_tabulated_and_drawn(name, images, untrai
     assert "n = 2 seeds" in text
     for row in trained.loc[trained["family"] != "reference"].to_dict("records"):
         assert f"{100 * row['test_accuracy_mean']:.2f}" in text, row["strategy"]
+    facts = tomllib.loads((tmp_path / "run.toml").read_text())
+    assert (facts["question"], facts["seeds"], facts["date"]) == ("Why?", 2, datetime.date.today())
+    assert facts["data"].endswith("to test")
     figure = tmp_path / "figure.svg"
     assert figure.exists() == (load(name).SWEEP.draw is not None)
     if figure.exists():

@@ -4,6 +4,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from fusion_bench.report.findings import find
@@ -93,6 +94,13 @@ def test_notes_environment_and_commands_are_there(elements):
     assert "a processor" in words
     assert words.count("fusion-bench run --captions synergy") == 1
     assert "24 runs" in words
+
+
+def test_a_section_begins_with_the_finding(text):
+    finding = "concat has the highest mean test accuracy, 85.00 ± 2.48 %, +14.00 ± 0.34 points over image-only. "
+    finding += "Not significantly different from it: late-posthoc."
+    assert text.index(f'<p class="finding">{finding}</p>') < text.index('class="chart"') < text.index("<table id=")
+    assert text.index("</table>") < text.index("How to read this page")
 
 
 # The browser
@@ -203,6 +211,30 @@ def drawn(page, name):
     chart.scroll_into_view_if_needed()
     page.wait_for_function("id => document.getElementById(id).data", arg=chart.get_attribute("id"))
     return chart
+
+
+COLOURED = ("Accuracy against cost", "Learning curves", "Accuracy by class", "Confusion matrix", "ROC curve")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_is_on_paper(load, scheme):
+    """Charts are drawn when they are seen, but printed all; nothing is cut off at the right edge."""
+    pdfium = pytest.importorskip("pypdfium2", reason="pypdfium2 is not installed")
+    page = load(scheme=scheme)
+    pages = list(pdfium.PdfDocument(page.pdf(format="A4", print_background=True)))
+    words = " ".join(" ".join(each.get_textpage().get_text_range() for each in pages).split())
+    labels = page.evaluate("[...document.querySelectorAll('.chart')].map(c => c.layout.yaxis.title.text)")
+    assert len(labels) == 2 * 8
+    assert all(label in words for label in labels if label)
+    coloured = 0
+    for each in pages:
+        text, image = each.get_textpage(), np.asarray(each.render(scale=1).to_pil().convert("RGB"), int)
+        assert max(text.get_charbox(number)[2] for number in range(text.count_chars())) < each.get_width()
+        assert image[0, 0].min() == 255
+        if any(title in text.get_text_range() for title in COLOURED):
+            coloured += 1
+            assert (image.max(axis=2) - image.min(axis=2) > 40).sum() > 200  # marks, as text has none
+    assert coloured >= len(COLOURED)
 
 
 def test_choosing_a_strategy_changes_its_charts(load):

@@ -78,4 +78,21 @@ function paint() {
     if (element.data) Plotly.relayout(element, { template: theme() });
 }
 dark.addEventListener("change", paint);
+
+// On paper: every chart, as wide as the page, in light colours.
+const PAPER_WIDTH = 690; // of A4 without margins, in CSS pixels
+addEventListener("beforeprint", () => {
+  document.documentElement.classList.add("print");
+  document.documentElement.classList.remove("dark");
+  for (const element of document.querySelectorAll(".chart")) {
+    draw(element);
+    Plotly.relayout(element, { width: PAPER_WIDTH, template: theme() });
+  }
+});
+addEventListener("afterprint", () => {
+  document.documentElement.classList.remove("print");
+  for (const element of document.querySelectorAll(".chart"))
+    Plotly.relayout(element, { width: null, autosize: true });
+  paint();
+});
 paint();
