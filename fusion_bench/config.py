@@ -37,7 +37,7 @@ class DataConfig(Checked):
     """The data: images, captions, splits."""
 
     source: str = "shapes"
-    """Where images and labels come from."""
+    """Source of images and labels."""
     data_dir: Path | None = None
     """A prepared TFDS directory, or where to prepare one."""
     captions: str = "default"
@@ -53,7 +53,7 @@ class DataConfig(Checked):
     data_seed: Natural = 0
     """Seeds the split and the captions; runs that share it are paired."""
     cache_dir: Path | None = None
-    """Where decoded images are kept."""
+    """Directory of decoded images."""
     image_size: Count | None = None
     """Resize every image of a TFDS set to N x N pixels."""
 
@@ -65,9 +65,9 @@ class ModelConfig(Checked):
     encoder: EncoderSize = "tiny"
     """Size: micro for smoke runs and tests, tiny for a quick table, small for a CPU, resnet9 for accelerators."""
     text_encoder: TextEncoderKind = "pooled"
-    """How a text becomes features: the mean over its words, or a small transformer."""
+    """Text encoder: the mean over the words, or a small transformer."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What layers compute in; auto is float32 on a CPU, bfloat16 elsewhere. Parameters are float32 always."""
+    """Dtype of computation; auto is float32 on a CPU, bfloat16 elsewhere. Parameters are always float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ class TrainingConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class MeasurementConfig(Checked):
-    """How costs are timed; no part of a run's identity."""
+    """Timing of costs; no part of a run's identity."""
 
     seconds: Positive = 0.1
     """Seconds that one timed pass aims at."""
@@ -120,7 +120,7 @@ class MeasurementConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig(Checked):
-    """How often the host is given the state of a training; no part of a run's identity."""
+    """Frequency of checkpoints and progress; no part of a run's identity."""
 
     save_seconds: NonNegative = 60.0
     """Seconds after which the state is saved at the end of an epoch."""
@@ -130,7 +130,7 @@ class CheckpointConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class ClusterConfig(Checked):
-    """Where a study is trained; no part of a run's identity."""
+    """The cluster that a study is trained on; no part of a run's identity."""
 
     on: Literal["here", "ray"] = "here"
     """here: in processes of this machine. ray: in tasks of a Ray cluster."""
@@ -174,10 +174,10 @@ class BenchmarkConfig(Checked):
     workers: Count | Literal["auto"] = "auto"
     """Train in N processes side by side, each on cores of its own. auto: one a core on a CPU, else one."""
     retries: Natural = 2
-    """How often a training is repeated after its process died."""
+    """Number of repetitions of a training whose process died."""
     cluster: ClusterConfig = ClusterConfig()
     out: Path = Path("runs/default")
-    """Where runs and tables go. A run that is complete there is not repeated."""
+    """Directory of runs and tables. A run that is complete there is not repeated."""
     tensorboard: bool = False
     """Also write learning curves to DIR/tensorboard as the epochs go, as TensorBoard event files."""
     measurement: MeasurementConfig = MeasurementConfig()

@@ -1,4 +1,4 @@
-"""How does the accuracy of each strategy grow with what the text says?
+"""How does the accuracy of each strategy grow with the information of the text?
 
     python experiments/ablations/caption_information.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 

@@ -1,4 +1,4 @@
-"""How much does a strategy gain when there is little to learn from?
+"""How much does a strategy gain from few examples?
 
     python experiments/ablations/data_size.py [--out DIR] [--data cifar10 --data-dir DIR --train-size 50000] [--quick]
 

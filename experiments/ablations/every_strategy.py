@@ -43,7 +43,7 @@ THEORY = {
     **dict.fromkeys(["gated", "film", "multiplicative"], "yes: one modality multiplies the other"),
     **dict.fromkeys(["cross-attention", "bottleneck"], "yes: by attention and the head's hidden layer"),
 }
-"""Whether a strategy can learn the target of `synergy`, and why; by strategy, or else by family."""
+"""The theory of whether a strategy can learn the target of `synergy`; by strategy, or else by family."""
 
 
 def points(scale: Scale) -> dict[str, BenchmarkConfig]:

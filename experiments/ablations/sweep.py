@@ -1,4 +1,4 @@
-"""What the ablations share: a question as studies at the points of a sweep, run and written by one command."""
+"""Sweeps: a question as studies at several points, run and written by one command."""
 
 import dataclasses
 import datetime
@@ -29,10 +29,10 @@ Row = Mapping[Hashable, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large the studies of an ablation are. Runs that are complete in --out are not repeated."""
+    """Size of the studies of an ablation. Runs that are complete in --out are not repeated."""
 
     out: Path = Path("runs/ablation")
-    """Where runs, table and figure go."""
+    """Directory of runs, table and figure."""
     data: str = "shapes"
     """shapes, cifar10, or a file."""
     data_dir: Path | None = None

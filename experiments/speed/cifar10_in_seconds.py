@@ -11,9 +11,7 @@ needs for a step, against this device's fastest matrix product.
 The whitening is estimated before the clock starts. --ablate leaves out one idea after another, paired by seed.
 
 Those recipes also average weights or predictions of mirrored images, and train on all 50,000 images; here a tenth is
-held out, and the last epoch is tested, once.
-
-FOUND
+held out, and the last epoch is tested, once. Not run on an accelerator so far.
 """
 
 import dataclasses
@@ -108,7 +106,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one variant gave.
+    """Results of one variant.
 
     Attributes:
       seconds: of training, by seed.
@@ -174,7 +172,7 @@ def whiten_first_layer(init: Initialiser, dataset: Dataset) -> Initialiser:
 
 
 def is_first_kernel(path: tuple[Any, ...]) -> bool:
-    """Whether a parameter is the kernel of the first layer of a CNN's first stage."""
+    """Returns whether a parameter is the kernel of the first layer of a CNN's first stage."""
     names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
     if names[-1] != "kernel" or "stages" not in names or "blocks" in names:
         return False

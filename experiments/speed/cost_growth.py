@@ -48,7 +48,7 @@ class Config:
     """Measures how costs grow."""
 
     out: Path = Path("results/cost-growth")
-    """Where table.md and table.csv go."""
+    """Directory of table.md and table.csv."""
     repetitions: int = 6
     """Timed passes of each size; an even number favours none on a drifting machine."""
     quick: bool = False
@@ -57,7 +57,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Growth:
-    """What is made larger.
+    """The quantity that grows.
 
     Attributes:
       what: its name.

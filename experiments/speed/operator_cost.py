@@ -68,7 +68,7 @@ class Config:
     """Measures parameters, operations and memory of every fusion operator."""
 
     out: Path = Path("results/operator-cost")
-    """Where table.md and table.csv go."""
+    """Directory of table.md and table.csv."""
     quick: bool = False
     """Only some operators, and only D = 64 and 128 of two modalities."""
 
@@ -90,7 +90,7 @@ class SizedBlueprint(Blueprint):
 
 
 class Cost(NamedTuple):
-    """What a program costs: trained numbers; operations, kB beside the arguments and temporary kB of one example."""
+    """Costs of a program: parameters; operations, kB beside the arguments and temporary kB of one example."""
 
     parameters: int
     kflop: float
@@ -133,7 +133,7 @@ def build(registration: Registration, modalities: Mapping[str, ModalitySpec], wi
 
 
 def of_the_join(path: tuple, value: Any) -> bool:
-    """Whether a variable is trained, and belongs to neither encoders nor heads."""
+    """Returns whether a variable is trained, and belongs to neither encoders nor heads."""
     return isinstance(value, nnx.Param) and path[0] not in NOT_OF_THE_JOIN
 
 

@@ -102,7 +102,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What the PyTorch process needs: the network, its first values, the data, the budget."""
+    """Input of the PyTorch process: the network, its first values, the data, the budget."""
 
     strategy: str
     sizes: Mapping[str, Any]

@@ -34,7 +34,7 @@ class Config:
     strategies: tuple[str, ...] = (
         "image-only", "text-only", "early-channel", "early-token", "concat", "tensor", "late-mean", "late-posthoc",
     )  # fmt: skip
-    """What to train."""
+    """Strategies to train."""
     epochs: int = 4
     """Passes over the training examples."""
     seeds: int = 3
@@ -114,7 +114,7 @@ def train(strategy: str, seed: int, config: Config, arrays, sizes: Sizes):
 
 
 def needs_image(strategy: str) -> bool:
-    """Whether a network looks at the image."""
+    """Returns whether a network reads the image."""
     return not strategy.startswith("text-")
 
 

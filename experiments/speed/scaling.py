@@ -35,7 +35,7 @@ class Config:
     devices: tuple[int, ...] = (1, 2)
     """Numbers of devices; the first is what efficiency refers to."""
     strategies: tuple[str, ...] = ("image-only", "concat", "tensor")
-    """What is trained."""
+    """Strategies to train."""
     encoder: EncoderSize = "small"
     """Size of every encoder."""
     batch_size: int = 128

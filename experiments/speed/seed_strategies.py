@@ -43,7 +43,7 @@ class Config:
     """Times three ways to train with several seeds."""
 
     strategies: tuple[str, ...] = ("image-only", "concat", "tensor")
-    """What is trained."""
+    """Strategies to train."""
     encoder: EncoderSize = "tiny"
     """Size of every encoder."""
     seeds: int = 4

@@ -58,7 +58,7 @@ class Config:
     """Kills a tiny study at random moments and compares what it leaves with an undisturbed one."""
 
     kills: int = 50
-    """How often to kill."""
+    """Number of kills."""
     seed: int = 0
     """Draws the moments."""
     workers: int = 1
@@ -66,7 +66,7 @@ class Config:
     ray: bool = False
     """Train on a Ray cluster of this machine."""
     work: Path | None = None
-    """Where to work; a temporary directory if not given."""
+    """Working directory; a temporary one if not given."""
     study: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Only run the study of --work into this directory: what is killed."""
 
@@ -137,7 +137,7 @@ class Victim:
 
     @property
     def moment(self) -> str:
-        """What the process was doing when it was killed."""
+        """The stage of the process when it was killed."""
         runs = self.out / "runs"
         if self._left_by_the_last(runs.glob(".partial-*")):
             return "writing"

@@ -19,17 +19,17 @@ class DiagnoseCommand:
     """Apply diagnostics to the stored models of a directory; nothing is trained."""
 
     directory: Annotated[Positional[Path], option("DIR")]
-    """Where `fusion-bench run` put its runs; values go to DIR/diagnostics, and are columns of the table."""
+    """Directory of `fusion-bench run`; values go to DIR/diagnostics, and are columns of the table."""
     names: Annotated[tuple[str | Choice, ...], word("a,b", parse_choices), arg(name="with")] = ("missing-modality",)
     """Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero."""
     data_dir: Annotated[Path | None, option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
-    """Where the data of a TFDS source are on this machine."""
+    """Directory of a TFDS source on this machine."""
     source: Annotated[str, option("FILE.npz", "none", name="data")] = ""
     """The file of data that the runs were trained on; a run records its name, not its folder."""
     captions: Annotated[str, option("FILE", "none")] = ""
     """The file of captions, likewise."""
     cache_dir: Annotated[Path | None, option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")] = None
-    """Where decoded images are kept."""
+    """Directory of decoded images."""
 
 
 def run(command: DiagnoseCommand, console: Console) -> int:

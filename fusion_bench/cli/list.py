@@ -101,7 +101,7 @@ _FIGURES = {
     "image_only_ceiling": "image-only\nceiling",
 }
 _LISTED = {"name": "name", "family": "family", **_FIGURES, "summary": "summary"}
-"""What the terminal's listing shows of each entry, and the heading; the rest is for scripts."""
+"""Fields of an entry in the terminal's listing, with their headings."""
 
 
 def list_catalogue() -> dict[str, list[dict[str, Any]]]:

@@ -17,9 +17,9 @@ class MergeCommand:
     """Copy the complete runs of several directories into one, and write its table."""
 
     directories: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR [DIR ...]", help_behavior_hint="")]
-    """Where `fusion-bench run` put runs, on this machine or others; of equal runs the first is kept."""
+    """Directories of `fusion-bench run`, of this machine or others; of equal runs the first is kept."""
     out: Annotated[Path, option("DIR")]
-    """Where the runs and the table go."""
+    """Directory of the merged runs and their table."""
 
 
 def run(command: MergeCommand, console: Console) -> int:

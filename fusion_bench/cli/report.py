@@ -17,9 +17,9 @@ class ReportCommand:
     """Write figures (PNG, SVG) and one page with interactive charts of the runs in a directory."""
 
     directory: Annotated[Positional[Path], option("DIR")]
-    """Where `fusion-bench run` put its runs; the report goes to DIR/report."""
+    """Directory of `fusion-bench run`; the report goes to DIR/report."""
     against: Annotated[str | None, option("STRATEGY", "the best unimodal one")] = None
-    """What gains are over."""
+    """The strategy that gains are over."""
 
 
 def run(command: ReportCommand, console: Console) -> int:

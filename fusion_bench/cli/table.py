@@ -20,7 +20,7 @@ class TableCommand:
     """Print the table of the runs in a directory."""
 
     directory: Annotated[Positional[Path], option("DIR")]
-    """Where `fusion-bench run` put its runs."""
+    """Directory of `fusion-bench run`."""
     format: Literal["terminal", "md", "csv", "latex"] = "terminal"
     """csv is for scripts: unrounded, every column unless --columns says which; all adds the metrics from logits."""
     columns: Annotated[tuple[str, ...] | None, word("a,b|all", parse_names), option("a,b|all", "the usual ones")] = None
@@ -30,7 +30,7 @@ class TableCommand:
     group: Literal["family", "none"] = "family"
     """Keep the strategies of a family together, or not."""
     against: Annotated[str | None, option("STRATEGY", "the best unimodal one")] = None
-    """What gains are over."""
+    """The strategy that gains are over."""
 
 
 def run(command: TableCommand, console: Console) -> int:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 from fusion_bench.data.dataset import PAD, Dataset, Modality
 
 MAX_SHIFT = 4
-"""How far an image is translated at most, in pixels per 32 of height: the usual augmentation of CIFAR-10."""
+"""Largest translation of an image, in pixels per 32 of height: the usual augmentation of CIFAR-10."""
 
 
 class ModalityBatch(NamedTuple):

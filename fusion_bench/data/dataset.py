@@ -1,4 +1,4 @@
-"""What every source of data gives: named modalities, labels, splits, and a fingerprint of all of it."""
+"""Datasets: named modalities, labels, splits, and a fingerprint of all of it."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ class ModalitySpec:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a model must know of a dataset to be built: its modalities by name, and the number of classes."""
+    """The facts that a model is built from: the modalities by name, and the number of classes."""
 
     modalities: Mapping[str, ModalitySpec]
     num_classes: int
@@ -71,7 +71,7 @@ class Modality:
 
 @dataclasses.dataclass(frozen=True)
 class RawDataset:
-    """What a source gives before captions are drawn and validation is cut from training data.
+    """Data of a source, before captions are drawn and validation is cut from training data.
 
     Attributes:
       name: as in the tables, for example "cifar10".

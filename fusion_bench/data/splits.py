@@ -1,4 +1,4 @@
-"""Which examples train, validate and test: stratified by class, and the same for the same seed."""
+"""Splits into train, validation and test: stratified by class, and the same for the same seed."""
 
 from collections.abc import Mapping
 

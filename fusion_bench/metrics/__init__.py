@@ -1,1 +1,1 @@
-"""What a run's predictions are worth: pure functions of logits and labels, and intervals over seeds."""
+"""Metrics of predictions, as pure functions of logits and labels, and statistics over seeds."""

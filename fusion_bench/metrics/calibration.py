@@ -13,7 +13,7 @@ _LOG_TEMPERATURES = (np.log(0.05), np.log(20.0))
 
 
 class Reliability(NamedTuple):
-    """What is found in each bin of confidence, from 0 to 1; NaN means a bin without examples.
+    """Accuracy and confidence in each bin of confidence, from 0 to 1; NaN means a bin without examples.
 
     Attributes:
       confidence: mean highest probability.

@@ -1,4 +1,4 @@
-"""Which differences between strategies the seeds establish, and which they could have."""
+"""Significance tests of differences between strategies over seeds, and their power."""
 
 import itertools
 import math

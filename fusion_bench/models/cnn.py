@@ -22,7 +22,7 @@ FeatureMap = Inexact[Array, "batch _height _width _channel"]  # sizes differ bef
 
 
 class Modulation(NamedTuple):
-    """What scales and shifts each channel of a feature map, [batch, channel]."""
+    """Scale and shift of each channel of a feature map, [batch, channel]."""
 
     scale: Inexact[Array, "batch channel"]
     shift: Inexact[Array, "batch channel"]

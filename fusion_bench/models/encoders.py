@@ -20,7 +20,7 @@ from fusion_bench.models.transformer import Transformer
 
 @dataclasses.dataclass(frozen=True)
 class Widths:
-    """What a size stands for.
+    """Widths and depths of the encoders of one size.
 
     Attributes:
       stages: of the CNN.
@@ -164,7 +164,7 @@ def make_encoder(spec: ModalitySpec, config: ModelConfig, *, dtype: jnp.dtype, r
 
 
 def compute_dtype(config: ModelConfig) -> jnp.dtype:
-    """What layers compute in: `config.dtype`, or the backend's usual one."""
+    """Returns the dtype of computation: `config.dtype`, or the backend's usual one."""
     if config.dtype == "auto":
         return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
     return jnp.dtype(config.dtype)

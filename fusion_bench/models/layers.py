@@ -1,4 +1,4 @@
-"""What encoders and fusion operators are built of, beyond Flax's own layers."""
+"""Layers of encoders and fusion operators, beyond Flax's own."""
 
 import functools
 import math

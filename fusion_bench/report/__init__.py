@@ -1,1 +1,1 @@
-"""What a study found, from the store alone: the table as a frame, as Markdown, LaTeX and on the terminal."""
+"""Tables, figures and a page of a study, from the store alone."""

@@ -256,7 +256,7 @@ detects with 80 % power; `seeds_for_a_point`: the seeds that detect one percenta
 `baseline_kind`. `match_ratio`: a matched quantity over its target. Costs are medians over seeds, or measured once.
 """
 COLUMNS = {column.name: column for column in sorted(ALL, key=lambda column: column.place) if column.heading}
-"""What people read, in order."""
+"""The columns that people read, in order."""
 
 
 def known_columns(frame: pd.DataFrame) -> dict[str, Column]:

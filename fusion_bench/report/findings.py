@@ -1,4 +1,4 @@
-"""What the report draws on of each setting: its rows, and what could be read of its runs."""
+"""Material of the report for each setting: the rows of its table, and the logits and curves of its runs."""
 
 import dataclasses
 import re

@@ -1,1 +1,1 @@
-"""How fast every strategy is on a device, against what that device can do; and devices against each other."""
+"""Speed of every strategy on a device, against the device's ceilings; and devices against each other."""

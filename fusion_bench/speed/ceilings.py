@@ -1,4 +1,4 @@
-"""What a device can do at most, as measured: a large matrix product, and reading and writing a large array."""
+"""Measured ceilings of a device: a large matrix product, and reading and writing a large array."""
 
 from collections.abc import Callable
 

@@ -16,16 +16,16 @@ from fusion_bench.speed.record import DeviceSpeed, Point, StrategySpeed
 from fusion_bench.speed.roofline import fastest
 
 SAME = ("fingerprint", "encoder", "text_encoder")
-"""What two files must share for their figures to be of the same work."""
+"""Facts that two files must share for their figures to be comparable."""
 TOLD = {
     "dtype": "Computed in", "batch_sizes": "Batches tried", "jax": "Versions of jax", "commit": "Commits",
 }  # fmt: skip
-"""What a note tells where it differs."""
+"""Facts that a note states where they differ."""
 FILLS = {
     "full": "whole", "none": "not at all", "left": "left half", "top": "top half", "right": "right half",
     "bottom": "bottom half",
 }  # fmt: skip
-"""How the markers of one device after another are filled, in a figure, and in words."""
+"""Fill of the markers of one device after another, in a figure, and in words."""
 
 
 def _rate(points: Sequence[Point]) -> float:

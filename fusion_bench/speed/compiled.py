@@ -1,4 +1,4 @@
-"""What is timed: every strategy, compiled for one batch size after another."""
+"""Compiled programs of every strategy, for one batch size after another."""
 
 import dataclasses
 from collections import defaultdict
@@ -24,7 +24,7 @@ from fusion_bench.training.timing import TimedLoop, inference_loop, single_loop,
 
 
 class Subject(NamedTuple):
-    """What is timed: a strategy's training or inference in batches of one size."""
+    """A strategy's training or inference in batches of one size, to be timed."""
 
     strategy: str
     kind: Kind

@@ -1,4 +1,4 @@
-"""What `fusion_bench.speed` can be asked for."""
+"""Configuration of the speed benchmark."""
 
 import dataclasses
 from pathlib import Path
@@ -22,9 +22,9 @@ class SpeedConfig(Checked):
     batch_sizes: tuple[Count, ...] = (1, 8, 64, 256, 1024)
     """Batch sizes to sweep; 1 is always among them, for the latency."""
     repetitions: Count = 6
-    """How often everything is timed, the strategies by turns; an even number favours none on a drifting machine."""
+    """Number of timed passes, the strategies by turns; an even number favours none on a drifting machine."""
     out: Path | None = None
-    """Where the figures go; a file that is there is replaced."""
+    """File of the figures; an existing file is replaced."""
     compare: tuple[Path, ...] = ()
     """Measure nothing; print the ratios of these devices to the reference, strategy by strategy."""
     reference: Path | None = None

@@ -22,7 +22,7 @@ KINDS: tuple[Kind, ...] = ("train", "inference")
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """What n repetitions of one measurement gave."""
+    """Median and range of n repetitions of one measurement."""
 
     median: float
     low: float
@@ -92,7 +92,7 @@ class StrategySpeed:
 
 @dataclasses.dataclass(frozen=True)
 class Ceilings:
-    """What the device can do, measured between the strategies.
+    """Ceilings of the device, measured between the strategies.
 
     Attributes:
       matmul_size: n of the n × n matrices whose product was fastest.

@@ -1,4 +1,4 @@
-"""Where a strategy stands: the knee of its sweep, and its place under the device's two ceilings."""
+"""Place of a strategy under the device's two ceilings, and the knee of its sweep over batch sizes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Point
 NEAR_BEST = 0.9
 """The knee is the smallest batch size with so much of the best rate."""
 OVERHEAD = 0.1
-"""What reaches less than this of both ceilings is bound by neither."""
+"""Fraction of both ceilings below which a program is bound by neither."""
 Bound = Literal["compute", "memory", "overhead"]
 
 

@@ -12,7 +12,7 @@ from fusion_bench.store.store import Store
 
 @dataclasses.dataclass(frozen=True)
 class Merged:
-    """What became of the runs of all sources.
+    """Counts of the runs of all sources by what was done with them.
 
     Attributes:
       store: the directory that they were merged into.

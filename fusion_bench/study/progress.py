@@ -1,4 +1,4 @@
-"""What a study shows while it runs: a live display on a terminal, plain lines elsewhere."""
+"""Progress of a study: a live display on a terminal, plain lines elsewhere."""
 
 import math
 import time

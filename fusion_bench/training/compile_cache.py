@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from fusion_bench import files
 
 MAX_BYTES = 1_000_000_000
-"""What was not used for longest goes, when there is more."""
+"""Size of the cache on disk; the least recently used programs are deleted beyond it."""
 _hits = 0
 
 

@@ -32,7 +32,7 @@ class EpochMetrics:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What is known after each chunk of steps; validation accuracy is that of the last finished epoch.
+    """State of a training after each chunk of steps; validation accuracy is that of the last finished epoch.
 
     `curve` has one entry for each epoch that is finished.
     """
@@ -45,7 +45,7 @@ class Progress:
 
 
 class Trained(NamedTuple):
-    """What training gives, and all that it needs to go on after an epoch: with the same end as without a pause.
+    """Result of a training, and its complete state after an epoch: a resumed training ends as one without a pause.
 
     Attributes:
       state: after the last epoch of `curve`.

@@ -66,7 +66,8 @@ def test_a_devices_file(files):
 
 
 @pytest.mark.parametrize("form", ["terminal", "md", "csv", "latex"])
-def test_two_devices_compared(call, files, form, tmp_path):
+def test_two_devices_compared(call, files, form, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
     status, printed, _ = call(
         "speed", "--compare", *(files / f"{name}.json" for name in ("half", "core", "whole")),
         "--reference", files / "whole.json",

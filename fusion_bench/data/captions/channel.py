@@ -227,7 +227,7 @@ def make_channel(name: str, class_names: Sequence[str], prior: Float64[np.ndarra
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """What a channel drew for each example.
+    """Draws of a channel for each example.
 
     Attributes:
       words: index of the informative word w in `Channel.words`.

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 ENDINGS = (".csv", ".parquet")
 UNUSED = "unused"
-"""What an export calls the split of an example that is in none, where only a part of the data is used."""
+"""Split of an example that is in none, in an export of a part of the data."""
 
 
 def is_caption_file(name: str) -> bool:
-    """Whether `name` means a file of captions rather than a caption channel."""
+    """Returns whether `name` means a file of captions rather than a caption channel."""
     return Path(name).suffix.lower() in ENDINGS
 
 

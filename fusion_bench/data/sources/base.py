@@ -47,7 +47,7 @@ class Source(Registered):
 
     @property
     def summary(self) -> str:
-        """What it is, in one line."""
+        """One line about it."""
         return self.reference
 
 

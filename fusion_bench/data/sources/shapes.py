@@ -258,7 +258,7 @@ def _bar(rng: np.random.Generator, count: int, x: Array, y: Array, width: float)
 
 
 AUDIO_NOISE = 0.45
-"""How loud the noise is, against tones of height 1: sound alone tells 50 to 70 % of the classes."""
+"""Standard deviation of the noise, against tones of amplitude 1: sound alone decides 50 to 70 % of the classes."""
 
 
 def draw_audio(labels: Array, rng: np.random.Generator, noise: float = AUDIO_NOISE) -> Array:

@@ -1,4 +1,4 @@
-"""What early fusion is built of: channels laid over the image's CNN, and one transformer over all tokens."""
+"""Parts of early fusion: channels laid over the image's CNN, and one transformer over all tokens."""
 
 import jax
 import jax.numpy as jnp

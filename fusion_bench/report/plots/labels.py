@@ -1,4 +1,4 @@
-"""Where labels stand that would lie over each other, and numbers along an axis."""
+"""Label placement without overlap, and tick positions along an axis."""
 
 import math
 from collections.abc import Sequence

@@ -103,6 +103,7 @@ def test_a_remedy_is_one_file(mine, capsys):
     assert listed["mine"] == {
         "name": "mine",
         "summary": "Adds a constant to the loss and stops the encoders.",
+        "description": "",
         "reference": "a paper",
         "options": {"constant": 2.0},
     }
