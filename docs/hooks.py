@@ -4,23 +4,41 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
+from markdown.extensions import Extension
+
 from fusion_bench.axis import Registered
 from fusion_bench.diagnostics.base import diagnostics
-from fusion_bench.fusion.registry import REGISTRY
+from fusion_bench.fusion.registry import strategies
 from fusion_bench.training.remedies.base import remedies
 
 PAGE = "reference/strategies.md"
+
+
+class PlainUnderscores(Extension):
+    """Takes away the emphasis between underscores: in x_m they begin an index."""
+
+    def extendMarkdown(self, md) -> None:
+        md.inlinePatterns.deregister("em_strong2")
+
+
+def on_config(config):
+    """Adds the extension."""
+    config.markdown_extensions.append(PlainUnderscores())
+    return config
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
     """Appends the sections to the page of the reference."""
     if page.file.src_uri != PAGE:
         return markdown
-    strategies = REGISTRY.registered().values()
     return "\n".join(
         [
             markdown,
-            *(line for family, of in groupby(strategies, lambda r: r.family) for line in section(family.title(), of)),
+            *(
+                line
+                for family, of in groupby(strategies().values(), lambda r: r.family)
+                for line in section(family.title(), of)
+            ),
             *section("Remedies", remedies.registered().values()),
             *section("Diagnostics", diagnostics.registered().values()),
         ]
@@ -46,6 +64,6 @@ def on_page_content(html: str, page, **_) -> str:
 def set_formulas(text: str) -> str:
     """Returns HTML in which x_m and x^{r+1} have an index and an exponent; names such as `out_features` stay."""
     for mark, tag in ("_", "sub"), ("^", "sup"):
-        script = rf"(?<=[^\W\d_]|[×∏Σ∇>)\]]){re.escape(mark)}(?:\{{([^}}]*)\}}|(\w)(?!\w))"
+        script = rf"(?<=[^\W\d_]|[×∏Σ∇>)\]]){re.escape(mark)}(?:\{{([^}}]*)\}}|(\w)(?![^\Wᵀ]))"
         text = re.sub(script, lambda found, tag=tag: f"<{tag}>{found[1] or found[2]}</{tag}>", text)
     return text

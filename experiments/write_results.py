@@ -20,6 +20,9 @@ INTRODUCTION = """\
 One folder for each device and experiment. `run.toml` has the commands, the commit, the data and the finding; this page
 is written from these files by `experiments/write_results.py`. A command is that of its commit; `DIR` is a prepared TFDS
 directory of the JPEG copy (quality 75) of CIFAR-10. ± is half a 95 % interval over seeds.
+
+Examples per second are comparable within shapes-default, shapes-neutral and shapes-synergy alone: other programs ran
+beside the other studies.
 """
 
 
@@ -35,16 +38,16 @@ def _device(path: Path) -> Iterator[str]:
     runs = {
         run.parent: tomllib.loads(run.read_text(encoding="utf-8")) for run in sorted(path.parent.glob("*/run.toml"))
     }
-    yield f"On {device['device']}, with {device['packages']}:\n"
+    yield f"## {path.parent.name}\n\nOn {device['device']}, with {device['packages']}:\n"
     yield "| experiment | question | finding |\n|---|---|---|"
     for folder, run in runs.items():
-        yield f"| [{folder.name}](#{folder.name}) | {run['question']} | {run['finding']} |"
+        yield f"| [{folder.name}](#{path.parent.name}-{folder.name}) | {run['question']} | {run['finding']} |"
     for folder, run in runs.items():
         yield from _section(f"{path.parent.name}/{folder.name}", folder, run)
 
 
 def _section(link: str, folder: Path, run: dict[str, Any]) -> Iterator[str]:
-    yield f"\n## {folder.name}\n"
+    yield f"\n### {link.replace('/', ' ')}\n"
     yield "```console"
     for command in run["commands"]:
         whole_options = re.sub(r" (?!--)", "\0", command)  # a line breaks before an option

@@ -25,10 +25,19 @@ def write_text(path: Path, text: str) -> None:
     Raises:
       OSError: the disk is full, or the folder cannot be written to.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, replacing an older one; its folder is made if it is missing.
+
+    Raises:
+      OSError: the disk is full, or the folder cannot be written to.
+    """
     partial = _partial(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         _sync(partial)
         partial.replace(path)
     finally:

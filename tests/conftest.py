@@ -1,4 +1,4 @@
-"""What all tests share: repeatable hypothesis examples, and caches that do not outlive the session."""
+"""Shared by all tests: repeatable hypothesis examples, and caches that do not outlive the session."""
 
 import atexit
 import gc

@@ -1,5 +1,6 @@
 """Snippets and commands of the README and of docs/ work as they stand there."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -98,6 +99,8 @@ def test_a_command_is_understood(line, monkeypatch):
             tyro.cli(load("sweep").Scale, default=load(Path(script).stem).SWEEP.scale, args=options)
         case "pip":
             assert "fusion-bench-jax[ray]" in arguments
+        case _:
+            pytest.fail(f"{program} is not known")
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -105,8 +108,23 @@ def test_links_lead_somewhere(name):
     """Within the repository, and from a page of docs/ to one of the site."""
     folder = ROOT if name == "README.md" else ROOT / "docs"
     prose = re.sub(r"```.*?```", "", PAGES[name], flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose):
+    for target, anchor in re.findall(r"\]\(([^)#:]+)(?:#([^)]*))?\)", prose):
         assert (folder / target).exists(), target
+        headings = re.findall(r"^#+ (.*)$", (folder / target).read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings]
+
+
+def test_formulas_are_set():
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    pytest.importorskip("markdown", reason="the packages of make docs are not installed")
+    spec.loader.exec_module(hooks)
+    text = "e_{i-1} ⊙ ∏_m F_m^r h_1ᵀ, out_features"
+    assert hooks.set_formulas(text) == (
+        "e<sub>i-1</sub> ⊙ ∏<sub>m</sub> F<sub>m</sub><sup>r</sup> h<sub>1</sub>ᵀ, out_features"
+    )
 
 
 def test_the_readme_is_short():

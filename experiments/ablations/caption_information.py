@@ -48,6 +48,7 @@ def draw(frame: pd.DataFrame, note: str) -> Picture:
 
 SWEEP = Sweep(
     points, by_strategy("accuracy, %"), Scale(Path("runs/caption-information")), draw=draw, remarks=remarks,
+    note="Grey: the exact ceilings and the Bayes reference.",
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from sweep import Scale, Sweep, by_strategy, main
 
 from fusion_bench.config import BenchmarkConfig
 
+NOTE = "Gain: over image-only, paired by seed."
 CHANNELS = ("coarse", "contrast", "pairs")
 
 
@@ -38,7 +39,8 @@ SWEEP = Sweep(
     Scale(Path("runs/coarse-vs-contrast")),
     draw=functools.partial(pictures.dots, label="gain over image-only, points", of="gain"),
     against="image-only",
-    remarks=lambda frame, scale: ["Gain: over image-only, paired by seed."],
+    remarks=lambda frame, scale: [NOTE],
+    note=NOTE,
 )
 
 if __name__ == "__main__":

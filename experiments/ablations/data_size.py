@@ -40,6 +40,7 @@ SWEEP = Sweep(
     by_strategy("accuracy, %, by examples"),
     Scale(Path("runs/data-size")),
     draw=functools.partial(pictures.lines, label="examples for training and validation", log=True),
+    note="Grey: the exact ceilings and the Bayes reference.",
 )
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python experiments/ablations/every_strategy.py [--out results/cpu-2-cores/every-strategy] [--seeds 3] [--quick]
 
-All strategies on `shapes`, twice. With `default` captions each multimodal one has to end above the better unimodal
+All strategies on `shapes`, twice. With `default` captions each multimodal one should end above the better unimodal
 baseline; a joint transformer above that transformer on one modality. With `synergy` captions the target is the image's
 class plus a number in the text, modulo ten, and beside what was measured stands what theory allows.
 

@@ -3,8 +3,8 @@
     python experiments/ablations/fusion_depth.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 
 `mid-channel` lays the text over the feature map after stage 0 (the image itself), 1, … to the last, after which only
-pooling and the head are left; `concat` is the next step. For captions that add to what the image tells (`default`),
-that tell apart what images confuse (`contrast`), and that count only together with the image (`synergy`).
+pooling and the head are left; `concat` is the next step. --strategies has no effect here. The captions add to what the
+image tells (`default`), tell apart what images confuse (`contrast`), or count only together with the image (`synergy`).
 
 Found on CIFAR-10 (JPEG copy; tiny, 5,400 images to train, 6 epochs, 20 with `synergy`; 10,000 to test), n = 5 seeds,
 commit 4a3bbd977c: over the image itself is too early, 60.2 and 62.4 % with `default` and `contrast`; after the first of
@@ -28,6 +28,7 @@ from fusion_bench.models.encoders import WIDTHS
 CHANNELS = ("default", "contrast", "synergy")
 SYNERGY_EPOCHS = 5
 """Factor on the epochs with `synergy` captions, which take longer to learn."""
+NOTE = f"Synergy captions are trained on for {SYNERGY_EPOCHS} times as many epochs."
 
 
 def points(scale: Scale) -> dict[str, BenchmarkConfig]:
@@ -57,7 +58,8 @@ SWEEP = Sweep(
     Scale(Path("runs/fusion-depth")),
     draw=functools.partial(pictures.dots, label="test accuracy, %", share=False),
     arrange=by_depth,
-    remarks=lambda frame, scale: [f"Synergy captions are trained on for {SYNERGY_EPOCHS} times as many epochs."],
+    remarks=lambda frame, scale: [NOTE],
+    note=NOTE,
 )
 
 if __name__ == "__main__":

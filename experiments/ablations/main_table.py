@@ -38,6 +38,9 @@ MARKED = "not within 2 % of the parameters of tensor, which the width of the joi
 
 
 def points(scale: Scale) -> dict[str, BenchmarkConfig]:
+    names = [item if isinstance(item, str) else item.name for item in scale.strategies]
+    if len(set(names)) < len(names):
+        raise SystemExit("a strategy has one row here, and one is named twice")
     return {USUAL: scale.study(FOLDERS[USUAL]), EQUAL: scale.study(FOLDERS[EQUAL], match="params")}
 
 

@@ -5,6 +5,7 @@ import datetime
 import json
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ class Sweep:
       against: the strategy over which gains are; else the best unimodal one.
       arrange: orders and names the rows.
       remarks: gives further lines below the table.
+      note: the beginning of the note below the figure.
     """
 
     points: Callable[[Scale], Mapping[Any, BenchmarkConfig]]
@@ -103,6 +105,7 @@ class Sweep:
     against: str = ""
     arrange: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
     remarks: Callable[[pd.DataFrame, Scale], Sequence[str]] = no_remarks
+    note: str = ""
 
 
 def run(sweep: Sweep, scale: Scale, question: str) -> int:
@@ -116,9 +119,9 @@ def run(sweep: Sweep, scale: Scale, question: str) -> int:
     scale.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(scale.out / "table.csv", index=False, float_format="%.6g")
     (scale.out / "table.md").write_text(text, encoding="utf-8")
-    (scale.out / "run.toml").write_text(to_toml(facts(frame, question)), encoding="utf-8")
+    write_facts(scale.out / "run.toml", facts(frame, question))
     if sweep.draw is not None:
-        matplotlib.write(sweep.draw(frame, remarks[-1]), scale.out / "figure")
+        matplotlib.write(sweep.draw(frame, f"{sweep.note} {remarks[-1]}".strip()), scale.out / "figure")
     console = Console()
     console.print(Markdown(text))
     failed = frame.loc[frame["n_failed"] > 0].to_dict("records")
@@ -150,7 +153,7 @@ def facts(frame: pd.DataFrame, question: str) -> dict[str, Any]:
     return {
         "question": question,
         "finding": "",
-        "commands": [shlex.join(["python", *sys.argv])],
+        "commands": [command(sys.argv)],
         "commit": str(row["commit"]),
         "date": datetime.date.today(),
         "data": f"{row['dataset']}: {n_train:,} images to train, {n_test:,} to test",
@@ -158,10 +161,23 @@ def facts(frame: pd.DataFrame, question: str) -> dict[str, Any]:
     }
 
 
-def to_toml(fields: Mapping[str, Any]) -> str:
-    """Returns TOML, whose strings, lists and numbers are written as those of JSON."""
-    values = {k: json.dumps(v, ensure_ascii=False, default=str) for k, v in fields.items() if k != "date"}
-    return "".join(f"{name} = {value}\n" for name, value in {**values, "date": fields["date"].isoformat()}.items())
+def command(words: Sequence[str]) -> str:
+    """Returns a command without the paths of this machine."""
+    places = {"--data-dir": "DIR", "--out": "OUT"}
+    return shlex.join(
+        ["python", *(places.get(before, word) for before, word in zip(["", *words], words, strict=False))]
+    )
+
+
+def write_facts(path: Path, fields: Mapping[str, Any]) -> None:
+    """Writes TOML, with the finding and the details of an earlier file of that name."""
+    earlier = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = {name: earlier[name] for name in ("finding", "details") if name in earlier}
+    values = {  # strings, lists and numbers are those of JSON
+        name: value.isoformat() if isinstance(value, datetime.date) else json.dumps(value, ensure_ascii=False)
+        for name, value in {**fields, **kept}.items()
+    }
+    path.write_text("".join(f"{name} = {value}\n" for name, value in values.items()), encoding="utf-8")
 
 
 def cell(row: Row, of: str = "test_accuracy") -> str:

@@ -34,6 +34,7 @@ SWEEP = Sweep(
     by_strategy("accuracy, %, by shift"),
     Scale(Path("runs/synergy"), epochs=12),  # an interaction takes longer to learn than a sum
     draw=functools.partial(pictures.lines, label="fraction of the captions that shift the target"),
+    note="Grey: the exact ceilings and the Bayes reference.",
 )
 
 if __name__ == "__main__":

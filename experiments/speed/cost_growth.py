@@ -47,7 +47,7 @@ SLACK = 0.05
 class Config:
     """Measures how costs grow."""
 
-    out: Path = Path("results/cost-growth")
+    out: Path = Path("runs/cost-growth")
     """Directory of table.md and table.csv."""
     repetitions: int = 6
     """Timed passes of each size; an even number favours none on a drifting machine."""

@@ -67,7 +67,7 @@ COMPILER_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 0}
 class Config:
     """Measures parameters, operations and memory of every fusion operator."""
 
-    out: Path = Path("results/operator-cost")
+    out: Path = Path("runs/operator-cost")
     """Directory of table.md and table.csv."""
     quick: bool = False
     """Only some operators, and only D = 64 and 128 of two modalities."""

@@ -26,9 +26,11 @@ class CaptionsCommand(Checked):
     data: Annotated[str, option("shapes|cifar10|tfds:NAME|FILE.npz")] = "shapes"
     """Whose classes the captions are about."""
     data_dir: Annotated[Path | None, OPTIONS[DataConfig]["data_dir"]] = None
-    """For --export: a prepared TFDS directory."""
+    """For --export and --figure: a prepared TFDS directory."""
     data_seed: Natural = 0
     """Seeds the captions."""
+    figure: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """Write test images with their captions as FILE.svg and FILE.png, -n of them."""
     export: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """Write the captions of all examples as CSV or Parquet: id, split, caption, y, k, t."""
 
@@ -40,6 +42,8 @@ def run(command: CaptionsCommand, console: Console) -> int:
 
     if command.export is not None:
         return _export_captions(command, command.export, console)
+    if command.figure is not None:
+        return _draw_examples(command, command.figure, console)
     names = class_names(DataConfig(command.data, command.data_dir))
     channel = make_channel(command.name, names)
     samples = Table("caption", "class y", "word w", "shift k", "target t", box=None, pad_edge=False)
@@ -54,12 +58,33 @@ def run(command: CaptionsCommand, console: Console) -> int:
     return 0
 
 
+def _data(command: CaptionsCommand) -> DataConfig:
+    return DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed)
+
+
+def _draw_examples(command: CaptionsCommand, path: Path, console: Console) -> int:
+    from fusion_bench.data.load import load_dataset
+    from fusion_bench.report.plots import examples, matplotlib
+    from fusion_bench.study.examples import by_turns, examples_of
+
+    dataset = load_dataset(_data(command))
+    shown = examples_of(dataset, by_turns(dataset, command.num))
+    if not shown:
+        raise UserError(f"{dataset.name} has no colour images with captions to show")
+    picture = examples.picture(shown, dataset.name)
+    try:
+        matplotlib.write(picture, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    console.out(f"{len(picture.panels)} examples drawn in {path}.svg and {path}.png")
+    return 0
+
+
 def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> int:
     from fusion_bench.data.captions.files import export_captions
     from fusion_bench.data.load import load_dataset
 
-    config = DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed)
-    dataset = load_dataset(config)
+    dataset = load_dataset(_data(command))
     captions = dataset.captions
     if captions is None:
         raise UserError(f"{command.data} has a text of its own; there are no captions to export")

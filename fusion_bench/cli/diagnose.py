@@ -19,7 +19,7 @@ class DiagnoseCommand:
     """Apply diagnostics to the stored models of a directory; nothing is trained."""
 
     directory: Annotated[Positional[Path], option("DIR")]
-    """Directory of `fusion-bench run`; values go to DIR/diagnostics, and are columns of the table."""
+    """The --out directory of `fusion-bench run`; values go to DIR/diagnostics, and are columns of the table."""
     names: Annotated[tuple[str | Choice, ...], word("a,b", parse_choices), arg(name="with")] = ("missing-modality",)
     """Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero."""
     data_dir: Annotated[Path | None, option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None

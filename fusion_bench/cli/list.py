@@ -73,13 +73,16 @@ def _model_facts(name: str) -> dict[str, Any]:
     spec, model = StrategySpec(name), ModelConfig()
     registration = spec.registration
     modalities = registration.modality or ("two" if registration.pairs_only else "two or more")
-    params = count_params(spec, load_dataset(DataConfig(train_size=300, test_size=100)).task, model)
-    return {"modalities": modalities, "parameters": f"{params:,} on shapes with {model.encoder} encoders"}
+    params = count_params(spec, load_dataset(DataConfig()).task, model)
+    return {
+        "modalities": modalities,
+        "parameters": f"{params:,} on shapes with default captions and {model.encoder} encoders",
+    }
 
 
 def _show(title: str, entry: dict[str, Any], console: Console) -> None:
     """Prints an entry: name and summary, description, and a line for every other field."""
-    console.print(Text.assemble((entry["name"], "bold"), f" ({title})"))
+    console.print(Text.assemble((entry["name"], "bold"), f" ({_KINDS[title]})"))
     console.print(Text(entry["summary"]), "", sep="\n")
     for paragraph in filter(None, entry.get("description", "").split("\n\n")):
         is_laid_out = any(line.startswith(" ") for line in paragraph.splitlines())  # formulas, arguments
@@ -94,6 +97,14 @@ def _show(title: str, entry: dict[str, Any], console: Console) -> None:
     console.print(facts, "")
 
 
+_KINDS = {
+    "strategies": "strategy",
+    "remedies": "remedy",
+    "diagnostics": "diagnostic",
+    "datasets": "dataset",
+    "captions": "caption channel",
+    "encoders": "encoder",
+}
 _FIGURES = {
     "bits": "bits",
     "interaction_bits": "interaction\nbits",

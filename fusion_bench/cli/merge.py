@@ -17,7 +17,7 @@ class MergeCommand:
     """Copy the complete runs of several directories into one, and write its table."""
 
     directories: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR [DIR ...]", help_behavior_hint="")]
-    """Directories of `fusion-bench run`, of this machine or others; of equal runs the first is kept."""
+    """The --out directories of `fusion-bench run`, of this machine or others; of equal runs the first is kept."""
     out: Annotated[Path, option("DIR")]
     """Directory of the merged runs and their table."""
 

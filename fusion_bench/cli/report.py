@@ -17,7 +17,7 @@ class ReportCommand:
     """Write figures (PNG, SVG) and one page with interactive charts of the runs in a directory."""
 
     directory: Annotated[Positional[Path], option("DIR")]
-    """Directory of `fusion-bench run`; the report goes to DIR/report."""
+    """The --out directory of `fusion-bench run`; the report goes to DIR/report."""
     against: Annotated[str | None, option("STRATEGY", "the best unimodal one")] = None
     """The strategy that gains are over."""
 

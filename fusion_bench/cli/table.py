@@ -20,7 +20,7 @@ class TableCommand:
     """Print the table of the runs in a directory."""
 
     directory: Annotated[Positional[Path], option("DIR")]
-    """Directory of `fusion-bench run`."""
+    """The --out directory of `fusion-bench run`."""
     format: Literal["terminal", "md", "csv", "latex"] = "terminal"
     """csv is for scripts: unrounded, every column unless --columns says which; all adds the metrics from logits."""
     columns: Annotated[tuple[str, ...] | None, word("a,b|all", parse_names), option("a,b|all", "the usual ones")] = None

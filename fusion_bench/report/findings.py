@@ -15,6 +15,7 @@ from fusion_bench.metrics.intervals import t_interval
 from fusion_bench.report.block import Block, blocks
 from fusion_bench.report.notes import best_of, heading
 from fusion_bench.store import Store
+from fusion_bench.store.examples import Example, read_examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Findings:
       tests: of each strategy, test logits and labels of each seed.
       curves: of each strategy that was trained, validation accuracy, a row an epoch and a column a seed.
       omitted: what could not be read, a line each.
+      examples: of the test set, where there are images with captions.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Findings:
     tests: dict[str, list[tuple[np.ndarray, np.ndarray]]]
     curves: dict[str, pd.DataFrame]
     omitted: list[str]
+    examples: list[Example]
 
     @property
     def measured(self) -> pd.DataFrame:
@@ -97,7 +100,9 @@ def find(store: Store, frame: pd.DataFrame) -> list[Findings]:
 
 def _findings(block: Block, rows: pd.DataFrame) -> Findings:
     name = re.sub(r"[^a-z0-9]+", "-", f"{block.data['captions']}-{block.digest}".lower()).strip("-")
-    found = Findings(name, heading(rows), rows, block, {}, {}, [])
+    fingerprint = str(block.runs[0].identity.get("fingerprint", ""))
+    examples = read_examples(block.store.directory, fingerprint)
+    found = Findings(name, heading(rows), rows, block, {}, {}, [], examples)
     for strategy in rows["strategy"]:
         row = block.rows[strategy]
         try:

@@ -51,6 +51,7 @@ def headline(block: pd.DataFrame) -> str:
     joined = block.loc[block["family"].isin(MULTIMODAL) & block["test_accuracy_mean"].notna()]
     if joined.empty:
         return "No multimodal strategy has a result."
+    joined = joined.loc[joined["n_seeds"] == joined["n_seeds"].max()]  # others cannot be compared by seed
     best = joined.loc[joined["test_accuracy_mean"].idxmax()]
     accuracy = percent(best["test_accuracy_mean"], best["test_accuracy_ci95"])
     line = f"{best['strategy']} has the highest mean test accuracy, {accuracy} %"
@@ -58,10 +59,13 @@ def headline(block: pd.DataFrame) -> str:
         line += f", {points(best['gain_mean'], best['gain_ci95'])} points over {best['gain_over']}"
     if best["n_seeds"] < 2:
         return f"{line}. With one seed no difference is established."
+    if len(joined) < 2:
+        return f"{line}."
     level = joined.loc[joined["ties_best"] & (joined["strategy"] != best["strategy"]), "strategy"]
+    tests = "(paired t-tests, α = 0.05, uncorrected)"
     if level.empty:
-        return f"{line}. All others are significantly below it."
-    return f"{line}. Not significantly different from it: {', '.join(level)}."
+        return f"{line}. All other joins are significantly below it {tests}."
+    return f"{line}. Not significantly different from it {tests}: {', '.join(level)}."
 
 
 def notes(block: pd.DataFrame) -> list[str]:

@@ -19,6 +19,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.families import FAMILIES
 from fusion_bench.report.columns import COLUMNS, Column, known_columns
 from fusion_bench.report.findings import Findings, find
+from fusion_bench.report.gallery import gallery
 from fusion_bench.report.notes import headline, notes
 from fusion_bench.report.plots import matplotlib, pictures, plotly
 from fusion_bench.report.plots.marks import Picture
@@ -110,7 +111,7 @@ def _section(found: Findings, drawn: Sequence[Picture]) -> str:
         f'<section id="{found.name}"><h2>{html.escape(found.title)}</h2>'
         f'<p class="finding">{html.escape(headline(found.rows))}</p>{first}{_table(found)}'
         f'<details open class="notes"><summary>Notes on the table</summary>'
-        f"<ul>{listing}</ul></details>{figures}"
+        f"<ul>{listing}</ul></details>{figures}{gallery(found)}"
         f'<p class="files">For a paper, the same as PNG and SVG: <code>report/figures/{found.name}/</code></p>'
         "</section>"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fusion_bench.errors import ConfigError
 from fusion_bench.store.diagnosed import copy_values
+from fusion_bench.store.examples import copy_examples
 from fusion_bench.store.record import Run
 from fusion_bench.store.store import Store
 
@@ -65,6 +66,7 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
                 known += 1
             if run.status == "complete":
                 copy_values(store.directory, out, run.id)
+        copy_examples(store.directory, out)
         damaged += [f"{store.directory}: {name}: {fault}" for name, fault in store.damaged.items()]
     return Merged(target, copied, known, failed, tuple(conflicts), tuple(damaged))
 

@@ -18,7 +18,7 @@ from fusion_bench.study.provenance import describe_environment
 
 
 class Diagnosed(NamedTuple):
-    """Counts of runs that diagnostics were applied to or had been, and the names of all values.
+    """Numbers of results computed and stored already, and the names of all values.
 
     There is a line for each strategy that a diagnostic does not apply to, and for each run whose model cannot be read.
     """

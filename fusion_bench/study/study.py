@@ -7,6 +7,7 @@ from fusion_bench.data.dataset import Dataset
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import left_out, resolve
 from fusion_bench.store import Run, Store
+from fusion_bench.study.examples import keep_examples
 from fusion_bench.study.executors.local import LocalExecutor
 from fusion_bench.study.executors.ray import RayExecutor
 from fusion_bench.study.executors.workers import WorkersExecutor, worker_count
@@ -45,6 +46,7 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
             executor.run(stage)
         if events is not None:
             events.catch_up()
+        keep_examples(resources.dataset, resources.store)
         return Study(resources.store, executor.failed)
 
 

@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from fusion_bench import files
 
 MAX_BYTES = 1_000_000_000
-"""Size of the cache on disk; the least recently used programs are deleted beyond it."""
+"""Largest size of the cache, in bytes; beyond it the least recently used programs are deleted."""
 _hits = 0
 
 

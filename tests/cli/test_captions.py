@@ -58,3 +58,20 @@ def test_exported_captions_can_be_given_back(call, source, tmp_path, monkeypatch
     assert status == 0
     frame = pd.read_csv(tmp_path / "out" / "table.csv")
     assert frame["strategy"].tolist() == ["text-only"]  # a channel of one's own has no ceilings
+
+
+def test_examples_are_drawn_with_their_captions(call, source, tmp_path):
+    figure = tmp_path / "folder" / "examples"
+    status, printed, _ = call("captions", "synergy", "--data", source, "-n", "12", "--figure", figure)
+    assert (status, printed) == (0, f"12 examples drawn in {figure}.svg and {figure}.png\n")
+    assert figure.with_suffix(".png").stat().st_size > 10_000
+    drawing = figure.with_suffix(".svg").read_text()
+    assert drawing.count("<image ") == 12
+    assert "shift" in drawing or "target" in drawing
+
+
+def test_examples_need_images(call, tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    np.savez(tmp_path / "v.npz", point=vectors, label=np.arange(200) % 4)
+    status, _, line = call("captions", "clean", "--data", tmp_path / "v.npz", "--figure", tmp_path / "x")
+    assert (status, line) == (2, "fusion-bench: v has no colour images with captions to show\n")

@@ -58,13 +58,13 @@ def test_one_strategy_is_shown_in_full(call):
     status, printed, _ = call("list", "low-rank")
     assert status == 0
     words = " ".join(printed.split())
-    assert "low-rank (strategies)" in words
+    assert "low-rank (strategy)" in words
     assert "Σ_r w_r ∏_m F_m^r [1; h_m] + b" in words
     assert "Parameters: rank · out_features · Σ_m (d_m + 1) + rank + out_features." in words
     assert "arXiv:1806.00064" in words
     assert "rank=4, out_features=64" in words
     assert "modalities two or more" in words
-    assert "on shapes with tiny encoders" in words
+    assert "on shapes with default captions and tiny encoders" in words
     assert max(map(len, printed.splitlines())) <= 80
 
 
@@ -72,10 +72,11 @@ def test_one_strategy_is_shown_in_full(call):
     ("name", "shown"),
     [
         ("ogm-ge", "alpha="),
-        ("missing-modality", "(diagnostics)"),
-        ("shapes", "(datasets)"),
+        ("missing-modality", "(diagnostic)"),
+        ("shapes", "(dataset)"),
         ("synergy", "interaction bits 3.322"),
         ("image-only", "modalities image"),
+        ("text-only", "parameters 22,410 on shapes"),
         ("gated", "modalities two "),
     ],
 )

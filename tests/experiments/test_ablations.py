@@ -1,10 +1,11 @@
-"""Every ablation: its plan, studies, table and figure, with made-up logits in the place of trained ones."""
+"""Every ablation: its points, studies, table and figure, with made-up logits in the place of trained ones."""
 
 import dataclasses
 import datetime
 import re
 import tomllib
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from tests.studies import make_config, make_quick, run_recorded, write_source
 
 def make_up(job, resources):
     """Returns a result as if the job had been trained, whose accuracy its strategy and seed decide."""
-    rng = np.random.default_rng([zlib.crc32(job.strategy.name.encode()), job.seed])
+    rng = np.random.default_rng([zlib.crc32(f"{job.label} {job.data.captions}".encode()), job.seed])
     labels = np.asarray(resources.target_data(job).labels)
     logits = {}
     for split in ("validation",) if job.kind == "tune" else ("validation", "test"):
@@ -103,7 +104,7 @@ def test_widths_and_rates_are_crossed(images, untrained, tmp_path):
 def test_the_main_table_names_what_was_resized(images, untrained, tmp_path):
     _, text = run("main_table", images, tmp_path)
     assert "has the highest mean of 2 joins" in text
-    assert "of 0 strategies that were resized: none that the seeds establish" in text
+    assert "of 1 strategies that were resized" in text
 
 
 def test_what_is_below_its_baseline_is_named(images, untrained, tmp_path):
@@ -134,3 +135,25 @@ def test_posthoc_gap(tmp_path, capsys):
         assert float(line.split("%")[0].split()[-1]) == pytest.approx(100 * sum(accuracies) / 2, abs=0.005)
     assert counted.startswith("counted frequencies")
     assert exact.endswith("+0.00 ± 0.00 points")
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_point_is_another_study(name):
+    sweep = load(name).SWEEP
+    studies = sweep.points(sweep.scale)
+    assert len(studies) > 1
+    assert len({study.out for study in studies.values()}) == len(studies)
+    assert len({repr(dataclasses.replace(study, out=Path())) for study in studies.values()}) == len(studies)
+
+
+def test_an_earlier_finding_stays(tmp_path):
+    sweep, path = load("sweep"), tmp_path / "run.toml"
+    fields = {"question": "Why?", "finding": "", "seeds": 3, "date": datetime.date(2026, 1, 2)}
+    path.write_text('finding = "So."\ndetails = "More"\n')
+    sweep.write_facts(path, fields)
+    assert tomllib.loads(path.read_text()) == {**fields, "finding": "So.", "details": "More"}
+
+
+def test_a_command_names_no_path_of_this_machine():
+    words = ["a.py", "--data-dir", "/home/me/data", "--seeds", "5", "--out", "/tmp/x"]
+    assert load("sweep").command(words) == "python a.py --data-dir DIR --seeds 5 --out OUT"

@@ -7,9 +7,9 @@ from tests.experiments.loading import load
 
 def test_kill_study(capsys):
     experiment = load("kill_study")
-    assert experiment.main(experiment.Config(kills=1)) == 0
+    assert experiment.main(experiment.Config(kills=2)) == 0
     printed = capsys.readouterr()
-    assert printed.out.startswith("1 kills (")
+    assert printed.out.startswith("2 kills (")
     assert printed.out.rstrip().endswith(": 0 differences")
     assert printed.err == ""
 

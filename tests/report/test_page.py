@@ -11,15 +11,25 @@ from fusion_bench.report.findings import find
 from fusion_bench.report.page import render_page
 from fusion_bench.report.table import table
 from fusion_bench.store import Store
-from tests.report.study import ACCURACIES, CLASSES, FAMILIES, write_study
+from fusion_bench.store.examples import Example, write_examples
+from tests.report.study import ACCURACIES, CLASSES, FAMILIES, N_TEST, write_study
 
 CHROMIUM = shutil.which("chromium")
 INJECTION = "fusion-bench run --out '</script><script>alert(1)</script><b>'"
 
 
+def make_examples():
+    """Twelve examples, of which concat gets the last two wrong."""
+    positions = [*range(10), N_TEST - 2, N_TEST - 1]
+    names = [CLASSES[position % 3] for position in positions]
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
+    return [Example(p, i, f"a caption of <i>{n}</i>", n, n) for p, i, n in zip(positions, images, names, strict=True)]
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("study"))
+    write_examples(store.directory, "", make_examples())
     write_study(store, command=INJECTION)
     write_study(store, captions="synergy", command="fusion-bench run --captions synergy")
     return render_page(find(store, table(store, details=True)))
@@ -96,9 +106,21 @@ def test_notes_environment_and_commands_are_there(elements):
     assert "24 runs" in words
 
 
+def test_examples_show_what_strategies_answered(text):
+    (gallery,) = re.findall(r'<div class="examples">.*?</div>', text.partition("</section>")[0], re.DOTALL)
+    typical, errors = gallery.split("Errors of concat with the highest confidence")
+    assert typical.count("<img ") == 10
+    assert errors.count("<img ") == 2
+    assert gallery.count('src="data:image/png;base64,') == 12
+    assert "<q>a caption of &lt;i&gt;circle&lt;/i&gt;</q>" in typical
+    assert '<span aria-label="right">✓</span> concat: circle, ' in typical
+    assert "✗" in errors
+    assert "✓</span> concat" not in errors
+
+
 def test_a_section_begins_with_the_finding(text):
     finding = "concat has the highest mean test accuracy, 85.00 ± 2.48 %, +14.00 ± 0.34 points over image-only. "
-    finding += "Not significantly different from it: late-posthoc."
+    finding += "Not significantly different from it (paired t-tests, α = 0.05, uncorrected): late-posthoc."
     assert text.index(f'<p class="finding">{finding}</p>') < text.index('class="chart"') < text.index("<table id=")
     assert text.index("</table>") < text.index("How to read this page")
 

@@ -48,7 +48,7 @@ def test_files_of_a_run(plain, strategy, missing):
 
 def test_nothing_else_is_left_behind(plain):
     names = {path.name for path in plain.config.out.iterdir()}
-    assert names == {"runs", "table.csv", "table.md"}
+    assert names == {"runs", "examples", "table.csv", "table.md"}
     hidden = {path.name for path in (plain.config.out / "runs").iterdir() if path.name.startswith(".")}
     assert hidden == {".locks"}
     assert len(plain.store.runs()) == 9

@@ -15,7 +15,7 @@ from fusion_bench.training import mesh
 
 STABLE = ("image-only", "early-token")
 """Strategies whose whole training stays near: no parameter of theirs has a gradient of rounding errors alone."""
-STRATEGIES = (*STABLE, "tensor")
+STRATEGIES = (*STABLE, "tensor", "late-mean")
 TOLERANCE = 1e-5  # of a first step's gradients, relative to the largest
 TRAINED_TOLERANCE = 1e-3  # of the logits after training
 
@@ -80,10 +80,10 @@ def test_two_processes_train_as_one(tmp_path, found):
         coordinator = f"localhost:{listener.getsockname()[1]}"
     outs = [tmp_path / f"{process}.npz" for process in range(2)]
     finish(
-        *(start(out, "2", "image-only,concat", coordinator, process, 2, devices=1) for process, out in enumerate(outs))
+        *(start(out, "2", "image-only,tensor", coordinator, process, 2, devices=1) for process, out in enumerate(outs))
     )
     first, second = (dict(np.load(out)) for out in outs)
-    for strategy in ("image-only", "concat"):
+    for strategy in ("image-only", "tensor"):
         here, there, one = of(first, strategy, 2), of(second, strategy, 2), of(found, strategy, 1)
         for name, value in here.items():
             np.testing.assert_array_equal(there[name], value)

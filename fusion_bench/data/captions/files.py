@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".csv", ".parquet")
 UNUSED = "unused"
-"""Split of an example that is in none, in an export of a part of the data."""
+"""Name that an export gives to the split of an example outside all splits."""
 
 
 def is_caption_file(name: str) -> bool:

@@ -47,7 +47,7 @@ class Source(Registered):
 
     @property
     def summary(self) -> str:
-        """One line about it."""
+        """One-line description."""
         return self.reference
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Num, UInt8
 
 from fusion_bench.report.palette import INK, Shade
 from fusion_bench.report.plots.labels import ticks
@@ -100,6 +100,13 @@ class HeatMap:
 
 
 @dataclasses.dataclass(frozen=True)
+class Image:
+    """An image in red, green and blue, on paper alone."""
+
+    pixels: UInt8[np.ndarray, "height width 3"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Names:
     """Names of points: above and to the left of each, or, on paper alone, at the right edge."""
 
@@ -110,7 +117,7 @@ class Names:
     side: Literal["left", "edge"] = "edge"
 
 
-Mark = Points | Line | Area | Bars | HeatMap | Names
+Mark = Points | Line | Area | Bars | HeatMap | Image | Names
 
 
 @dataclasses.dataclass(frozen=True)

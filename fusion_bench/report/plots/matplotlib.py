@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from fusion_bench.families import FAMILIES
 from fusion_bench.report.palette import GRID, INK, PALE
 from fusion_bench.report.plots.labels import plain, spread
-from fusion_bench.report.plots.marks import Area, Axis, Bars, HeatMap, Line, Names, Picture, Points, Values
+from fusion_bench.report.plots.marks import Area, Axis, Bars, HeatMap, Image, Line, Names, Picture, Points, Values
 
 PAGE = 6.9
 """Width of both columns of a paper, in inches."""
@@ -188,6 +188,12 @@ def _draw_heat_map(axes: Axes, mark: HeatMap) -> None:
     axes.spines[:].set_visible(False)
 
 
+def _draw_image(axes: Axes, mark: Image) -> None:
+    axes.imshow(mark.pixels)
+    axes.set_axis_off()
+    axes.title.set(size=5.5, ha="left", x=0.0)  # holds a caption
+
+
 def _draw_names(axes: Axes, mark: Names) -> None:
     """Writes names where they do not overlap, each with a line to its point."""
     to_fraction = axes.transData + axes.transAxes.inverted()
@@ -210,5 +216,5 @@ def _draw_names(axes: Axes, mark: Names) -> None:
 
 _MARKS: dict[type, Callable[[Axes, Any], None]] = {
     Points: _draw_points, Line: _draw_line, Area: _draw_area, Bars: _draw_bars, HeatMap: _draw_heat_map,
-    Names: _draw_names,
+    Image: _draw_image, Names: _draw_names,
 }  # fmt: skip

@@ -1,0 +1,75 @@
+"""Examples of the test set, stored beside the runs for the report: DIR/examples/FINGERPRINT.npz."""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from fusion_bench import files
+
+FOLDER = "examples"
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One test example, as people see it.
+
+    Attributes:
+      position: in the test split, as in stored logits.
+      image: red, green and blue.
+      caption: its text.
+      name: of the class that the image shows.
+      target: name of the class that is to be predicted; another one where the caption shifts it.
+    """
+
+    position: int
+    image: UInt8[np.ndarray, "height width 3"]
+    caption: str
+    name: str
+    target: str
+
+
+def write_examples(directory: Path, fingerprint: str, examples: Sequence[Example]) -> None:
+    """Stores examples of a dataset, replacing earlier ones.
+
+    Raises:
+      UserError: the directory cannot be written to.
+    """
+    columns = {field.name: [getattr(e, field.name) for e in examples] for field in dataclasses.fields(Example)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: np.asarray(values) for name, values in columns.items()})
+    path = _path(directory, fingerprint)
+    with files.explained(f"{path} cannot be written"):
+        files.write_bytes(path, buffer.getvalue())
+
+
+def read_examples(directory: Path, fingerprint: str) -> list[Example]:
+    """Returns the stored examples of a dataset; none if there is no file that can be read."""
+    try:
+        with np.load(_path(directory, fingerprint)) as stored:
+            columns = {field.name: stored[field.name] for field in dataclasses.fields(Example)}
+    except (OSError, ValueError, KeyError):
+        return []
+    positions, images, *texts = columns.values()
+    rows = zip(positions.tolist(), images, *(column.tolist() for column in texts), strict=True)
+    return [Example(*row) for row in rows]
+
+
+def copy_examples(source: Path, target: Path) -> None:
+    """Copies the examples to the directory of another study, where they are missing.
+
+    Raises:
+      UserError: that directory cannot be written to.
+    """
+    for path in sorted((source / FOLDER).glob("*.npz")):
+        copy = target / FOLDER / path.name
+        if not copy.exists():
+            with files.explained(f"{copy} cannot be written"):
+                files.write_bytes(copy, path.read_bytes())
+
+
+def _path(directory: Path, fingerprint: str) -> Path:
+    return directory / FOLDER / f"{fingerprint[:12]}.npz"

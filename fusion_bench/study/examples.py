@@ -1,0 +1,68 @@
+"""Choice of test examples that show what the data are and where models fail."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import softmax
+
+from fusion_bench.data.dataset import Dataset
+from fusion_bench.errors import UserError
+from fusion_bench.families import MULTIMODAL
+from fusion_bench.store import Store
+from fusion_bench.store.examples import Example, write_examples
+
+TYPICAL, ERRORS = 10, 5
+"""Examples of the classes by turns, and the most confident errors of each strategy."""
+LARGEST = 64
+"""Height or width beyond which a stored image is made coarser."""
+
+
+def examples_of(dataset: Dataset, positions: Sequence[int]) -> list[Example]:
+    """Returns examples at some positions of the test split; none if the dataset has no colour images or no captions."""
+    grids = (modality.values for modality in dataset.modalities.values() if modality.kind == "grid")
+    images = next((values for values in grids if values.shape[3] == 3 and values.dtype == np.uint8), None)
+    if images is None or dataset.captions is None:
+        return []
+    step = max(1, -(-max(images.shape[1:3]) // LARGEST))
+    names, texts, test = dataset.class_names, dataset.captions.texts, dataset.splits["test"]
+    return [
+        Example(position, images[i, ::step, ::step], texts[i], names[dataset.classes[i]], names[dataset.labels[i]])
+        for position, i in ((position, test[position]) for position in positions)
+    ]
+
+
+def by_turns(dataset: Dataset, count: int) -> list[int]:
+    """Returns positions in the test split such that the classes come by turns."""
+    classes = dataset.classes[dataset.splits["test"]]
+    turn = np.zeros(len(classes), int)
+    for label in np.unique(classes):
+        members = np.flatnonzero(classes == label)
+        turn[members] = np.arange(len(members))
+    return np.lexsort((classes, turn))[:count].tolist()
+
+
+def keep_examples(dataset: Dataset, store: Store) -> None:
+    """Stores examples of the classes by turns, and the most confident errors of the strategies with their first seed.
+
+    Raises:
+      UserError: the directory cannot be written to.
+    """
+    positions = dict.fromkeys(by_turns(dataset, TYPICAL))
+    for run in store.runs():
+        identity = run.identity
+        of_these_data = identity.get("fingerprint") == dataset.fingerprint and identity["target"] == "label"
+        if run.status == "complete" and run.seed == 0 and run.family in MULTIMODAL and of_these_data:
+            try:
+                stored = store.predictions(run.id)
+            except UserError:  # damaged, which the report says
+                continue
+            positions |= dict.fromkeys(confident_errors(stored["test_logits"], stored["test_labels"]))
+    if examples := examples_of(dataset, list(positions)):
+        write_examples(store.directory, dataset.fingerprint, examples)
+
+
+def confident_errors(logits: np.ndarray, labels: np.ndarray) -> list[int]:
+    """Returns the positions of the errors with the highest probability, the highest first."""
+    wrong = np.flatnonzero(logits.argmax(axis=1) != labels)
+    confidence = softmax(logits[wrong].astype(np.float64), axis=1).max(axis=1)
+    return wrong[np.argsort(-confidence, kind="stable")][:ERRORS].tolist()
