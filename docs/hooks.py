@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from markdown.extensions import Extension
+from markdown.inlinepatterns import SimpleTextInlineProcessor
 
 from fusion_bench.axis import Registered
 from fusion_bench.diagnostics.base import diagnostics
@@ -18,7 +19,7 @@ class PlainUnderscores(Extension):
     """Takes away the emphasis between underscores: in x_m they begin an index."""
 
     def extendMarkdown(self, md) -> None:
-        md.inlinePatterns.deregister("em_strong2")
+        md.inlinePatterns.register(SimpleTextInlineProcessor("(_)", md), "underscore", 65)  # before emphasis, 60
 
 
 def on_config(config):

@@ -4,6 +4,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -38,9 +39,10 @@ def write_examples(directory: Path, fingerprint: str, examples: Sequence[Example
     Raises:
       UserError: the directory cannot be written to.
     """
-    columns = {field.name: [getattr(e, field.name) for e in examples] for field in dataclasses.fields(Example)}
+    fields = [field.name for field in dataclasses.fields(Example)]
+    columns: dict[str, Any] = {name: np.asarray([getattr(each, name) for each in examples]) for name in fields}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.asarray(values) for name, values in columns.items()})
+    np.savez_compressed(buffer, **columns)
     path = _path(directory, fingerprint)
     with files.explained(f"{path} cannot be written"):
         files.write_bytes(path, buffer.getvalue())

@@ -13,6 +13,7 @@ from tests.tasks import make_dataset
 
 def test_a_study_keeps_examples(plain):
     dataset = load_dataset(plain.config.data)
+    assert dataset.captions is not None
     kept = read_examples(plain.config.out, dataset.fingerprint)
     assert examples.TYPICAL <= len(kept) <= examples.TYPICAL + 2 * examples.ERRORS  # of concat and late-posthoc
     test = dataset.splits["test"]
