@@ -47,7 +47,7 @@ def _card(example: Example, label: int, probabilities: dict[str, np.ndarray], fo
         given = of_strategy[example.position]
         answer = int(given.argmax())
         mark, said = ("✓", "right") if answer == label else ("✗", "wrong")
-        text = f"{name}: {found.class_names[answer]}, {100 * given[answer]:.0f} %"
+        text = f"{name}: {found.class_names[answer]}, {100 * given[answer]:.0f}\u00a0%"
         answers += f'<li class="{said}"><span aria-label="{said}">{mark}</span> {html.escape(text)}</li>'
     return (
         f'<li><img src="{_data_address(example.image)}" alt="{html.escape(example.name)}">'

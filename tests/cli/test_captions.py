@@ -67,7 +67,7 @@ def test_examples_are_drawn_with_their_captions(call, source, tmp_path):
     assert figure.with_suffix(".png").stat().st_size > 10_000
     drawing = figure.with_suffix(".svg").read_text()
     assert drawing.count("<image ") == 12
-    assert "shift" in drawing or "target" in drawing
+    assert "Target: " in drawing
 
 
 def test_examples_need_images(call, tmp_path):

@@ -11,8 +11,8 @@ def picture(examples: Sequence[Example], dataset: str) -> Picture:
     """Returns images in a grid, each with its class, the target if that is another, and the caption."""
     panels = {}
     for number, example in enumerate(examples):
-        heading = example.name if example.name == example.target else f"{example.name}, target {example.target}"
-        text = textwrap.fill(f"{number + 1}: {example.caption}", 30)
-        panels[f"{heading}\n{text}"] = Panel([Image(example.image)], Axis(), Axis())
+        target = "" if example.name == example.target else f"Target: {example.target}.\n"
+        text = target + textwrap.fill(f"“{example.caption}”", 32)
+        panels[f"{number + 1}. {example.name}"] = Panel([Image(example.image, text)], Axis(), Axis())
     caption = f"Test examples of {dataset}: the class of each image and its caption."
-    return Picture("examples", "Examples", caption, panels, size=(1.38, 1.75), columns=5, has_key=False)
+    return Picture("examples", "Examples", caption, panels, size=(1.38, 1.85), columns=5, has_key=False)

@@ -101,9 +101,10 @@ class HeatMap:
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An image in red, green and blue, on paper alone."""
+    """An image in red, green and blue, with a text below it; on paper alone."""
 
     pixels: UInt8[np.ndarray, "height width 3"]
+    text: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

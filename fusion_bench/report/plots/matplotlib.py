@@ -191,7 +191,7 @@ def _draw_heat_map(axes: Axes, mark: HeatMap) -> None:
 def _draw_image(axes: Axes, mark: Image) -> None:
     axes.imshow(mark.pixels)
     axes.set_axis_off()
-    axes.title.set(size=5.5, ha="left", x=0.0)  # holds a caption
+    axes.text(0.0, -0.04, mark.text, transform=axes.transAxes, va="top", size=5.2)
 
 
 def _draw_names(axes: Axes, mark: Names) -> None:
