@@ -112,7 +112,7 @@ def test_what_is_below_its_baseline_is_named(images, untrained, tmp_path):
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
     assert [row[0] for row in rows] == ["| image-only", "| sum", "| late-mean"]
     assert rows[-1][-1] == "no: log-scores add up |"
-    below = ", ".join(row[0][2:] for row in rows if row[3].startswith("−")) or "none"
+    below = ", ".join(row[0][2:] for row in rows if row[3].startswith(("−", "+0.00 "))) or "none"
     assert f"Not above their baseline with `default` captions: {below}." in text
 
 
