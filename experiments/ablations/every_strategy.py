@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from sweep import Row, Scale, Sweep, cell, main
+from sweep import Row, Scale, Sweep, cell, main, rows_of_strategies
 
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.families import MULTIMODAL
@@ -67,13 +67,12 @@ def table(frame: pd.DataFrame) -> str:
         "| strategy | family | `default`, % | gain, points | `synergy`, % | can it learn `synergy`? |",
         "| --- | --- | --: | --: | --: | --- |",
     ]
-    for name, pair in frame.groupby("strategy", sort=False):
-        rows = {row["x"]: row for row in pair.to_dict("records")}
+    for name, rows in rows_of_strategies(frame):
         row = rows["default"]
         if row["family"] in ("reference", "ceiling"):
             continue
         gained = "–" if row["family"] == "unimodal" else in_points(*gain(row))
-        cells = name, row["family"], cell(row), gained, cell(rows["synergy"]), theory(str(name), row["family"])
+        cells = name, row["family"], cell(row), gained, cell(rows["synergy"]), theory(name, row["family"])
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 

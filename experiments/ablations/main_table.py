@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 import pictures
-from sweep import Row, Scale, Sweep, cell, main
+from sweep import Row, Scale, Sweep, cell, main, rows_of_strategies
 
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.families import MULTIMODAL
@@ -56,10 +56,9 @@ def side_by_side(frame: pd.DataFrame) -> str:
         "| strategy | family | usual widths, % | parameters | equal parameters, % | parameters |",
         "| --- | --- | --: | --: | --: | --: |",
     ]
-    for name, pair in frame.groupby("strategy", sort=False):
-        rows = {row["x"]: row for row in pair.to_dict("records")}
+    for name, rows in rows_of_strategies(frame):
         cells = [part for x in FOLDERS for part in (cell(rows[x]), params(rows[x]))]
-        lines.append(f"| {name} | {pair['family'].iloc[0]} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {rows[USUAL]['family']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import tomllib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,12 @@ def cell(row: Row, of: str = "test_accuracy") -> str:
     return show(row[f"{of}_mean"], row[f"{of}_ci95"])
 
 
+def rows_of_strategies(frame: pd.DataFrame) -> Iterator[tuple[str, dict[Any, Row]]]:
+    """Gives each strategy with its row at every point."""
+    for strategy, group in frame.groupby("strategy", sort=False):
+        yield str(strategy), {row["x"]: row for row in group.to_dict("records")}
+
+
 def by_strategy(label: str, of: str = "test_accuracy") -> Callable[[pd.DataFrame], str]:
     """Returns the writer of a table of the strategies by the points of a sweep, without what is never measured.
 
@@ -197,8 +203,8 @@ def by_strategy(label: str, of: str = "test_accuracy") -> Callable[[pd.DataFrame
     def to_markdown(frame: pd.DataFrame) -> str:
         columns = list(dict.fromkeys(frame["x"]))
         lines = [f"| {label} | " + " | ".join(map(str, columns)) + " |", "| --- |" + " --: |" * len(columns)]
-        for strategy, group in frame.groupby("strategy", sort=False):
-            cells = {row["x"]: cell(row, of) for row in group.to_dict("records")}
+        for strategy, rows in rows_of_strategies(frame):
+            cells = {x: cell(row, of) for x, row in rows.items()}
             if set(cells.values()) != {MISSING}:
                 lines.append(f"| {strategy} | " + " | ".join(cells.get(x, MISSING) for x in columns) + " |")
         return "\n".join(lines) + "\n"

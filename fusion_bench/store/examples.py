@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,9 +53,9 @@ def write_examples(directory: Path, fingerprint: str, examples: Sequence[Example
 def read_examples(directory: Path, fingerprint: str) -> list[Example]:
     """Returns the stored examples of a dataset; none if there is no file that can be read."""
     try:
-        with np.load(_path(directory, fingerprint)) as stored:
+        with np.load(io.BytesIO(_path(directory, fingerprint).read_bytes())) as stored:
             columns = {field.name: stored[field.name] for field in dataclasses.fields(Example)}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return []
     positions, images, *texts = columns.values()
     rows = zip(positions.tolist(), images, *(column.tolist() for column in texts), strict=True)

@@ -5,9 +5,11 @@ import shutil
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fusion_bench.report.findings import find
+from fusion_bench.report.notes import headline
 from fusion_bench.report.page import render_page
 from fusion_bench.report.table import table
 from fusion_bench.store import Store
@@ -116,6 +118,27 @@ def test_examples_show_what_strategies_answered(text):
     assert '<span aria-label="right">✓</span> concat: circle, ' in typical
     assert "✗" in errors
     assert "✓</span> concat" not in errors
+
+
+def joins(*rows):
+    """Rows of a table: name, accuracy, seeds, whether it is level with the best."""
+    keys = ("strategy", "test_accuracy_mean", "n_seeds", "ties_best")
+    common = {"family": "late", "test_accuracy_ci95": 0.01, "gain_over": "", "gain_mean": np.nan, "gain_ci95": np.nan}
+    return pd.DataFrame([common | dict(zip(keys, row, strict=True)) for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("frame", "end"),
+    [
+        (joins(("a", np.nan, 0, False)), "No multimodal strategy has a result."),
+        (joins(("a", 0.8, 1, True), ("b", 0.7, 1, False)), "With one seed no difference is established."),
+        (joins(("a", 0.8, 3, True)), "80.00 ± 1.00 %."),
+        (joins(("a", 0.8, 3, True), ("b", 0.7, 3, False)), "below it (paired t-tests, α = 0.05, uncorrected)."),
+        (joins(("a", 0.8, 3, True), ("b", 0.7, 3, True), ("c", 0.9, 2, True)), "uncorrected): b."),
+    ],
+)  # fmt: skip
+def test_the_finding_says_what_the_seeds_establish(frame, end):
+    assert headline(frame).endswith(end)
 
 
 def test_a_section_begins_with_the_finding(text):

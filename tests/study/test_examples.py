@@ -3,10 +3,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from fusion_bench.data.load import load_dataset
 from fusion_bench.metrics.classification import accuracy
-from fusion_bench.store.examples import read_examples, write_examples
+from fusion_bench.store.examples import Example, read_examples, write_examples
 from fusion_bench.study import examples
 from tests.tasks import make_dataset
 
@@ -44,26 +45,25 @@ def test_shifted_targets_are_told_apart(shifted):
     assert any(example.name != example.target for example in kept)
 
 
-def test_large_images_are_made_coarser_and_data_without_images_have_no_examples():
-    dataset = make_dataset()
-    assert examples.examples_of(dataset, [0]) == []  # without captions as text
+def test_large_images_are_made_coarser(plain):
+    dataset = load_dataset(plain.config.data)
     wide = np.zeros((len(dataset.labels), 100, 200, 3), np.uint8)
     image = dataclasses.replace(dataset.modalities["image"], values=wide)
-    captions = load_captions(len(wide))
-    changed = dataclasses.replace(dataset, modalities={**dataset.modalities, "image": image}, captions=captions)
+    changed = dataclasses.replace(dataset, modalities={**dataset.modalities, "image": image})
     assert examples.examples_of(changed, [0])[0].image.shape == (25, 50, 3)
 
 
-def load_captions(count):
-    from fusion_bench.data.dataset import Captions
-
-    return Captions(("a caption",) * count, "text", "image", None)  # type: ignore[arg-type]
+def test_data_without_captions_have_no_examples():
+    assert examples.examples_of(make_dataset(), [0]) == []
 
 
-def test_what_cannot_be_read_is_no_example(tmp_path):
-    write_examples(tmp_path, "abc", [])
-    assert read_examples(tmp_path, "abc") == []
+@pytest.mark.parametrize("damage", [lambda whole: b"broken", lambda whole: b"", lambda whole: whole[: len(whole) // 2]])
+def test_what_cannot_be_read_is_no_example(damage, tmp_path):
+    example = Example(3, np.zeros((8, 8, 3), np.uint8), "a caption", "cat", "dog")
+    write_examples(tmp_path, "abc", [example])
+    (read,) = read_examples(tmp_path, "abc")
+    assert (read.position, read.caption, read.name, read.target) == (3, "a caption", "cat", "dog")
     assert read_examples(tmp_path, "other") == []
     (path,) = (tmp_path / "examples").iterdir()
-    path.write_bytes(b"broken")
+    path.write_bytes(damage(path.read_bytes()))
     assert read_examples(tmp_path, "abc") == []
