@@ -80,6 +80,8 @@ class RawDataset:
       class_names: by label.
       split: "train", "validation" or "test" for each example, a string array [example].
       description: where the data come from, one line; shown beside every number.
+      texts: modalities that are text and no tokens yet, by name, one string an example.
+      notes: sentences that a reader of a result must know, such as what was ignored in a file.
     """
 
     name: str
@@ -88,9 +90,11 @@ class RawDataset:
     class_names: tuple[str, ...]
     split: np.ndarray
     description: str = ""
+    texts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in self.modalities:
+        for name in (*self.modalities, *self.texts):
             if not re.fullmatch(r"\w+", name):  # "NAME-only" is a strategy
                 raise UserError(f"{self.name}: no modality can be called {name!r}; use letters, digits and _")
 
@@ -137,6 +141,7 @@ class Dataset:
     splits: Mapping[Split, np.ndarray]
     captions: Captions | None = None
     description: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -44,6 +44,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         splits=indices,
         captions=text,
         description=raw.description,
+        notes=raw.notes,
     )
 
 

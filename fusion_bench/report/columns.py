@@ -214,6 +214,7 @@ ALL: tuple[Column, ...] = (
     Column("weight_decay", lambda row: row.trained_with("weight_decay")),
     _fact("dataset", "name"),
     _fact("description"),
+    Column("data_notes", lambda row: " ".join(row.block.data.get("notes", ()))),
     _fact("captions"),
     _fact("bits", empty=_NONE),
     _fact("interaction_bits", empty=_NONE),

@@ -82,7 +82,8 @@ def notes(block: pd.DataFrame) -> list[str]:
         sentences.append(
             "Ceilings: exact, from the channel alone; without captions, that of a perfect classifier of the class."
         )
-    sentences += [_own_baseline(rows), _matching(rows), _tuning(rows), _failures(rows), _rates(rows), _provenance(rows)]
+    sentences += [_own_baseline(rows), _matching(rows), _tuning(rows), _failures(rows), _rates(rows)]
+    sentences += [rows[0]["data_notes"], _provenance(rows)]
     return [*filter(None, sentences)]
 
 

@@ -30,7 +30,7 @@ class Run:
         platform, packages, devices; target: "label", "class" for a model that only serves the Bayes reference, "tuning"
         for one that only tries a setting, "cost" for measurements; members, the runs that it is made of; match
         (quantity, to, target) where widths were chosen; tune, the number of settings that were tried.
-      data: name, description, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
+      data: name, description, notes, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
         modality kind, shape, vocabulary_size, augment, mean and std by channel; from a caption channel also
         captions_modality, class_modality (the one that shows the class; None if several could), bits, interaction_bits,
         text_only_ceiling and image_only_ceiling, which are those of these modalities.

@@ -62,6 +62,7 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
         "description": dataset.description,
         "captions": "its own" if captions is None else Path(config.captions).name,
         "modalities": list(dataset.modalities),
+        "notes": list(dataset.notes),
         "num_classes": dataset.num_classes,
         "class_names": list(dataset.class_names),
         "inputs": {

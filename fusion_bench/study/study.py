@@ -80,6 +80,8 @@ def prepare(resources: Resources, display: Display) -> Subject:
       UserError: the data have one modality, or a strategy cannot be as it is asked for.
     """
     config, dataset = resources.config, resources.dataset
+    for line in dataset.notes:
+        display.note(line)
     if len(dataset.modalities) < 2:
         raise UserError(f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two")
     asked = resolve(config.strategies, dataset.task)

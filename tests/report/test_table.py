@@ -33,7 +33,7 @@ KEYS = (
     *("train_examples_per_s", "inference_examples_per_s", "latency_s", "compile_s"),
     *("train_flops", "inference_flops", "train_seconds"),
     *("match", "match_to", "match_target", "match_ratio", "tune", "learning_rate", "weight_decay"),
-    *("dataset", "description", "captions", "bits", "interaction_bits", "encoder", "epochs"),
+    *("dataset", "description", "data_notes", "captions", "bits", "interaction_bits", "encoder", "epochs"),
     *("n_train", "n_validation", "n_test", "device", "version", "commit", "cores", "setting", "differs", "failures"),
 )
 DETAILS = (
