@@ -19,14 +19,14 @@ class Interval(NamedTuple):
 def t_interval(values: Sequence[float] | np.ndarray, resolution: float = 0.0) -> Interval:
     """Returns the mean of n values with its 95 % interval, mean ± t(0.975, n − 1) · s / √n.
 
-    t is the quantile of Student's distribution, s the sample's `deviation_on_grid`; values are taken as
+    t is the quantile of Student's distribution, s the sample's `std_on_grid`; values are taken as
     independent and near normal. The half width is NaN for one value; both are NaN for none.
     """
     sample = np.asarray(values, np.float64)
     n = len(sample)
     if n < 2:
         return Interval(float(sample[0]) if n else math.nan, math.nan)
-    return Interval(float(sample.mean()), t_quantile(n) * deviation_on_grid(sample, resolution) / math.sqrt(n))
+    return Interval(float(sample.mean()), t_quantile(n) * std_on_grid(sample, resolution) / math.sqrt(n))
 
 
 def t_quantile(n: int) -> float:
@@ -49,7 +49,7 @@ def paired_differences(values: Mapping[int, float], others: Mapping[int, float])
     return [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
 
 
-def deviation_on_grid(differences: Sequence[float] | np.ndarray, resolution: float) -> float:
+def std_on_grid(differences: Sequence[float] | np.ndarray, resolution: float) -> float:
     """Returns the standard deviation of two or more differences between numbers that lie on a grid.
 
     `resolution` is the distance between two points of the grid, 1 / n for accuracies on n examples; 0 for no grid. A

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from fusion_bench.metrics.intervals import CONFIDENCE, Interval, deviation_on_grid, paired_differences
+from fusion_bench.metrics.intervals import CONFIDENCE, Interval, paired_differences, std_on_grid
 
 POWER = 0.8
 """The part of true differences of that size that a detectable difference is found in."""
@@ -21,14 +21,14 @@ def paired_p_value(differences: Sequence[float] | Float[np.ndarray, " seed"], re
     """Returns the two-sided p-value of Student's paired t-test: that differences as large come from a mean of 0.
 
     NaN for fewer than two differences, and where all are the same on no grid; 1 if all are 0. `resolution` as in
-    `deviation_on_grid`.
+    `std_on_grid`.
     """
     from scipy import stats
 
     sample = np.asarray(differences, np.float64)
     if len(sample) < 2:
         return math.nan
-    deviation = deviation_on_grid(sample, resolution)
+    deviation = std_on_grid(sample, resolution)
     if deviation <= 1e-12 * np.abs(sample).max():
         return 1.0 if sample.mean() == 0 else math.nan
     t = sample.mean() / (deviation / math.sqrt(len(sample)))

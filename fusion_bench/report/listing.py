@@ -22,13 +22,13 @@ class Listing:
     """One table with its heading and notes.
 
     Attributes:
-      header: of the columns, with line breaks where a terminal may break them.
-      rows: cells.
-      sides: "l" or "r" for each column; words are on the left.
-      expendable: columns that a narrow terminal does without, the first to go first.
-      bold: row and column of cells.
+      header: headings of the columns, with line breaks for the terminal.
+      rows: texts of the cells.
+      sides: alignment of each column, "l" or "r".
+      expendable: columns that a narrow terminal leaves out, in this order.
+      bold: (row, column) of each bold cell.
       pale: rows that a terminal dims.
-      ends: rows below which there is a rule.
+      ends: rows with a rule below them.
     """
 
     heading: str
@@ -51,7 +51,7 @@ class Listing:
         return f"### {self.heading}\n\n{lines}\n\n{remarks}\n"
 
     def to_latex(self) -> str:
-        """Returns a floating table, no wider than the line, for the packages booktabs and graphicx."""
+        """Returns a floating table, at most as wide as the text; it needs the packages booktabs and graphicx."""
         cells = [[_escape(cell) for cell in row] for row in self.rows]
         body = [" & ".join(row) + r" \\" for row in self._marked(r"\textbf{{{}}}", cells)]
         lines = "\n".join(line + "\n\\midrule" * (row in self.ends) for row, line in enumerate(body))
@@ -80,7 +80,7 @@ class Listing:
         ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Yields the roomiest table that fits, without expendable columns where there is no room."""
+        """Yields the widest table that fits, without expendable columns if there is no room for them."""
         fewer = [(gap, count) for count in range(1, len(self.expendable) + 1) for gap in (1, 0)]
         for gap, count in ((2, 0), (1, 0), *fewer):
             table = self._table(gap, self.expendable[:count])
@@ -89,7 +89,7 @@ class Listing:
         notes = [*self.notes]
         if count > 1:
             left_out = ", ".join(self._titles[column] for column in sorted(self.expendable[:count]))
-            notes.append(f"Left out, for a wider terminal or another format: {left_out}.")
+            notes.append(f"Columns that need a wider terminal or another format: {left_out}.")
         remarks = Table.grid(padding=(0, 1))
         for note in notes:
             remarks.add_row("·", Text(note), style="dim")

@@ -12,7 +12,7 @@ from fusion_bench.report.listing import Listing
 from fusion_bench.report.palette import PALE
 from fusion_bench.report.plots.marks import Axis, Line, Panel, Picture, Points, log_axis
 from fusion_bench.report.text import optional
-from fusion_bench.speed.record import DeviceSpeed, Point, StrategySpeed
+from fusion_bench.speed.record import DeviceSpeed, Measurement, StrategySpeed
 from fusion_bench.speed.roofline import fastest
 
 SAME = ("fingerprint", "encoder", "text_encoder")
@@ -28,7 +28,7 @@ FILLS = {
 """Fill of the markers of one device after another, in a figure, and in words."""
 
 
-def _rate(points: Sequence[Point]) -> float:
+def _rate(points: Sequence[Measurement]) -> float:
     return fastest(points).examples_per_s.median if points else math.nan
 
 

@@ -15,15 +15,15 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.speed.config import SpeedConfig
+from fusion_bench.speed.interleave import Report, rounds
 from fusion_bench.speed.record import Kind
-from fusion_bench.speed.turns import Report, rounds
 from fusion_bench.training.compile import compile_predictor, compile_program
 from fusion_bench.training.cost import predict_bytes, train_bytes
 from fusion_bench.training.step import make_functions, run_key, split_module
 from fusion_bench.training.timing import TimedLoop, inference_loop, single_loop, train_loop
 
 
-class Subject(NamedTuple):
+class Case(NamedTuple):
     """A strategy's training or inference in batches of one size, to be timed."""
 
     strategy: str
@@ -32,7 +32,7 @@ class Subject(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """All that the compiler tells of a subject, as in `Point`."""
+    """All that the compiler tells of a case, as in `Measurement`."""
 
     flops: float | None
     moved_bytes: float | None
@@ -42,17 +42,17 @@ class Costs(NamedTuple):
 
 @dataclasses.dataclass
 class Compiled:
-    """All that was compiled: the subjects in the order of their first turn, and of each strategy what it took."""
+    """All that was compiled: the cases in the order of their first turn, and of each strategy what it took."""
 
-    timed: dict[Subject, TimedLoop] = dataclasses.field(default_factory=dict)
-    costs: dict[Subject, Costs] = dataclasses.field(default_factory=dict)
+    timed: dict[Case, TimedLoop] = dataclasses.field(default_factory=dict)
+    costs: dict[Case, Costs] = dataclasses.field(default_factory=dict)
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     params: dict[str, int] = dataclasses.field(default_factory=dict)
     one: dict[str, TimedLoop] = dataclasses.field(default_factory=dict)
     left_out: list[str] = dataclasses.field(default_factory=list)
 
-    def of(self, strategy: str, kind: Kind) -> list[Subject]:
-        return [subject for subject in self.timed if subject[:2] == (strategy, kind)]
+    def of(self, strategy: str, kind: Kind) -> list[Case]:
+        return [case for case in self.timed if case[:2] == (strategy, kind)]
 
 
 def compile_all(
@@ -89,12 +89,12 @@ def _compile(
         made = compile_program(spec, task, config.model, training, data, num_train, predict_batch=size)
         graph, variables = made.graph, made.init(np.int32(0)).variables
         moved = train_bytes(make_functions(spec, task, config.model, training, num_train), data)
-        subject = Subject(label, "train", size)
-        compiled.timed[subject] = train_loop(made, data, splits["train"])
-        compiled.costs[subject] = _costs(made.train, made.train_flops, moved)
-    subject = Subject(label, "inference", size)
-    compiled.timed[subject] = inference_loop(made.predict, variables, data, splits["test"], size)
-    compiled.costs[subject] = _costs(made.predict, made.inference_flops, predict_bytes(graph, variables, data, size))
+        case = Case(label, "train", size)
+        compiled.timed[case] = train_loop(made, data, splits["train"])
+        compiled.costs[case] = _costs(made.train, made.train_flops, moved)
+    case = Case(label, "inference", size)
+    compiled.timed[case] = inference_loop(made.predict, variables, data, splits["test"], size)
+    compiled.costs[case] = _costs(made.predict, made.inference_flops, predict_bytes(graph, variables, data, size))
     if size == 1:
         compiled.one[label] = single_loop(graph, variables, data, splits["test"])
     compiled.params[label] = made.params

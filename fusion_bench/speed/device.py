@@ -10,7 +10,7 @@ from fusion_bench.report.listing import Listing
 from fusion_bench.report.palette import PALE
 from fusion_bench.report.plots.marks import Line, Names, Panel, Picture, Points, log_axis
 from fusion_bench.report.text import MISSING, count, optional
-from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Point, StrategySpeed
+from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Measurement, StrategySpeed
 from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, is_open, knee, place
 
 WORDS = {"train": "training", "inference": "inference"}
@@ -51,7 +51,7 @@ def _cells(row: StrategySpeed, ceilings: Ceilings) -> dict[str, str]:
     }
 
 
-def _knee(points: Sequence[Point]) -> str:
+def _knee(points: Sequence[Measurement]) -> str:
     return f"{'≥ ' if is_open(points) else ''}{knee(points).batch_size}" if points else MISSING
 
 

@@ -21,7 +21,7 @@ KINDS: tuple[Kind, ...] = ("train", "inference")
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
+class Summary:
     """Median and range of n repetitions of one measurement."""
 
     median: float
@@ -30,12 +30,12 @@ class Spread:
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
+    def of(cls, values: Sequence[float]) -> "Summary":
         return cls(float(statistics.median(values)), float(min(values)), float(max(values)), len(values))
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class Measurement:
     """A strategy's training, or its inference, in batches of one size.
 
     Attributes:
@@ -48,12 +48,12 @@ class Point:
     """
 
     batch_size: int
-    examples_per_s: Spread
+    examples_per_s: Summary
     flops: float | None
     moved_bytes: float | None
     peak_bytes: int | None
     temporary_bytes: int | None
-    joules: Spread | None = None
+    joules: Summary | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +81,12 @@ class StrategySpeed:
     strategy: str
     family: str
     params: int
-    compile_s: Spread
-    train: tuple[Point, ...]
-    inference: tuple[Point, ...]
+    compile_s: Summary
+    train: tuple[Measurement, ...]
+    inference: tuple[Measurement, ...]
     latency_s: Latency
 
-    def points(self, kind: Kind) -> tuple[Point, ...]:
+    def points(self, kind: Kind) -> tuple[Measurement, ...]:
         return self.train if kind == "train" else self.inference
 
 
@@ -102,9 +102,9 @@ class Ceilings:
     """
 
     matmul_size: int
-    flops_per_s: Spread
+    flops_per_s: Summary
     array_bytes: int
-    bytes_per_s: Spread
+    bytes_per_s: Summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         hints, inside = typing.get_type_hints(kind), f"{where}." if where else ""
         made: Any = origin(**{n: _decode(hints[n], value.get(n), inside + n) for n in hints})
-        if isinstance(made, Spread) and not 0 < made.low <= made.median <= made.high:
+        if isinstance(made, Summary) and not 0 < made.low <= made.median <= made.high:
             raise ValueError(f"{where} is {made.low}, {made.median}, {made.high}: not a spread")
         return made
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

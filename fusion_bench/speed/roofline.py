@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Point
+from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Measurement
 
 NEAR_BEST = 0.9
 """The knee is the smallest batch size with so much of the best rate."""
@@ -14,7 +14,7 @@ Bound = Literal["compute", "memory", "overhead"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class RooflinePoint:
     """A point's place on the device's roofline.
 
     Attributes:
@@ -39,24 +39,24 @@ class Place:
         return max(self.of_matmul, self.of_memory)
 
 
-def fastest(points: Sequence[Point]) -> Point:
+def fastest(points: Sequence[Measurement]) -> Measurement:
     """Returns the batch size with the highest median rate."""
     return max(points, key=lambda point: point.examples_per_s.median)
 
 
-def knee(points: Sequence[Point]) -> Point:
+def knee(points: Sequence[Measurement]) -> Measurement:
     """Returns the smallest batch size whose median rate is at least `NEAR_BEST` of the highest."""
     enough = NEAR_BEST * fastest(points).examples_per_s.median
     reach = (point for point in points if point.examples_per_s.median >= enough)
     return min(reach, key=lambda point: point.batch_size)
 
 
-def is_open(points: Sequence[Point]) -> bool:
+def is_open(points: Sequence[Measurement]) -> bool:
     """Returns whether the knee is the largest size of the sweep, so that the true one may lie beyond."""
     return len(points) > 1 and knee(points).batch_size == max(point.batch_size for point in points)
 
 
-def place(point: Point, ceilings: Ceilings) -> Place | None:
+def place(point: Measurement, ceilings: Ceilings) -> RooflinePoint | None:
     """Returns a point's place; None where the compiler told no operations or no bytes.
 
     Achieved FLOP/s over the roof min(P, intensity · B) is the larger of the two shares, where P are the matrix
@@ -72,7 +72,7 @@ def place(point: Point, ceilings: Ceilings) -> Place | None:
     of_memory = bytes_per_s / ceilings.bytes_per_s.median
     nearer: Bound = "compute" if of_matmul >= of_memory else "memory"
     bound: Bound = nearer if max(of_matmul, of_memory) >= OVERHEAD else "overhead"
-    return Place(point.flops / point.moved_bytes, flops_per_s, bytes_per_s, of_matmul, of_memory, bound)
+    return RooflinePoint(point.flops / point.moved_bytes, flops_per_s, bytes_per_s, of_matmul, of_memory, bound)
 
 
 def derive(speed: DeviceSpeed) -> dict[str, Any]:

@@ -34,8 +34,8 @@ class Reference:
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
-    """The subject of a study.
+class Selection:
+    """The selection of a study.
 
     Attributes:
       specs: the strategies, with those that post-hoc ones join: see `with_members`.
@@ -49,7 +49,7 @@ class Subject:
 
 
 def plan(
-    config: BenchmarkConfig, task: Task, subject: Subject, chosen: Mapping[str, TrainingConfig] | None = None
+    config: BenchmarkConfig, task: Task, selection: Selection, chosen: Mapping[str, TrainingConfig] | None = None
 ) -> tuple[Stage, ...]:
     """Returns the stages of a study; an empty one is left out.
 
@@ -58,18 +58,18 @@ def plan(
     """
     treated = dataclasses.replace(config.training, remedy=remedies.resolve(config.training.remedy))
     untreated = dataclasses.replace(config.training, remedy=Choice("none"))
-    make = functools.partial(Job, data=config.data, model=config.model, matched=subject.matched)
+    make = functools.partial(Job, data=config.data, model=config.model, matched=selection.matched)
     tuned = functools.partial(make, tune=config.tune)
     joined = functools.partial(tuned, training=untreated)
-    seeds, reference = range(config.seeds), subject.reference
+    seeds, reference = range(config.seeds), selection.reference
     tune, train, join, refer = [], [], [], []
-    for spec in subject.specs:
+    for spec in selection.specs:
         if spec.registration.is_posthoc:
             continue
         usual = treated if spec.registration.modality is None else untreated
         setting = (chosen or {}).get(spec.label, usual)
         if config.tune:
-            tune += [make("tune", spec, tuning.SEED, training=tried) for tried in tuning.settings(config.tune, usual)]
+            tune += [make("tune", spec, tuning.SEED, training=tried) for tried in tuning.trials(config.tune, usual)]
         train.append(tuned("measure", spec, 0, training=setting))
         train += [tuned("train", spec, seed, training=setting) for seed in seeds]
         if reference == Reference(spec.label, "class"):  # tuning was for the label
@@ -79,7 +79,7 @@ def plan(
     def members(kind: Kind, seed: int) -> tuple[Job, ...]:
         return tuple(by_result[kind, f"{name}-only", "label", seed] for name in task.modalities)
 
-    for spec in subject.specs:
+    for spec in selection.specs:
         if spec.registration.is_posthoc:
             join.append(joined("measure", spec, 0, members=members("measure", 0)))
             join += [joined("join", spec, seed, members=members("train", seed)) for seed in seeds]

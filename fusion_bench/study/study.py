@@ -12,7 +12,7 @@ from fusion_bench.study.executors.local import LocalExecutor
 from fusion_bench.study.executors.ray import RayExecutor
 from fusion_bench.study.executors.workers import WorkersExecutor, worker_count
 from fusion_bench.study.matching import match_study
-from fusion_bench.study.plan import Reference, Stage, Subject, plan, with_members
+from fusion_bench.study.plan import Reference, Selection, Stage, plan, with_members
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources, open_resources
 from fusion_bench.study.tensorboard import EventFiles
@@ -35,13 +35,13 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
       UserError: the configuration, the data or the output directory are not as they should be.
     """
     with open_resources(config) as resources:
-        subject = prepare(resources, display)
+        selection = prepare(resources, display)
         events = EventFiles(resources.store, display.note) if config.tensorboard else None
         executor = make_executor(resources, display, events)
-        stages = plan(config, resources.dataset.task, subject)
+        stages = plan(config, resources.dataset.task, selection)
         if config.tune:
             executor.run(stages[0])
-            _, *stages = plan(config, resources.dataset.task, subject, choose(stages[0], resources, display))
+            _, *stages = plan(config, resources.dataset.task, selection, choose(stages[0], resources, display))
         for stage in stages:
             executor.run(stage)
         if events is not None:
@@ -66,14 +66,14 @@ def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, l
     What tuning chooses is known once its stage is complete; until then the study's own setting stands in its place.
     """
     with open_resources(config) as resources:
-        subject = prepare(resources, display)
-        stages = plan(config, resources.dataset.task, subject)
+        selection = prepare(resources, display)
+        stages = plan(config, resources.dataset.task, selection)
         if config.tune and all(resources.find(job) is not None for job in stages[0].jobs):
-            stages = plan(config, resources.dataset.task, subject, choose(stages[0], resources, display))
+            stages = plan(config, resources.dataset.task, selection, choose(stages[0], resources, display))
         return [(stage, [resources.find(job) is not None for job in stage.jobs]) for stage in stages]
 
 
-def prepare(resources: Resources, display: Display) -> Subject:
+def prepare(resources: Resources, display: Display) -> Selection:
     """Resolves the strategies of a study for its data, and matches them if that is asked for.
 
     Raises:
@@ -99,7 +99,7 @@ def prepare(resources: Resources, display: Display) -> Subject:
         if spec.options:  # asked for, so what they cannot be is said before anything is trained
             count_params(spec, dataset.task, config.model)
     specs, matched = match_study(config, specs, dataset, resources.data, display)
-    return Subject(specs, matched, reference_of(dataset))
+    return Selection(specs, matched, reference_of(dataset))
 
 
 def reference_of(dataset: Dataset) -> Reference | None:

@@ -14,7 +14,7 @@ WEIGHT_DECAYS = (0.01, 0.5)
 """The range of the drawn weight decays; uniform on a logarithmic scale."""
 
 
-def settings(count: int, base: TrainingConfig) -> tuple[TrainingConfig, ...]:
+def trials(count: int, base: TrainingConfig) -> tuple[TrainingConfig, ...]:
     """Returns the settings to try, the same for every strategy: the usual one, then random ones.
 
     A longer list begins with the shorter one, so a larger budget goes on from a smaller one. `count` is 1 or more.

@@ -14,9 +14,9 @@ from fusion_bench.errors import ConfigError, UserError
 from fusion_bench.report.plots import matplotlib
 from fusion_bench.speed import compare, device, record
 from fusion_bench.speed.config import SpeedConfig
-from fusion_bench.speed.record import Spread
+from fusion_bench.speed.interleave import interleaved, rounds
+from fusion_bench.speed.record import Summary
 from fusion_bench.speed.roofline import derive, fastest, knee, place
-from fusion_bench.speed.turns import rounds, take_turns
 from tests.speed.devices import FAST, SLOW, point, spread, strategy, sweep
 
 
@@ -66,7 +66,7 @@ def test_samples_of_each_subject_are_kept_apart():
     numbers = map(float, range(100))
     turns = {name: lambda: [next(numbers)] for name in ("a", "b")}
     told = []
-    assert take_turns(turns, 2, told.append) == {"a": [0, 3], "b": [1, 2]}
+    assert interleaved(turns, 2, told.append) == {"a": [0, 3], "b": [1, 2]}
     assert told == ["repetition 1 of 2", "repetition 2 of 2"]
 
 
@@ -205,4 +205,4 @@ def test_batch_sizes():
 
 
 def test_a_spread():
-    assert Spread.of([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0, 3)
+    assert Summary.of([3.0, 1.0, 2.0]) == Summary(2.0, 1.0, 3.0, 3)

@@ -29,6 +29,6 @@ def picture(found: Findings) -> Picture:
         panels[strategy] = Panel([HeatMap(cells, scale, (0.0, 100.0), texts=shown, hover=hover)], x, y)
     return Picture(
         "confusion", "Confusion matrix",
-        f"Percent of each class's test examples, mean over {found.said_of(panels)}.",
+        f"Percentage of each class's test examples by predicted class, mean over {found.seeds_text(panels)}.",
         panels, chooser="strategy", size=(3.3, 3.25), height=480, is_separate=True,
     )  # fmt: skip

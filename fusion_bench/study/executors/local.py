@@ -109,9 +109,9 @@ class LocalExecutor:
             result = Result(run)
             with contextlib.suppress(DiskFull):
                 self._write(result)
-        self.tell(result.run)
+        self.announce(result.run)
 
-    def tell(self, run: Run) -> None:
+    def announce(self, run: Run) -> None:
         """Notes that a run is stored."""
         if run.status == "failed":
             self.failed.append(run)

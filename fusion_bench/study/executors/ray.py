@@ -86,7 +86,7 @@ class RayExecutor(TrainingsElsewhere):
             run = dataclasses.replace(run, status="failed", metrics={}, cost={}, reason=str(error))
             self._keep(Result(run))
         else:
-            self.tell(self._store.get(run.id) or run)
+            self.announce(self._store.get(run.id) or run)
 
 
 class _Tasks:

@@ -1,4 +1,4 @@
-"""Turns: every subject is timed once a repetition, so that a drifting machine favours none of them."""
+"""Turns: every case is timed once a repetition, so that a drifting machine favours none of them."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -7,21 +7,21 @@ T = TypeVar("T")
 Report = Callable[[str], None]
 
 
-def rounds(subjects: Sequence[T], repetitions: int) -> Iterator[tuple[int, T]]:
-    """Yields every subject once a repetition, forwards and backwards by turns.
+def rounds(cases: Sequence[T], repetitions: int) -> Iterator[tuple[int, T]]:
+    """Yields every case once a repetition, forwards and backwards by turns.
 
     So a machine that gets steadily slower, or faster, favours none of them: after an even number of repetitions, in
     the mean and in the median.
     """
     for repetition in range(1, repetitions + 1):
-        for subject in subjects if repetition % 2 else reversed(subjects):
-            yield repetition, subject
+        for case in cases if repetition % 2 else reversed(cases):
+            yield repetition, case
 
 
-def take_turns(
+def interleaved(
     turns: Mapping[Any, Callable[[], Sequence[float]]], repetitions: int, report: Report
 ) -> dict[Hashable, list[float]]:
-    """Returns the samples of each subject, which is asked once a repetition, in the order of `rounds`."""
+    """Returns the samples of each case, which is asked once a repetition, in the order of `rounds`."""
     samples: dict[Hashable, list[float]] = {name: [] for name in turns}
     told = 0
     for repetition, name in rounds(list(turns), repetitions):
