@@ -50,8 +50,7 @@ def _grouped(jobs, done) -> dict[str, list[bool]]:
     groups: dict[str, list[bool]] = {}
     for job, is_done in zip(jobs, done, strict=True):
         rate = job.training.learning_rate
-        trial = f"trial with learning rate {rate:g}, weight decay {job.training.weight_decay:g}"
-        purpose = {"tune": trial, "measure": "costs", "train": f"learning rate {rate:g}"}
+        purpose = {"tune": f"trial with learning rate {rate:g}", "measure": "costs", "train": f"learning rate {rate:g}"}
         parts = [job.label, purpose.get(job.kind, ""), "learns the class" if job.target == "class" else ""]
         groups.setdefault(", ".join(filter(None, parts)), []).append(is_done)
     return groups

@@ -33,7 +33,7 @@ Inputs = Mapping[str, ModalityBatch]
 
 
 class DeviceModality(NamedTuple):
-    """All examples of one modality, as stored, and what standardises them (empty for tokens)."""
+    """All examples of one modality, as stored, with their mean and standard deviation (empty for tokens)."""
 
     values: Num[Array, "example *shape"]
     mean: Float[Array, " channel"]
@@ -71,13 +71,13 @@ def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarr
 def _mean_power(values: np.ndarray, examples: np.ndarray, centre: np.ndarray, power: int) -> np.ndarray:
     """Returns the mean of (value - centre)^power by channel, over the examples and their pixels.
 
-    NumPy's own mean and deviation over a short last axis would take five seconds on CIFAR-10, this half a second.
+    NumPy's own mean and standard deviation by channel are slow, as the last axis is short.
     """
     centres = np.broadcast_to(centre, values.shape[1:]).astype(np.float32).ravel()
     total = np.zeros(centres.shape)
     for start in range(0, len(examples), 1000):  # small enough to stay in cache and to add up in float32
-        block = values[examples[start : start + 1000]].reshape(-1, centres.size)
-        total += ((block - centres) ** power).sum(0)
+        some = values[examples[start : start + 1000]].reshape(-1, centres.size)
+        total += ((some - centres) ** power).sum(0)
     return (total / len(examples)).reshape(-1, values.shape[-1]).mean(0)
 
 
@@ -97,15 +97,15 @@ def _gather(modality: DeviceModality, indices: Int[Array, " batch"]) -> Modality
 def augment(
     inputs: Inputs, names: Collection[str], key: Key[Array, ""], flip: Bool[Array, " batch"] | None = None
 ) -> Inputs:
-    """Flips and translates grids at random; all else stays as it is.
+    """Flips and translates grids at random; other modalities stay as they are.
 
     The draws depend on the key and the modality's name alone, so every strategy sees the same images.
 
     Args:
       inputs: standardised, by modality.
       names: of the modalities to augment, `Task.augmented`.
-      key: of the draws; images have it as it is, others one of their own, so that modalities move independently.
-      flip: which examples are flipped; None draws that too.
+      key: random key; the image has it as it is, others fold in their name, so that modalities move independently.
+      flip: which examples are flipped; None draws it.
     """
     augmented = {}
     for name in names:
@@ -117,10 +117,10 @@ def augment(
 def alternating_flip(
     indices: Int[Array, " batch"], key: Key[Array, ""], epoch: int | Int[Array, ""]
 ) -> Bool[Array, " batch"]:
-    """Returns which images an epoch flips: each one in every other epoch, from one that is drawn by image.
+    """Returns which images are flipped in an epoch: each in every other epoch; the first one is drawn for each image.
 
-    So two epochs see an image both ways, where draws would repeat it half of the time. Jordan, "94% on CIFAR-10 in 3.29
-    Seconds on a Single GPU", 2024.
+    So any two successive epochs see both orientations; with independent draws they repeat one half of the time.
+    Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024.
     """
     first = jax.vmap(lambda index: jax.random.bits(jax.random.fold_in(key, index)))(indices) % 2
     return first.astype(jnp.int32) == epoch % 2
@@ -147,7 +147,7 @@ def flip_and_shift(
 ) -> Float[Array, "batch height width channel"]:
     """Flips each image left to right where `flip` is True, then moves the view on it by `down` and `right`.
 
-    In pixels, `reach` at most. What lies outside an image is its mirror image, without the edge itself.
+    They are in pixels, at most `reach`. Outside an image stands its reflection, without the edge pixels themselves.
     """
     height, width = images.shape[1:3]
     images = jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)

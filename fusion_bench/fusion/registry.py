@@ -25,14 +25,14 @@ class Registration(Registered):
     """One registered strategy; `make` is its operator, a Flax layer, or a class of strategies.
 
     Attributes:
-      family: where it joins.
-      canonical: whether it is one of the set that is run by default.
-      modality: the only one that it reads; None for a fusion strategy.
-      baseline: ending of the names of the unimodal strategies that it is compared with: "only", or "token-only" where
-        that is the joint transformer on one modality.
-      pairs_only: whether it is defined for two modalities alone.
-      size: the option, if there is one of that name, that sets the size of its joint part to match others in cost.
-      reads: whether an operator joins pooled features or tokens; None for a class of strategies.
+      family: "unimodal", "early", "intermediate", "tensor" or "late".
+      canonical: whether it belongs to the default set.
+      modality: the one that a unimodal strategy reads; None for a fusion strategy.
+      baseline: ending of the names of the unimodal strategies that it is compared with: "only", or "token-only" for
+        the joint transformer on one modality.
+      pairs_only: whether it is defined for two modalities only.
+      size: name of the option that scales its fusion module, to match others in cost; it may lack that option.
+      reads: whether an operator takes pooled features or tokens; None for a class of strategies.
     """
 
     family: str
@@ -45,7 +45,7 @@ class Registration(Registered):
 
     @property
     def strategy(self) -> type[Strategy]:
-        """The class of strategies: for an operator, the one that it is put into."""
+        """The class of strategies, for an operator the one that contains it."""
         return {"tokens": TokenFusion, "features": FeatureFusion, None: self.make}[self.reads]
 
     @property
@@ -58,16 +58,16 @@ class Registration(Registered):
         return {name: p for name, p in super().options.items() if name not in ("modality", "dtype", "rngs")}
 
     def joins(self, modalities: Collection[str]) -> bool:
-        """Returns whether it is defined for so many modalities."""
+        """Returns whether it is defined for this number of modalities."""
         return len(modalities) == 2 or not self.pairs_only
 
     def check(self, modalities: Collection[str]) -> None:
-        """Raises UserError if it is not defined for so many modalities."""
+        """Raises UserError if it is not defined for this number of modalities."""
         if not self.joins(modalities):
             raise UserError(f"{self.name} joins two modalities; these are {', '.join(sorted(modalities))}")
 
     def build(self, blueprint: Blueprint, options: Mapping[str, Any]) -> Strategy:
-        """Returns the module; raises UserError if it cannot join these modalities, or an option does not suit it."""
+        """Returns the module; raises UserError if it cannot join these modalities, or an option is invalid."""
         self.check(blueprint.modalities)
         if self.reads is not None:
             return self.strategy(blueprint, make_operator=functools.partial(self.make, **options))
@@ -80,7 +80,7 @@ REGISTRY: Axis[Registration] = Axis(
     "strategy",
     "fusion_bench.fusion",
     "fusion_bench.strategies",
-    # none that stands for something else, on the command line or in a table
+    # names with another meaning on the command line or in a table are excluded
     names=r"(?!(all|canonical|bayes-reference)$)(\{modality\}-)?" + NAME,
     order=lambda registration: (FAMILIES.index(registration.family), not registration.canonical),
 )
@@ -98,14 +98,14 @@ def register(
     reads: Literal["features", "tokens"] = "features",
     version: int = 1,
 ) -> Callable[[type[Module]], type[Module]]:
-    """Decorates the layer by which a strategy joins features or tokens, or a whole class of strategies.
+    """Decorates a fusion operator for features or tokens, or a whole class of strategies.
 
     A layer is built as `layer(in_features, dtype=..., rngs=..., **options)` from the width of each modality's
     features, has the width of its result in `out_features`, and is called with features, or with tokens and masks, by
     modality. The options of a layer or class are its other keyword-only arguments.
 
     The arguments are the attributes of `Registration`; the family is by default the folder of the file. A name with
-    "{modality}" in it stands for one strategy for each modality of the data, whose class takes the keyword `modality`.
+    "{modality}" in it stands for one strategy per modality of the data; its class takes the keyword `modality`.
 
     Raises:
       ValueError: as `Axis.register`, or there is no such family.
@@ -145,7 +145,7 @@ def find(name: str) -> Registration:
         raise unknown_name("strategy", name, strategies())
     if found.name == name:
         return found
-    return dataclasses.replace(found, name=name, modality=name.partition("-")[0])  # that of a modality has no hyphen
+    return dataclasses.replace(found, name=name, modality=name.partition("-")[0])  # modalities have no hyphen
 
 
 class StrategySpec(Choice):
@@ -173,7 +173,7 @@ def resolve(asked: Iterable[str | Choice], task: Task) -> tuple[StrategySpec, ..
     """Returns the strategies that are asked for, each once; "canonical" and "all" stand for sets of them.
 
     Raises:
-      UserError: a name, an option or a value is not right.
+      UserError: a name, an option or a value is wrong.
     """
     known = strategies(task.modalities)
     names = [*known, "canonical", "all"]
@@ -197,6 +197,6 @@ def resolve(asked: Iterable[str | Choice], task: Task) -> tuple[StrategySpec, ..
 
 
 def left_out(asked: Iterable[str | Choice], task: Task) -> tuple[str, ...]:
-    """Returns what "all" leaves out of a list of strategies, because it is not defined for the task's modalities."""
+    """Returns the strategies that "all" leaves out, because they are not defined for the task's modalities."""
     has_all = any(as_choice(item).name == "all" for item in asked)
     return tuple(name for name, r in strategies(task.modalities).items() if has_all and not r.joins(task.modalities))

@@ -13,7 +13,7 @@ Labels = Int[np.ndarray, " example"]
 
 
 def accuracy(logits: Logits, labels: Labels) -> float:
-    """Returns the part of the examples whose label has the highest logit, 0 to 1; the first wins a tie."""
+    """Returns the fraction of the examples whose label has the highest logit; the first of equal logits counts."""
     return float(np.mean(logits.argmax(axis=1) == labels))
 
 
@@ -31,14 +31,14 @@ def brier_score(logits: Logits, labels: Labels) -> float:
 
 
 def confusion_matrix(logits: Logits, labels: Labels) -> Int[np.ndarray, "class class"]:
-    """Returns how many examples of each class, a row, were taken for each class, a column."""
+    """Returns the number of examples of each class (row) by predicted class (column)."""
     from sklearn import metrics
 
     return metrics.confusion_matrix(labels, logits.argmax(axis=1), labels=np.arange(logits.shape[1]))
 
 
 def class_accuracy(logits: Logits, labels: Labels) -> Float[np.ndarray, " class"]:
-    """Returns the part of each class's examples that was found (recall); NaN for a class without examples."""
+    """Returns the recall of each class; NaN for a class without examples."""
     counts = confusion_matrix(logits, labels)
     totals = counts.sum(axis=1)
     return np.where(totals > 0, counts.diagonal() / np.maximum(totals, 1), np.nan)
@@ -52,7 +52,7 @@ def balanced_accuracy(logits: Logits, labels: Labels) -> float:
 def macro_f1(logits: Logits, labels: Labels) -> float:
     """Returns the mean over classes of 2 · precision · recall / (precision + recall).
 
-    Classes count that occur among labels or predictions; the F1 of a class that is never found is 0.
+    The mean is over classes that occur among labels or predictions; a class that is never predicted has F1 = 0.
     """
     from sklearn import metrics
 
@@ -60,7 +60,7 @@ def macro_f1(logits: Logits, labels: Labels) -> float:
 
 
 def roc_auc(logits: Logits, labels: Labels) -> float:
-    """Returns the area under the ROC curve of each class's probability against all other classes, a plain mean.
+    """Returns the area under the ROC curve of each class against all others, unweighted mean over classes.
 
     Classes that no example has, or all examples have, have no curve and are left out; NaN if none is left.
     """
@@ -75,7 +75,7 @@ def roc_curve(
 ) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
     """Returns false and true positive rates, the latter the mean over classes of each class against the others.
 
-    The curves are read at so many false positive rates, from 0 to 1 in equal steps.
+    The curves are interpolated at `points` false positive rates, from 0 to 1 in equal steps.
     """
     from sklearn import metrics
 
@@ -87,7 +87,7 @@ def roc_curve(
 
 
 def _one_against_all(logits: Logits, labels: Labels) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns, of each class that some examples have and some have not, which ones have it, and its probabilities."""
+    """Returns which examples have a class, and its probabilities, for each class that has a ROC curve."""
     probabilities = softmax(logits.astype(np.float64), axis=1)
     classes = [c for c in range(logits.shape[1]) if 0 < np.sum(labels == c) < len(labels)]
     return [(labels == c, probabilities[:, c]) for c in classes]

@@ -1,4 +1,4 @@
-"""Intervals: how far a mean over seeds, or an accuracy on a finite test set, may be from the truth."""
+"""Confidence intervals of means over seeds, and standard errors of accuracies on a finite test set."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def t_quantile(n: int) -> float:
 def paired_interval(values: Mapping[int, float], others: Mapping[int, float], resolution: float = 0.0) -> Interval:
     """Returns `t_interval` of the differences value − other over the seeds that both have.
 
-    Pairing removes what two runs of one seed share: the order of the batches, augmentation, initialisation.
+    Pairing removes the variation that two runs of one seed share: batch order, augmentation, initialisation.
     """
     return t_interval(paired_differences(values, others), resolution)
 
@@ -53,7 +53,7 @@ def std_on_grid(differences: Sequence[float] | np.ndarray, resolution: float) ->
     """Returns the standard deviation of two or more differences between numbers that lie on a grid.
 
     `resolution` is the distance between two points of the grid, 1 / n for accuracies on n examples; 0 for no grid. A
-    few differences are equal by chance, so the result is no less than that of two roundings, resolution / √6.
+    few differences may be equal by chance, so the result is at least that of two roundings, resolution / √6.
     """
     return max(float(np.std(differences, ddof=1)), resolution / math.sqrt(6))
 

@@ -32,7 +32,7 @@ class Case(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """All that the compiler tells of a case, as in `Measurement`."""
+    """Costs of a case from the compiler's analysis, as in `Measurement`."""
 
     flops: float | None
     moved_bytes: float | None
@@ -42,7 +42,7 @@ class Costs(NamedTuple):
 
 @dataclasses.dataclass
 class Compiled:
-    """All that was compiled: the cases in the order of their first turn, and of each strategy what it took."""
+    """The compiled cases in the order of their first turn, with costs; compile times and more by strategy."""
 
     timed: dict[Case, TimedLoop] = dataclasses.field(default_factory=dict)
     costs: dict[Case, Costs] = dataclasses.field(default_factory=dict)
@@ -58,7 +58,7 @@ class Compiled:
 def compile_all(
     config: SpeedConfig, specs: Sequence[StrategySpec], sizes: Sequence[int], dataset: Dataset, report: Report
 ) -> Compiled:
-    """Compiles every strategy for one batch size after another; what does not fit the device is left out."""
+    """Compiles every strategy for one batch size after another; leaves out those that do not fit the device."""
     compiled, data = Compiled(), to_device(dataset)
     for place, (turn, spec) in enumerate(rounds(specs, len(sizes)), 1):
         size = sizes[turn - 1]
@@ -68,7 +68,7 @@ def compile_all(
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            line = f"{spec.label}, batch {size}: the device has too little memory for it"
+            line = f"{spec.label}, batch {size}: the device has too little memory"
             if size == 1:
                 raise UserError(line) from error
             compiled.left_out.append(line)
@@ -78,7 +78,7 @@ def compile_all(
 def _compile(
     compiled: Compiled, config: SpeedConfig, spec: StrategySpec, size: int, dataset: Dataset, data: DeviceData
 ) -> None:
-    """Compiles a strategy's training and inference; of a post-hoc one the inference, with initial parameters."""
+    """Compiles a strategy's training and inference; of a post-hoc one only inference, with initial parameters."""
     splits, label, task = dataset.splits, spec.label, dataset.task
     if spec.registration.is_posthoc:
         module = spec.build(Blueprint(task, config.model, run_key(0, "init")))
@@ -102,7 +102,7 @@ def _compile(
 
 
 def _costs(program: Any, flops: float, moved: float | None) -> Costs:
-    """Returns what the compiler tells of a program: XLA counts a loop's body once, which is one step."""
+    """Returns the compiler's analysis of a program; XLA counts a loop's body once, which is one step."""
     memory = program.memory_analysis()
     peak = temporary = None
     if memory is not None:

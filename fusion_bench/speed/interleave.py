@@ -1,4 +1,4 @@
-"""Turns: every case is timed once a repetition, so that a drifting machine favours none of them."""
+"""Interleaved timing: every case is timed once per repetition, so that a drift of the machine affects all alike."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -8,10 +8,9 @@ Report = Callable[[str], None]
 
 
 def rounds(cases: Sequence[T], repetitions: int) -> Iterator[tuple[int, T]]:
-    """Yields every case once a repetition, forwards and backwards by turns.
+    """Yields every case once per repetition, alternately forwards and backwards.
 
-    So a machine that gets steadily slower, or faster, favours none of them: after an even number of repetitions, in
-    the mean and in the median.
+    After an even number of repetitions a steady drift of the machine cancels in the mean and in the median.
     """
     for repetition in range(1, repetitions + 1):
         for case in cases if repetition % 2 else reversed(cases):
@@ -21,12 +20,12 @@ def rounds(cases: Sequence[T], repetitions: int) -> Iterator[tuple[int, T]]:
 def interleaved(
     turns: Mapping[Any, Callable[[], Sequence[float]]], repetitions: int, report: Report
 ) -> dict[Hashable, list[float]]:
-    """Returns the samples of each case, which is asked once a repetition, in the order of `rounds`."""
+    """Returns the samples of each case, taken once per repetition, in the order of `rounds`."""
     samples: dict[Hashable, list[float]] = {name: [] for name in turns}
-    told = 0
+    reported = 0
     for repetition, name in rounds(list(turns), repetitions):
-        if repetition > told:
+        if repetition > reported:
             report(f"repetition {repetition} of {repetitions}")
-            told = repetition
+            reported = repetition
         samples[name] += turns[name]()
     return samples

@@ -1,4 +1,4 @@
-"""Measures every strategy on the default device: all is compiled first, then timed by turns."""
+"""Measurement of every strategy on the default device: all are compiled first, then timed in turn."""
 
 import dataclasses
 import functools
@@ -26,14 +26,14 @@ from fusion_bench.training.compile_cache import without_cache
 from fusion_bench.training.timing import TimedLoop
 
 ENERGY_SECONDS = 1.0
-"""Length of a pass whose energy is read: counters move some ten times a second."""
+"""Length of a pass whose energy is read, long against the update interval of the counter."""
 
 
 def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
-    """Returns the figures of the default device; `report` is told now and then what is being done.
+    """Returns the measurements of the default device; `report` is called with the present activity.
 
     Raises:
-      UserError: the configuration or the data are not as they should be, or a strategy does not fit the device.
+      UserError: the configuration or the data cannot be used, or a strategy does not fit the device.
     """
     dataset = load_dataset(config.data)
     if len(dataset.modalities) < 2:
@@ -66,7 +66,7 @@ def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
 
 
 def _turn(timed: TimedLoop, sample: Callable[[], Sequence[float]]) -> Callable[[], Sequence[float]]:
-    """Returns what takes samples, with the data back in the caches, which others have used in between."""
+    """Returns a function that takes samples after one step, which refills the caches."""
 
     def measure() -> Sequence[float]:
         timed.steps(1)
@@ -133,7 +133,7 @@ def _strategy_speed(
 
 
 def _describe(config: SpeedConfig, dataset: Dataset, dtype: str, sizes: Sequence[int]) -> dict[str, Any]:
-    """Returns what was measured, as JSON."""
+    """Returns the description of the measurements, as JSON."""
     return {
         "dataset": dataset.name,
         "captions": config.data.captions if dataset.captions is not None else "its own",

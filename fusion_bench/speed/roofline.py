@@ -7,7 +7,7 @@ from typing import Any, Literal
 from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Measurement
 
 NEAR_BEST = 0.9
-"""The knee is the smallest batch size with so much of the best rate."""
+"""The knee is the smallest batch size with at least this fraction of the highest rate."""
 OVERHEAD = 0.1
 """Fraction of both ceilings below which a program is bound by neither."""
 Bound = Literal["compute", "memory", "overhead"]
@@ -15,15 +15,15 @@ Bound = Literal["compute", "memory", "overhead"]
 
 @dataclasses.dataclass(frozen=True)
 class RooflinePoint:
-    """A point's place on the device's roofline.
+    """A measurement on the device's roofline.
 
     Attributes:
-      intensity: operations for each byte moved, FLOP/byte.
+      intensity: operations per byte moved, FLOP/byte.
       flops_per_s: achieved.
       bytes_per_s: moved.
-      of_matmul: what that is of the matrix product's FLOP/s.
-      of_memory: what the bytes are of the array's; above 1 where caches serve what operations exchange.
-      bound: the ceiling that is nearer; "overhead" where both are far.
+      of_matmul: fraction of the matrix product's FLOP/s.
+      of_memory: fraction of the array's bytes/s; above 1 if caches serve most bytes.
+      bound: the nearer ceiling; "overhead" if both are far.
     """
 
     intensity: float
@@ -35,7 +35,7 @@ class RooflinePoint:
 
     @property
     def share(self) -> float:
-        """Of the nearer ceiling."""
+        """Fraction of the nearer ceiling."""
         return max(self.of_matmul, self.of_memory)
 
 
@@ -57,10 +57,10 @@ def is_open(points: Sequence[Measurement]) -> bool:
 
 
 def place(point: Measurement, ceilings: Ceilings) -> RooflinePoint | None:
-    """Returns a point's place; None where the compiler told no operations or no bytes.
+    """Returns a measurement's place; None if the compiler counts no operations or no bytes.
 
-    Achieved FLOP/s over the roof min(P, intensity · B) is the larger of the two shares, where P are the matrix
-    product's FLOP/s and B the array's bytes/s: that one is the bound.
+    Achieved FLOP/s over the roof min(P, intensity · B), with P the matrix product's FLOP/s and B the array's bytes/s,
+    is the larger of the two fractions, which gives the bound.
 
     Source: Williams et al., Roofline, CACM 52(4), 2009.
     """
@@ -76,7 +76,7 @@ def place(point: Measurement, ceilings: Ceilings) -> RooflinePoint | None:
 
 
 def derive(speed: DeviceSpeed) -> dict[str, Any]:
-    """Returns, of each strategy's training and inference, the knee, the fastest batch size, and each one's place."""
+    """Returns knee, fastest batch size and places on the roofline of each strategy's training and inference."""
     derived: dict[str, Any] = {row.strategy: {} for row in speed.strategies}
     for row in speed.strategies:
         for kind in KINDS:

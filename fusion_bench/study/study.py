@@ -1,4 +1,4 @@
-"""A study: its plan is made, and executed stage by stage."""
+"""A study: its plan, executed stage by stage."""
 
 import dataclasses
 
@@ -29,10 +29,10 @@ class Study:
 
 
 def run_study(config: BenchmarkConfig, display: Display) -> Study:
-    """Does what is not complete in `config.out`; a failed run is recorded, not raised.
+    """Executes the jobs without a complete run in `config.out`; a failed run is recorded, not raised.
 
     Raises:
-      UserError: the configuration, the data or the output directory are not as they should be.
+      UserError: the configuration, the data or the output directory cannot be used.
     """
     with open_resources(config) as resources:
         selection = prepare(resources, display)
@@ -61,9 +61,9 @@ def make_executor(resources: Resources, display: Display, events: EventFiles | N
 
 
 def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, list[bool]]]:
-    """Returns the stages of a study, and of each job whether its run is complete; trains nothing.
+    """Returns the stages of a study, and for each job whether its run is complete; trains nothing.
 
-    What tuning chooses is known once its stage is complete; until then the study's own setting stands in its place.
+    The result of tuning is known once its stage is complete; until then the study's own configuration replaces it.
     """
     with open_resources(config) as resources:
         selection = prepare(resources, display)
@@ -74,10 +74,10 @@ def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, l
 
 
 def prepare(resources: Resources, display: Display) -> Selection:
-    """Resolves the strategies of a study for its data, and matches them if that is asked for.
+    """Returns the strategies of a study for its data, matched if that is configured.
 
     Raises:
-      UserError: the data have one modality, or a strategy cannot be as it is asked for.
+      UserError: the data have one modality, or a strategy cannot be built as configured.
     """
     config, dataset = resources.config, resources.dataset
     for line in dataset.notes:
@@ -87,7 +87,7 @@ def prepare(resources: Resources, display: Display) -> Selection:
     asked = resolve(config.strategies, dataset.task)
     without = left_out(config.strategies, dataset.task)
     if without:
-        display.note(f"left out, as they join two modalities alone: {', '.join(without)}")
+        display.note(f"left out, as they are defined for two modalities only: {', '.join(without)}")
     remedy = config.training.remedy
     skipped = left_untreated(asked, remedy, dataset.task)
     for label, reason in skipped.items():
@@ -96,14 +96,14 @@ def prepare(resources: Resources, display: Display) -> Selection:
         raise UserError(f"{remedy.name} applies to none of the strategies")
     specs = with_members([spec for spec in asked if spec.label not in skipped], dataset.task)
     for spec in specs:
-        if spec.options:  # asked for, so what they cannot be is said before anything is trained
+        if spec.options:  # options of the user: invalid ones raise here, before anything is trained
             count_params(spec, dataset.task, config.model)
     specs, matched = match_study(config, specs, dataset, resources.data, display)
     return Selection(specs, matched, reference_of(dataset))
 
 
 def reference_of(dataset: Dataset) -> Reference | None:
-    """Returns what the Bayes reference uses; None without a channel, or where several modalities show the class."""
+    """Returns the model of the Bayes reference; None without a channel, or if several modalities show the class."""
     captions = dataset.captions
     if captions is None or captions.channel is None or captions.about is None:
         return None
@@ -111,7 +111,7 @@ def reference_of(dataset: Dataset) -> Reference | None:
 
 
 def choose(stage: Stage, resources: Resources, display: Display) -> dict[str, TrainingConfig]:
-    """Returns the setting of each strategy with the highest validation accuracy, by label; the first wins a tie."""
+    """Returns the trial of each strategy with the highest validation accuracy, by label; the first of equal ones."""
     accuracies: dict[str, dict[TrainingConfig, float]] = {}
     for job in stage.jobs:
         assert job.strategy is not None
@@ -121,9 +121,9 @@ def choose(stage: Stage, resources: Resources, display: Display) -> dict[str, Tr
     chosen, count = {}, resources.config.tune
     for label, found in accuracies.items():
         if len(found) < count:
-            display.note(f"tuning {label}: only {len(found)} of {count} settings are complete")
+            display.note(f"tuning {label}: only {len(found)} of {count} trials are complete")
         if found:
-            best = chosen[label] = max(found, key=lambda setting: found[setting])
+            best = chosen[label] = max(found, key=lambda trial: found[trial])
             display.note(
                 f"tuned {label}: learning rate {best.learning_rate:g}, weight decay {best.weight_decay:g}; "
                 f"validation {100 * found[best]:.1f} %"

@@ -1,9 +1,9 @@
-"""Several devices: each batch is divided among them, all else is on every one.
+"""Several devices: each batch is divided among them, everything else is replicated.
 
-A mesh is set for a block of code; what is compiled inside divides the examples of every batch along its one axis. XLA
-adds the sums over devices. A statistic over a batch stays that of the whole batch, and every draw that of one device,
-so that a step differs from one device's only by the order of sums. (Later steps may differ by more: AdamW makes steps
-of full size of gradients that are zero but for rounding, such as those of a bias before a normalisation.)
+A mesh is set for a context; programs compiled inside it divide the examples of every batch along its one axis. XLA adds
+the sums over devices. A statistic over a batch is still that of the whole batch, and random numbers are those of one
+device, so a step differs from one device's only by the order of sums. (Later steps may differ by more: AdamW turns
+gradients that are zero up to rounding, such as those of a bias before a normalisation, into steps of full size.)
 
 Devices of several processes form one mesh after `jax.distributed.initialize`, if every process runs the same program.
 """
@@ -31,10 +31,10 @@ def use_devices(count: int | Literal["all"]) -> contextlib.AbstractContextManage
     """Returns a context in which batches are divided among the first `count` devices of all processes; 1 divides none.
 
     Raises:
-      UserError: there are not so many.
+      UserError: there are fewer devices.
     """
-    # Devices into which a CPU is divided wait for each other in XLA's pool of one thread a core: forever, if that is
-    # full of those that wait. It can be enlarged if the backend has not begun yet.
+    # The devices of a divided CPU wait for each other in XLA's pool, which has one thread per core. If it is full of
+    # waiting devices they wait forever. NPROC enlarges it, if the backend has not started yet.
     found = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
     if found and int(found[1]) > 1:
         os.environ.setdefault("NPROC", str(THREADS * int(found[1])))
@@ -50,7 +50,7 @@ def use_devices(count: int | Literal["all"]) -> contextlib.AbstractContextManage
 
 
 def device_count() -> int:
-    """Returns how many devices a batch is divided among here."""
+    """Returns the number of devices that a batch is divided among in this context."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.size
 
@@ -68,7 +68,7 @@ def replicate(tree: Tree) -> Tree:
 
 
 def divide(indices: Int[Array, " batch"]) -> Int[Array, " batch"]:
-    """Divides a batch among the devices, inside a compiled function, and with it all that is gathered by it."""
+    """Divides a batch's indices among the devices, inside a compiled function, and so the data gathered by them."""
     return indices if device_count() == 1 else lax.with_sharding_constraint(indices, P(AXIS))
 
 

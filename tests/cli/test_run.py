@@ -112,9 +112,9 @@ def test_a_diverged_run_is_recorded_and_the_others_go_on(broken):
         ("image-only", 1): good,
         ("text-only", 0): good,
         ("text-only", 1): good,
-        ("late-posthoc", 0): ("failed", "a run that it is made of has failed: image-only, seed 0"),
+        ("late-posthoc", 0): ("failed", "a run that it depends on has failed: image-only, seed 0"),
         ("late-posthoc", 1): good,
-        ("bayes-reference", 0): ("failed", "a run that it is made of has failed: image-only, seed 0"),
+        ("bayes-reference", 0): ("failed", "a run that it depends on has failed: image-only, seed 0"),
         ("bayes-reference", 1): good,
     }
     frame = pd.read_csv(out / "table.csv").set_index("strategy")
@@ -165,7 +165,7 @@ def test_a_strategy_that_cannot_join_the_data_is_recorded_and_the_others_go_on(c
     arguments = run_arguments(tmp_path / "x.npz", tmp_path, strategies="early-channel,concat", seeds=1)
     status, _, _ = call(*arguments)
     assert status == 1
-    reason = "a strategy inside a CNN needs a grid; these data have none"
+    reason = "a strategy inside a CNN needs a grid modality; these data have none"
     assert outcomes(tmp_path) == {("early-channel", 0): ("failed", reason), ("concat", 0): ("complete", "")}
 
 

@@ -248,7 +248,7 @@ def test_early_channel_needs_a_grid():
 
     task = make_task("text", "sensor")
     (spec,) = resolve(["early-channel"], task)
-    with pytest.raises(UserError, match="needs a grid; these data have none"):
+    with pytest.raises(UserError, match="needs a grid modality; these data have none"):
         spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
 
 

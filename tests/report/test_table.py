@@ -363,7 +363,10 @@ def test_what_exceeds_the_reference_is_named_and_explained(frame_of):
     above = runs_of("early-channel", "early", [0.70, 0.715, 0.705])
     text = to_markdown(frame_of(IMAGE, CONCAT, above, REFERENCE))
     (note,) = re.findall("^- Bayes reference.*$", text, re.MULTILINE)
-    assert "Significantly above it (paired t-test, α = 0.05, Holm-corrected): early-channel (+1.50 ± 0.10). A jointly" in note
+    assert (
+        "Significantly above it (paired t-test, α = 0.05, Holm-corrected): early-channel (+1.50 ± 0.10). A jointly"
+        in note
+    )
     assert "concat" not in note  # +2.83 ± 4.70
 
 

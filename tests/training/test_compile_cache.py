@@ -83,7 +83,7 @@ def test_a_loose_directory_is_made_private(config, tmp_path):
 
 def test_another_users_directory_is_not_used(config, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: -1)
-    with pytest.warns(UserWarning, match="not kept for next time: .* belongs to another user"):
+    with pytest.warns(UserWarning, match="cannot be cached: .* belongs to another user"):
         keep_compiled(tmp_path)
     assert config.values["jax_compilation_cache_dir"] is None
 

@@ -1,4 +1,4 @@
-"""Parts of early fusion: channels laid over the image's CNN, and one transformer over all tokens."""
+"""Parts of early fusion: further channels in the image's CNN, and one transformer over all tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +16,17 @@ from fusion_bench.models.tokens import TokenEmbedding
 from fusion_bench.models.transformer import Transformer
 
 LOUDNESS = 0.1
-"""Standard deviation, by default, of a channel that repeats one number at every pixel; the image's own have 1.
+"""Default standard deviation of a channel that repeats one number at every pixel; the image's channels have 1.
 
-Such a channel moves every activation of the first layer together, and a loud one drowns the image.
+Such a channel shifts all activations of the first layer together; a large shift would hide the image.
 """
 
 
 class ChannelFusion(Strategy):
-    """One CNN over the image; at one depth, each other modality is laid over its feature map as channels.
+    """One CNN over the image; at one depth, each other modality is concatenated to its feature map as channels.
 
-    A text becomes the mean of its word embeddings and a vector a linear map of itself, normalised and quiet, and
-    is repeated at every pixel; a further grid is resized to the map's size.
+    A text is the mean of its word embeddings, a vector a linear map of itself; both are normalised, scaled by
+    `loudness` and repeated at every pixel. A further grid is resized to the map's size.
     """
 
     def __init__(self, blueprint: Blueprint, *, depth: int, channels: int, loudness: float):
@@ -61,7 +61,7 @@ class ChannelFusion(Strategy):
 
 
 class OverlaidChannels(nnx.Module):
-    """A text or a vector as channels: the mean of its word embeddings or a linear map, with deviation `loudness`."""
+    """A text or a vector as channels: mean word embedding or linear map, with standard deviation `loudness`."""
 
     def __init__(self, spec: ModalitySpec, channels: int, loudness: float, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.loudness = loudness
@@ -80,8 +80,8 @@ class OverlaidChannels(nnx.Module):
 class JointTransformer(Strategy):
     """head(mean(transformer([patches of every grid; words of every text; a token for every vector]))).
 
-    Each modality has its own embedding and positions, which also tell the modalities apart; every token attends
-    to every other that is not padding.
+    Each modality has its own embedding and its own learned positions, which also distinguish the modalities. Every
+    token attends to every other one that is not padding.
     """
 
     def __init__(self, blueprint: Blueprint, *, modality: str | None = None):
