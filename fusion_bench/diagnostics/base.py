@@ -28,7 +28,6 @@ class Model:
         self._graph, self._state = nnx.split(module)
 
     def labels(self, indices: Int[np.ndarray, " example"]) -> Int[np.ndarray, " example"]:
-        """Returns the labels of examples."""
         return np.asarray(self.data.labels)[indices]
 
     def logits(

@@ -70,7 +70,6 @@ class Blueprint:
         return PooledEncoder(encoder, dtype=self.dtype, rngs=nnx.Rngs(0))  # draws nothing
 
     def head(self, in_features: int, name: str = "joint") -> Head:
-        """Returns a head over features of this width."""
         rngs = self.rngs(f"head/{name}")
         return Head(in_features, self.widths.hidden, self.task.num_classes, dtype=self.dtype, rngs=rngs)
 

@@ -54,7 +54,6 @@ class Registration(Registered):
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
-        """The strategy's own options."""
         return {name: p for name, p in super().options.items() if name not in ("modality", "dtype", "rngs")}
 
     def joins(self, modalities: Collection[str]) -> bool:

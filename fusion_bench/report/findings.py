@@ -58,7 +58,6 @@ class Findings:
 
     @property
     def families(self) -> dict[str, str]:
-        """The family of each strategy."""
         return dict(zip(self.rows["strategy"], self.rows["family"], strict=True))
 
     @property

@@ -42,7 +42,6 @@ class Listing:
     ends: Collection[int] = ()
 
     def to_markdown(self) -> str:
-        """Returns a section."""
         rules = ["---" if side == "l" else "--:" for side in self.sides]
         rows = [self._titles, rules, *self._marked("**{}**", self.rows)]
         texts = (" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows)

@@ -32,7 +32,6 @@ def listing(speed: DeviceSpeed) -> Listing:
 
 
 def _cells(row: StrategySpeed, ceilings: Ceilings) -> dict[str, str]:
-    """Returns a row's texts by heading."""
     at = place(knee(row.train), ceilings) if row.train else None
     work, latency = knee(row.train or row.inference), row.latency_s
     return {

@@ -133,7 +133,6 @@ def _strategy_speed(
 
 
 def _describe(config: SpeedConfig, dataset: Dataset, dtype: str, sizes: Sequence[int]) -> dict[str, Any]:
-    """Returns the description of the measurements, as JSON."""
     return {
         "dataset": dataset.name,
         "captions": config.data.captions if dataset.captions is not None else "its own",

@@ -61,11 +61,9 @@ class TrainingCheckpoint:
             self._note(f"its state cannot be saved: {cause(error)}")
 
     def clear(self) -> None:
-        """Removes all saved states."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _saved(self) -> list[Path]:
-        """Returns the complete states in order."""
         return sorted(path for path in self._folder.glob("*") if path.name.isdecimal())
 
 

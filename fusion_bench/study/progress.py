@@ -121,7 +121,6 @@ class PlainDisplay(Display):
         return time.monotonic() - self._spoke > PLAIN_INTERVAL
 
     def _left(self) -> str:
-        """Returns an estimate of the remaining time."""
         done, total = self._epochs_done, self._total * self._epochs
         if done == 0 or done >= total:
             return ""

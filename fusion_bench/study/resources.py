@@ -69,7 +69,6 @@ class Resources:
         self._compile = functools.lru_cache(maxsize=1)(self._compiled)
 
     def identifier(self, job: Job) -> str:
-        """Returns the id of the job's run."""
         return identifier(job, self.surroundings)
 
     def find(self, job: Job) -> Run | None:

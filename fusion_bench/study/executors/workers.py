@@ -187,7 +187,6 @@ class _Pool:
         self._workers: list[_Worker] = []
 
     def start(self) -> None:
-        """Starts the workers."""
         for setup in self._setups:
             self._workers.append(_Worker(setup))
 
