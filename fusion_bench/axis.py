@@ -57,7 +57,8 @@ class Registered:
     def matches(self, name: str) -> bool:
         """Returns whether `name` asks for it."""
         pattern = re.sub("[A-Z]+", ".+", re.escape(self.name)).replace(r"\{modality\}", r"\w+")
-        return name == self.name or re.fullmatch(pattern, name) is not None
+        flags = re.IGNORECASE if "." in self.name else 0  # an ending may be in capitals
+        return name == self.name or re.fullmatch(pattern, name, flags) is not None
 
     def convert(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the given options, with values of the types of their defaults.

@@ -40,8 +40,9 @@ class DataConfig(Checked):
     """Source of images and labels."""
     data_dir: Path | None = None
     """A prepared TFDS directory, or where to prepare one."""
-    captions: str = "default"
-    """A caption channel, as it is or changed (half:named=0.2), or a CSV or Parquet file with columns id and caption."""
+    captions: str = "auto"
+    """A caption channel, as it is or changed (half:named=0.2), a file with columns id and caption, or none.
+    auto: the channel default, or none where a file brings two modalities or more."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
     train_size: Count | None = None
@@ -56,6 +57,17 @@ class DataConfig(Checked):
     """Directory of decoded images."""
     image_size: Count | None = None
     """Resize every image of a TFDS set to N x N pixels."""
+    augment: Literal["auto"] | tuple[Literal["flip", "translate"], ...] = "auto"
+    """Transform training images at random: flip, translate. auto: what the source calls safe for its classes."""
+    modalities: tuple[str, ...] = ()
+    """Read these arrays of a file alone."""
+    kinds: Mapping[str, Literal["grid", "tokens", "sequence", "vector", "text"]] = dataclasses.field(
+        default_factory=dict
+    )
+    """What an array of a file is, where it could be several things: {"counts": "vector"}."""
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.captions, self.data_seed, self.train_size, self.test_size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +102,6 @@ class TrainingConfig(Checked):
     """Decoupled from the gradient, on matrices and kernels only."""
     label_smoothing: Annotated[float, Rule("at least 0 and below 1", lambda value: 0 <= value < 1)] = 0.1
     """The part of each target that is spread over all classes."""
-    augment: bool = True
-    """Flip and translate images at random."""
     flip: Literal["random", "alternating"] = "random"
     """random draws each time; alternating shows an image the other way round in every other epoch."""
     select: Literal["best", "last"] = "best"
@@ -102,8 +112,6 @@ class TrainingConfig(Checked):
     def __post_init__(self) -> None:
         object.__setattr__(self, "remedy", as_choice(self.remedy))
         super().__post_init__()
-        if self.flip != "random" and not self.augment:
-            raise ConfigError("flip", self.flip, "it does nothing where images are not augmented")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,7 +123,7 @@ def make_dataset(count=200, num_train=130, seed=0):
     return Dataset(
         name="tiny",
         modalities={
-            "image": Modality("grid", image.astype(np.uint8), augment=True),
+            "image": Modality("grid", image.astype(np.uint8), augment=("flip", "translate")),
             "text": Modality("tokens", text.astype(np.int32), WORDS),
         },
         labels=labels,

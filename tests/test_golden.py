@@ -51,7 +51,7 @@ def make_dataset(channel_name: str, names: tuple[str, ...]) -> Dataset:
     split = np.where(np.arange(count) < 72, "train", "test")
     class_names = tuple(f"class {label}" for label in range(CLASSES))
     modalities = {
-        "image": Modality("grid", image.astype(np.uint8), augment=True),
+        "image": Modality("grid", image.astype(np.uint8), augment=("flip", "translate")),
         "audio": Modality("grid", audio.astype(np.uint8)),
     }
     raw = RawDataset("golden", modalities, labels, class_names, split)

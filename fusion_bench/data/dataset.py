@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
     from fusion_bench.data.captions.channel import Channel
 
-Kind = Literal["grid", "tokens", "vector"]
+Kind = Literal["grid", "tokens", "sequence", "vector"]
+Transform = Literal["flip", "translate"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+IMAGE_CHANNELS = (1, 3, 4)
+"""Numbers of channels of an image: grey, RGB, RGBA."""
 
 PAD = 0
 """The token id that stands for no token: a token's mask is `values != PAD`."""
@@ -31,7 +35,13 @@ class ModalitySpec:
     kind: Kind
     shape: tuple[int, ...]
     vocabulary_size: int | None = None
-    augment: bool = False
+    augment: tuple[Transform, ...] = ()
+    dtype: str = "float32"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a grid of 8-bit pixels that are grey, in colour, or in colour and transparent."""
+        return self.kind == "grid" and self.dtype == "uint8" and self.shape[-1] in IMAGE_CHANNELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +52,14 @@ class Task:
     num_classes: int
 
     @property
-    def augmented(self) -> tuple[str, ...]:
-        """The names of the modalities that may be augmented."""
-        return tuple(name for name, spec in self.modalities.items() if spec.augment)
+    def augmented(self) -> Mapping[str, tuple[Transform, ...]]:
+        """The transformations of training examples, by the name of the modality, where there are any."""
+        return {name: spec.augment for name, spec in self.modalities.items() if spec.augment}
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The names of the modalities that are images."""
+        return tuple(name for name, spec in self.modalities.items() if spec.is_image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +71,22 @@ class Modality:
       values: grid, uint8 in 0..255 or float32, [example, height, width, channel];
         tokens, int32, [example, token], padded with `PAD`; vector, float32, [example, feature].
       vocabulary_size: number of token ids, for tokens only.
-      augment: whether an example keeps its class when it is flipped left to right or moved a little; grids only.
+      augment: random transformations in training: "flip", left to right, and "translate", by an eighth of its size at
+        most; those after which an example keeps its class, grids only.
+      mask: of a sequence, bool [example, token], True where there is a step; None where all are.
     """
 
     kind: Kind
     values: np.ndarray
     vocabulary_size: int | None = None
-    augment: bool = False
+    augment: tuple[Transform, ...] = ()
+    mask: np.ndarray | None = None
 
     @property
     def spec(self) -> ModalitySpec:
-        return ModalitySpec(self.kind, self.values.shape[1:], self.vocabulary_size, self.augment)
+        return ModalitySpec(
+            self.kind, self.values.shape[1:], self.vocabulary_size, self.augment, str(self.values.dtype)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +101,8 @@ class RawDataset:
       split: "train", "validation" or "test" for each example, a string array [example].
       description: where the data come from, one line; shown beside every number.
       texts: modalities that are text and no tokens yet, by name, one string an example.
+      is_whole: whether a source that brings several modalities, or a text, gets captions only if they are asked for.
+      ids: names of the examples, for captions; empty where they have none.
       notes: sentences that a reader of a result must know, such as what was ignored in a file.
     """
 
@@ -91,6 +113,8 @@ class RawDataset:
     split: np.ndarray
     description: str = ""
     texts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    is_whole: bool = False
+    ids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -166,5 +190,5 @@ class Dataset:
             array = np.ascontiguousarray(arrays[name])
             digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
             digest.update(array.data)
-        digest.update(f"augmented: {sorted(self.task.augmented)}".encode())
+        digest.update(f"augmented: {sorted(self.task.augmented.items())}".encode())
         return digest.hexdigest()

@@ -21,7 +21,7 @@ _QUANTITIES = {"params": "parameters", "flops": "FLOPs per training example"}
 def heading(block: pd.DataFrame) -> str:
     """Returns the subject of a block of the table, one line."""
     first: Row = block.iloc[0].to_dict()
-    captions = "its own text" if first["captions"] == "its own" else f"{first['captions']} captions"
+    captions = "no captions" if first["captions"] == "none" else f"{first['captions']} captions"
     if not pd.isna(first["bits"]):
         interaction = first["interaction_bits"]
         more = f" and {interaction:.3f} of interaction" if interaction > 0 else ""

@@ -176,7 +176,7 @@ def restore(store: Store, run: Run, module: nnx.Module) -> None:
 
 def _specs(run: Run) -> dict[str, ModalitySpec]:
     return {
-        name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"], fact["augment"])
+        name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"], dtype=fact["dtype"])
         for name, fact in run.data["inputs"].items()
     }
 

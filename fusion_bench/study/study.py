@@ -1,10 +1,11 @@
 """A study: its plan is made, and executed stage by stage."""
 
 import dataclasses
+from itertools import chain
 
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.errors import UserError
+from fusion_bench.errors import ConfigError, UserError
 from fusion_bench.fusion.registry import left_out, resolve
 from fusion_bench.store import Run, Store
 from fusion_bench.study.examples import keep_examples
@@ -38,6 +39,7 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
         subject = prepare(resources, display)
         events = EventFiles(resources.store, display.note) if config.tensorboard else None
         executor = make_executor(resources, display, events)
+        config = resources.config  # says what "auto" has come to
         stages = plan(config, resources.dataset.task, subject)
         if config.tune:
             executor.run(stages[0])
@@ -67,6 +69,7 @@ def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, l
     """
     with open_resources(config) as resources:
         subject = prepare(resources, display)
+        config = resources.config
         stages = plan(config, resources.dataset.task, subject)
         if config.tune and all(resources.find(job) is not None for job in stages[0].jobs):
             stages = plan(config, resources.dataset.task, subject, choose(stages[0], resources, display))
@@ -82,6 +85,8 @@ def prepare(resources: Resources, display: Display) -> Subject:
     config, dataset = resources.config, resources.dataset
     for line in dataset.notes:
         display.note(line)
+    if config.training.flip == "alternating" and "flip" not in {*chain(*dataset.task.augmented.values())}:
+        raise ConfigError("flip", "alternating", "it does nothing where no image is flipped")
     if len(dataset.modalities) < 2:
         raise UserError(f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two")
     asked = resolve(config.strategies, dataset.task)

@@ -99,7 +99,7 @@ def make_functions(
         )
         inputs, labels = gather(data, mesh.divide(batch))
         epoch = step // steps_per_epoch
-        if training.augment:
+        if task.augmented:
             alternates = training.flip == "alternating"
             flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
             inputs = augment(inputs, task.augmented, key_augment, flip)

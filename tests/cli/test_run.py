@@ -23,7 +23,7 @@ from tests.studies import make_quick, outcomes, run_arguments
         (["--epochs", "0"], "--epochs is 0; it must be at least 1"),
         (["--learning-rate", "-1"], "--learning-rate is -1; it must be finite and above 0"),
         (["--bias-rate", "0"], "--bias-rate is 0; it must be finite and above 0"),
-        (["--no-augment", "--flip", "alternating"], "--flip is alternating; it does nothing where"),
+        (["--augment", "none", "--flip", "alternating"], "--flip is alternating; it does nothing where"),
         (["--data-seed", "-1"], "--data-seed is -1; it must be at least 0"),
         (["--validation-fraction", "1.5"], "--validation-fraction is 1.5; it must be between 0 and 1"),
         (["--match", "params", "--match-to", "tensr"], "unknown strategy 'tensr'; did you mean tensor"),
