@@ -69,7 +69,7 @@ CASES = [
     (names, name)
     for names in (TWO, THREE)
     for name, registration in strategies(names).items()
-    if registration.joins(names) and (names is TWO or registration.modality in (None, "audio"))
+    if (len(names) == 2 or not registration.pairs_only) and (names is TWO or registration.modality in (None, "audio"))
 ]
 CASES += [(TWO, f"concat+{remedy}") for remedy in remedies.registered() if remedy != "none"]
 

@@ -246,7 +246,7 @@ def measure_all(names: Iterable[str], settings: Iterable[tuple[int, int]]) -> pd
         about = {"operator": registration.name, "family": registration.family, "measured": kind}
         for count, width in settings:
             differs = width == BASE[1] or kind not in ("late", "post-hoc")
-            if differs and registration.joins(vectors(count, width)):
+            if differs and (count == 2 or not registration.pairs_only):
                 cost = measure(registration, count, width)
                 rows.append({**about, "M": count, "D": width, **cost._asdict()})
     return pd.DataFrame(rows)

@@ -8,8 +8,8 @@ from fusion_bench.data.dataset import Modality, Split
 
 FAR = 1000
 """Robust standard deviations from the median beyond which a value is told."""
-FEW = 5
-"""Validation examples of each class, at least, to calibrate and to weigh modalities on."""
+FEW = 20
+"""Validation examples, at least, to calibrate and to weigh modalities on; and each class needs one."""
 SAMPLE = 2000
 """Training examples from which medians are taken, at most."""
 
@@ -19,7 +19,7 @@ def notes(modalities: Mapping[str, Modality], labels: np.ndarray, splits: Mappin
     train = splits["train"]
     found = [note for name, modality in modalities.items() for note in _of_modality(name, modality, train)]
     counts = np.bincount(labels[splits["validation"]], minlength=int(labels.max()) + 1)
-    if counts.min() < FEW:
+    if counts.sum() < FEW or counts.min() == 0:
         found.append(
             f"The validation split has {counts.sum()} examples, {counts.min()} of one class: too few to choose an "
             "epoch on, or the temperatures and weights of late-posthoc and late-stacking."

@@ -90,9 +90,8 @@ def prepare(resources: Resources, display: Display) -> Subject:
     if len(dataset.modalities) < 2:
         raise UserError(f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two")
     asked = resolve(config.strategies, dataset.task)
-    without = left_out(config.strategies, dataset.task)
-    if without:
-        display.note(f"left out, as they join two modalities alone: {', '.join(without)}")
+    for name, reason in left_out(config.strategies, dataset.task).items():
+        display.note(f"left out: {name}, {reason}")
     remedy = config.training.remedy
     skipped = left_untreated(asked, remedy, dataset.task)
     for label, reason in skipped.items():

@@ -98,9 +98,9 @@ def load_raw(config: DataConfig) -> RawDataset:
     Raises:
       UserError: there is no such source, its data are missing or damaged, or it does not read an option that is set.
     """
-    source = _REGISTRY.find(config.source)
+    source, default = _REGISTRY.find(config.source), DataConfig()
     for field in {field for other in sources().values() for field in other.fields}:
-        if field not in source.fields and getattr(config, field) != getattr(DataConfig, field):
+        if field not in source.fields and getattr(config, field) != getattr(default, field):
             owners = " and ".join(name for name, other in sources().items() if field in other.fields)
             raise ConfigError(field, getattr(config, field), f"it is an option of {owners} alone")
     return source.make(config)

@@ -9,6 +9,7 @@ from fusion_bench.fusion.registry import register
     "early-channel",
     reference="input-level fusion: Barnum et al. 2020, arXiv:2011.07191; text broadcast as in StackGAN, 1612.03242",
     canonical=True,
+    needs_grid=True,
     size="channels",
 )
 class EarlyChannel(ChannelFusion):

@@ -243,7 +243,7 @@ TOLD = {
     "almost black": ({"image": (IMAGE / 255).astype(np.uint8)}, "image has no value above 1 of 255"),
     "little validation": (
         {"split": np.where(LABEL == 0, SPLIT, np.char.replace(SPLIT, "validation", "train"))},
-        "0 of one",
+        "has 20 examples, 0 of one",
     ),
 }
 
