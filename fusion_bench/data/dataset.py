@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fusion_bench.data.captions.channel import Channel
 
-Kind = Literal["grid", "tokens", "vector"]
+Kind = Literal["grid", "tokens", "sequence", "vector"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -52,17 +52,22 @@ class Modality:
     """One modality of every example.
 
     Attributes:
-      kind: "grid" (an image or a spectrogram), "tokens" (words) or "vector" (features).
+      kind: "grid" (an image or a spectrogram), "tokens" (words), "sequence" (features at each of several times) or
+        "vector" (features).
       values: grid, uint8 in 0..255 or float32, [example, height, width, channel];
-        tokens, int32, [example, token], padded with `PAD`; vector, float32, [example, feature].
+        tokens, int32, [example, token], padded with `PAD`; sequence, float32, [example, token, feature], a token a
+        step; vector, float32, [example, feature].
       vocabulary_size: number of token ids, for tokens only.
       augment: whether an example keeps its class when it is flipped left to right or moved a little; grids only.
+      mask: True where there is a step, bool [example, token], somewhere in each example; sequences only, None for all
+        steps. What the values are where it is False changes nothing.
     """
 
     kind: Kind
     values: np.ndarray
     vocabulary_size: int | None = None
     augment: bool = False
+    mask: np.ndarray | None = None
 
     @property
     def spec(self) -> ModalitySpec:
@@ -158,6 +163,7 @@ class Dataset:
         digest = hashlib.sha256()
         arrays = {
             **{f"modality/{name}": modality.values for name, modality in self.modalities.items()},
+            **{f"mask/{name}": m.mask for name, m in self.modalities.items() if m.mask is not None},
             **{f"split/{name}": indices for name, indices in self.splits.items()},
             "labels": self.labels,
             "classes": self.classes,
