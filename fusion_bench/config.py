@@ -77,7 +77,7 @@ class ModelConfig(Checked):
     encoder: EncoderSize = "tiny"
     """Size: micro for smoke runs and tests, tiny for a quick table, small for a CPU, resnet9 for accelerators."""
     text_encoder: TextEncoderKind = "pooled"
-    """Text encoder: the mean over the words, or a small transformer."""
+    """Encoder of texts and sequences: the mean over words, or over steps after a convolution; a small transformer."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Dtype of computation; auto is float32 on a CPU, bfloat16 elsewhere. Parameters are always float32."""
 

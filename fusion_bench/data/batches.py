@@ -20,9 +20,10 @@ class ModalityBatch(NamedTuple):
     """One modality of a batch.
 
     Attributes:
-      values: grid, float [batch, height, width, channel]; tokens, int [batch, token]; vector, float
-        [batch, feature]. Floats are standardised with the training data's mean and standard deviation.
-      mask: True where there is a token, [batch, token]; None for grids and vectors.
+      values: grid, float [batch, height, width, channel]; tokens, int [batch, token]; sequence, float
+        [batch, token, feature]; vector, float [batch, feature]. Floats are standardised with the training data's mean
+        and standard deviation; where a sequence is masked they are 0.
+      mask: True where there is a token or a step, [batch, token]; None for grids and vectors.
     """
 
     values: Num[Array, "batch *shape"]
@@ -33,11 +34,12 @@ Inputs = Mapping[str, ModalityBatch]
 
 
 class DeviceModality(NamedTuple):
-    """All examples of one modality, as stored, and what standardises them (empty for tokens)."""
+    """All examples of one modality, as stored, what standardises them (empty for tokens), and a sequence's mask."""
 
     values: Num[Array, "example *shape"]
     mean: Float[Array, " channel"]
     std: Float[Array, " channel"]
+    mask: Bool[Array, "example token"] | None = None
 
 
 class DeviceData(NamedTuple):
@@ -50,37 +52,46 @@ class DeviceData(NamedTuple):
 def to_device(dataset: Dataset) -> DeviceData:
     """Puts a dataset on the default device; its training split gives the means and standard deviations."""
     train = dataset.splits["train"]
-    modalities = {
+    modalities = {}
+    for name, modality in dataset.modalities.items():
+        arrays = [modality.values, *normalization_stats(modality, train)]
+        if modality.kind == "sequence":
+            arrays.append(np.ones(modality.values.shape[:2], bool) if modality.mask is None else modality.mask)
         # device_put: on a CPU it takes an array as it lies in memory, where several processes may share it
-        name: DeviceModality(*map(jax.device_put, (modality.values, *normalization_stats(modality, train))))
-        for name, modality in dataset.modalities.items()
-    }
+        modalities[name] = DeviceModality(*map(jax.device_put, arrays))
     return DeviceData(modalities, jnp.asarray(dataset.labels, jnp.int32))
 
 
 def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and standard deviation by channel of the training examples, float32; empty for tokens."""
+    """Returns mean and standard deviation by channel of the training examples, float32; empty for tokens.
+
+    Of a sequence they are over the steps that are there.
+    """
     if modality.kind == "tokens":
         return np.zeros(0, np.float32), np.ones(0, np.float32)
-    mean = _mean_power(modality.values, train, np.zeros(modality.values.shape[-1]), 1)
-    variance = _mean_power(modality.values, train, mean, 2)
+    mean = _mean_power(modality, train, np.zeros(modality.values.shape[-1]), 1)
+    variance = _mean_power(modality, train, mean, 2)
     std = np.sqrt(np.where(variance > 0, variance, 1.0))
     return mean.astype(np.float32), std.astype(np.float32)
 
 
-def _mean_power(values: np.ndarray, examples: np.ndarray, centre: np.ndarray, power: int) -> np.ndarray:
-    """Returns the mean of (value - centre)^power by channel, over the examples and their pixels.
+def _mean_power(modality: Modality, examples: np.ndarray, centre: np.ndarray, power: int) -> np.ndarray:
+    """Returns the mean of (value - centre)^power by channel, over the examples and their pixels or steps.
 
     In blocks, since NumPy's own mean and deviation over a short last axis are ten times as slow. Pixels of 8 bits add
     up in float32; other numbers may be of any size.
     """
+    values, mask = modality.values, modality.mask
     precision = np.float32 if values.dtype == np.uint8 else np.float64
-    centres = np.broadcast_to(centre, values.shape[1:]).astype(precision).ravel()
-    total = np.zeros(centres.shape)
-    for start in range(0, len(examples), 1000):  # small enough to stay in cache
-        block = values[examples[start : start + 1000]].reshape(-1, centres.size)
+    centres = np.broadcast_to(centre, values.shape[1 if mask is None else 2 :]).astype(precision).ravel()
+    total, count = np.zeros(centres.shape), 0
+    size = 1000 if mask is None else max(1, 1000 // mask.shape[1])
+    for start in range(0, len(examples), size):  # small enough to stay in cache
+        rows = examples[start : start + size]
+        block = (values[rows] if mask is None else values[rows][mask[rows]]).reshape(-1, centres.size)
         total += ((block - centres) ** power).sum(0)
-    return (total / len(examples)).reshape(-1, values.shape[-1]).mean(0)
+        count += len(block)
+    return (total / count).reshape(-1, values.shape[-1]).mean(0)
 
 
 def gather(data: DeviceData, indices: Int[Array, " batch"]) -> tuple[Inputs, Int[Array, " batch"]]:
@@ -93,7 +104,11 @@ def _gather(modality: DeviceModality, indices: Int[Array, " batch"]) -> Modality
     values = modality.values[indices]
     if jnp.issubdtype(values.dtype, jnp.signedinteger):
         return ModalityBatch(values, values != PAD)
-    return ModalityBatch((values.astype(jnp.float32) - modality.mean) / modality.std)
+    standardised = (values.astype(jnp.float32) - modality.mean) / modality.std
+    if modality.mask is None:
+        return ModalityBatch(standardised)
+    mask = modality.mask[indices]
+    return ModalityBatch(jnp.where(mask[:, :, None], standardised, 0), mask)
 
 
 def augment(

@@ -67,13 +67,16 @@ class Modality:
     """One modality of every example.
 
     Attributes:
-      kind: "grid" (an image or a spectrogram), "tokens" (words) or "vector" (features).
+      kind: "grid" (an image or a spectrogram), "tokens" (words), "sequence" (features at each of several times) or
+        "vector" (features).
       values: grid, uint8 in 0..255 or float32, [example, height, width, channel];
-        tokens, int32, [example, token], padded with `PAD`; vector, float32, [example, feature].
+        tokens, int32, [example, token], padded with `PAD`; sequence, float32, [example, token, feature], a token a
+        step; vector, float32, [example, feature].
       vocabulary_size: number of token ids, for tokens only.
       augment: random transformations in training: "flip", left to right, and "translate", by an eighth of its size at
         most; those after which an example keeps its class, grids only.
-      mask: of a sequence, bool [example, token], True where there is a step; None where all are.
+      mask: True where there is a step, bool [example, token], somewhere in each example; sequences only, None for all
+        steps. What the values are where it is False changes nothing.
     """
 
     kind: Kind
@@ -182,6 +185,7 @@ class Dataset:
         digest = hashlib.sha256()
         arrays = {
             **{f"modality/{name}": modality.values for name, modality in self.modalities.items()},
+            **{f"mask/{name}": m.mask for name, m in self.modalities.items() if m.mask is not None},
             **{f"split/{name}": indices for name, indices in self.splits.items()},
             "labels": self.labels,
             "classes": self.classes,

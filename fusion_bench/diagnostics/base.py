@@ -43,7 +43,7 @@ class Model:
         Args:
           indices: of the examples.
           swapped: for a modality, the examples that it comes from instead.
-          zeroed: modalities that are zero: the mean of a grid or vector, no token of a text.
+          zeroed: modalities that are zero: the mean of a grid or vector, no token of a text or sequence.
         """
         sources = {name: (swapped or {}).get(name, indices) for name in self.modalities}
 

@@ -22,8 +22,8 @@ class MissingModality(Diagnostic):
     `accuracy_without_text` is V(S) for S = all modalities but the text, over all test examples. With the baseline
     `marginal`, a missing modality comes from another test example, by a permutation without fixed points; the mean
     over permutations is returned, and their standard deviation as `accuracy_without_text_std`. With `zero` it is zero
-    after standardisation: a grid's or vector's mean, a text without words, which training has not shown the model.
-    Its values end in `_zero`, as values of different baselines cannot be compared.
+    after standardisation: a grid's or vector's mean, a text without words or a sequence without steps, which training
+    has not shown the model. Its values end in `_zero`, as values of different baselines cannot be compared.
 
     Where each modality is missing independently with a fixed probability, expected accuracy is the mixture
     Σ_S P(S) V(S), so no rates in between need to be measured.

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality
 from fusion_bench.data.captions.tokenizer import encode, load_tokenizer
 from fusion_bench.data.dataset import ModalitySpec, Task
+from fusion_bench.data.sequences import step_mask
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
@@ -54,13 +55,16 @@ class LoadedRun:
 
         Args:
           inputs: the modalities by name, as a dataset stores them: grids, uint8 in 0..255 or float [example, height,
-            width, channel]; tokens, int [example, token], or the texts themselves, a list of strings; vectors, float
-            [example, feature]. A modality that the model does not read is left aside.
+            width, channel]; tokens, int [example, token], or the texts themselves, a list of strings; sequences, float
+            [example, token, feature] of no more steps than in training, with NAME_mask, bool [example, token], or
+            NAME_length, int [example], beside them where steps are padding; vectors, float [example, feature]. A
+            modality that the model does not read is left aside.
 
         Raises:
           UserError: a modality is missing, or is not of the right shape.
         """
         values = {name: self._values(name, spec, inputs) for name, spec in self.modalities.items()}
+        masks = {name: _mask(name, spec, inputs) for name, spec in self.modalities.items() if spec.kind == "sequence"}
         counts = {name: len(array) for name, array in values.items()}
         count = min(counts.values())
         if max(counts.values()) != count:
@@ -75,6 +79,7 @@ class LoadedRun:
                 name: DeviceModality(jnp.asarray(array[rows]), *map(jnp.asarray, self.stats[name]))
                 for name, array in values.items()
             }
+            batch |= {name: batch[name]._replace(mask=jnp.asarray(mask[rows])) for name, mask in masks.items()}
             return _predict(graph, variables, DeviceData(batch, jnp.zeros(size, jnp.int32)), jnp.arange(size))
 
         return in_batches(predict_rows, np.arange(count), size)
@@ -88,7 +93,7 @@ class LoadedRun:
             if self.tokenizer is None:
                 raise UserError(f"{name} is text, and the run has no tokenizer; give token ids")
             return encode(self.tokenizer, list(given), spec.shape[0])
-        array = np.asarray(given)
+        array = _padded(np.asarray(given), spec)
         if array.shape[1:] != spec.shape or array.ndim != len(spec.shape) + 1:
             wanted = ", ".join(map(str, ("example", *spec.shape)))
             raise UserError(f"{name} has shape {array.shape}; it must be ({wanted})")
@@ -128,6 +133,18 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     read = specs if run.modality is None else {run.modality: specs[run.modality]}
     tokenizer = None if path is None else load_tokenizer(path)
     return LoadedRun(run, load_model(store, run), tokenizer, read, tuple(run.data["class_names"]), stats)
+
+
+def _padded(array: np.ndarray, spec: ModalitySpec) -> np.ndarray:
+    """Returns a sequence with zeros up to the length of training; all else as it is."""
+    missing = spec.shape[0] - array.shape[1] if spec.kind == "sequence" and array.ndim == 3 else 0
+    return np.pad(array, ((0, 0), (0, missing), (0, 0))) if missing > 0 else array
+
+
+def _mask(name: str, spec: ModalitySpec, inputs: Mapping[str, Any]) -> Bool[np.ndarray, "example token"]:
+    """Returns where a sequence has a step, up to the length of training."""
+    count, steps = np.shape(inputs[name])[:2]
+    return np.pad(step_mask(name, inputs, (count, steps)), ((0, 0), (0, spec.shape[0] - steps)))
 
 
 def load_model(store: Store, run: Run) -> nnx.Module:

@@ -15,10 +15,11 @@ from fusion_bench.fusion.registry import register
 class EarlyChannel(ChannelFusion):
     """One CNN over the image with each other modality laid over it as channels: cnn([x_1, loudness · norm(e_2), …]).
 
-    e_m is the mean of a text's word embeddings or a linear map of a vector, of so many channels, repeated at every
-    pixel; a further grid is resized to the image's. Needs a grid; any number of other modalities. Parameters beside
-    the image's encoder: those of the embeddings (a text's: words · channels; a vector's: (d_m + 1) · channels), and
-    the first layer's weights of A further channels, k² · A · width for patches or kernels of side k. StackGAN lays 128
+    e_m is the mean of a text's word embeddings, the mean of a linear map of a sequence's steps, or a linear map of a
+    vector, of so many channels, repeated at every pixel; a further grid is resized to the image's. Needs a grid; any
+    number of other modalities. The order of words or steps is lost. Parameters beside the image's encoder: those of
+    the embeddings (a text's: words · channels; a sequence's: d_m · channels; a vector's: (d_m + 1) · channels), and the
+    first layer's weights of A further channels, k² · A · width for patches or kernels of side k. StackGAN lays 128
     channels over a 4×4 map.
     """
 

@@ -17,6 +17,8 @@ from fusion_bench.axis import Registered
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.cache import cache_directory
 from fusion_bench.data.dataset import Dataset
+from fusion_bench.data.sources import base as sources
+from fusion_bench.data.sources.base import Source
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import REGISTRY, Registration
 from fusion_bench.store import Run, Store
@@ -73,6 +75,7 @@ class Origin(NamedTuple):
       surroundings: they are part of a run's identity, so a process that trains has the same.
       strategies: those of the user's script.
       remedies: likewise.
+      sources: likewise, of data; their names are part of a run's identity.
     """
 
     config: BenchmarkConfig
@@ -80,12 +83,13 @@ class Origin(NamedTuple):
     surroundings: Surroundings
     strategies: tuple[Registration, ...]
     remedies: tuple[Registered, ...]
+    sources: tuple[Source, ...]
 
     @classmethod
     def of(cls, resources: Resources) -> "Origin":
         """Returns what is to be sent to other processes."""
         facts = resources.config, resources.environment, resources.surroundings
-        return cls(*facts, REGISTRY.of_script(), remedies.of_script())
+        return cls(*facts, REGISTRY.of_script(), remedies.of_script(), sources.REGISTRY.of_script())
 
     def resources(self, dataset: Dataset, store: Store) -> Resources:
         """Returns the resources of this process, which trains for the study.
@@ -97,6 +101,8 @@ class Origin(NamedTuple):
             REGISTRY.register(strategy)
         for remedy in self.remedies:
             remedies.register(remedy)
+        for source in self.sources:
+            sources.REGISTRY.register(source)
         keep_compiled(cache_directory(self.config.data.cache_dir))
         here = Resources(self.config, dataset, store, environment=self.environment)
         ours, theirs = dataclasses.asdict(here.surroundings), dataclasses.asdict(self.surroundings)
