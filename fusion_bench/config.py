@@ -10,6 +10,7 @@ from fusion_bench.fields import Checked, Count, Natural, NonNegative, Positive, 
 
 EncoderSize = Literal["micro", "tiny", "small", "resnet9"]
 TextEncoderKind = Literal["pooled", "transformer"]
+TokenizerKind = Literal["word", "bpe", "characters"]
 Match = Literal["none", "params", "flops"]
 
 
@@ -41,7 +42,7 @@ class DataConfig(Checked):
     data_dir: Path | None = None
     """A prepared TFDS directory, or where to prepare one."""
     captions: str = "default"
-    """A caption channel, as it is or changed (half:named=0.2), or a CSV or Parquet file with columns id and caption."""
+    """A caption channel, as it is or changed (half:named=0.2), or a CSV, TSV, JSON-lines or Parquet file of captions."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
     train_size: Count | None = None
@@ -56,6 +57,10 @@ class DataConfig(Checked):
     """Directory of decoded images."""
     image_size: Count | None = None
     """Resize every image of a TFDS set to N x N pixels."""
+    tokenizer: TokenizerKind | Literal["auto"] = "auto"
+    """Pieces that text is read in. auto: words, or parts (bpe) or characters where words have no spaces between them."""
+    max_tokens: Count = 128
+    """Cut texts after N tokens."""
 
 
 @dataclasses.dataclass(frozen=True)

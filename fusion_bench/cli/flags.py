@@ -52,6 +52,7 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
         "test_size": option("N", "all"),
         "cache_dir": option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory"),
         "image_size": option("N", "their own size"),
+        "max_tokens": option("N"),
     },
     TrainingConfig: {
         "augment": arg(help="Do not flip and translate images.", help_behavior_hint=""),
