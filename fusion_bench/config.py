@@ -42,7 +42,7 @@ class DataConfig(Checked):
     data_dir: Path | None = None
     """A prepared TFDS directory, or where to prepare one."""
     captions: str = "default"
-    """A caption channel, as it is or changed (half:named=0.2), or a CSV, TSV, JSON-lines or Parquet file of captions."""
+    """A caption channel, as it is or changed (half:named=0.2), or a file of captions: csv, tsv, jsonl, parquet."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
     train_size: Count | None = None
@@ -58,7 +58,7 @@ class DataConfig(Checked):
     image_size: Count | None = None
     """Resize every image of a TFDS set to N x N pixels."""
     tokenizer: TokenizerKind | Literal["auto"] = "auto"
-    """Pieces that text is read in. auto: words, or parts (bpe) or characters where words have no spaces between them."""
+    """Pieces that text is read in; auto is words, or their parts or characters where no spaces are between words."""
     max_tokens: Count = 128
     """Cut texts after N tokens."""
 

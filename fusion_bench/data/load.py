@@ -31,7 +31,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     raw = load_raw(config)
     indices = splits.split(raw, config)
     labels, captions = raw.labels, None
-    texts: dict[str, Sequence[Sequence[str]]] = {name: [(text,) for text in of] for name, of in raw.texts.items()}
+    texts: dict[str, Sequence[tuple[str, ...]]] = {name: [(text,) for text in of] for name, of in raw.texts.items()}
     has_text = TEXT in raw.modalities or TEXT in texts
     if has_text and config.captions != DataConfig.captions:
         rule = f"{raw.name} brings a text of its own, which captions cannot replace"

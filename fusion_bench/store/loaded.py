@@ -72,7 +72,7 @@ class LoadedRun:
 
         def predict_rows(rows: Int[np.ndarray, " batch"]) -> Float[Array, "batch class"]:
             batch = {
-                name: DeviceModality(jnp.asarray(array[rows]), *map(jnp.asarray, self.stats[name]))
+                name: DeviceModality(*map(jnp.asarray, (array[rows], *self.stats[name])), alternatives=None)
                 for name, array in values.items()
             }
             return _predict(graph, variables, DeviceData(batch, jnp.zeros(size, jnp.int32)), jnp.arange(size))

@@ -153,6 +153,13 @@ def test_a_setting_is_what_strategies_and_seeds_share():
 # Reading what was written
 
 
+def test_the_tokenizer_of_an_older_run_is_that_of_its_text(store):
+    folder = store.write(make_run(), **{**CONTENTS, "tokenizers": {}})
+    assert store.tokenizer_paths(folder.name) == {}
+    (folder / "tokenizer.json").write_text("{}")
+    assert store.tokenizer_paths(folder.name) == {"text": folder / "tokenizer.json"}
+
+
 def test_a_run_comes_back_as_it_was_written(store):
     run = make_run()
     folder = store.write(run, **CONTENTS)

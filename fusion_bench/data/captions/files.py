@@ -106,7 +106,9 @@ def _match_ids(
     numbers = [_whole(each) for each in ids]
     if names:
         rows = zip(ids, numbers, strict=True)
-        as_names = [str(value if number is None or isinstance(value, str) else number).strip() for value, number in rows]
+        as_names = [
+            str(value if number is None or isinstance(value, str) else number).strip() for value, number in rows
+        ]
         wanted = [names[example].strip() for example in needed]
         if None in numbers or set(wanted) <= set(as_names):
             return list(as_names), list(wanted)

@@ -7,7 +7,7 @@ import numpy as np
 
 from fusion_bench.config import DataConfig, TokenizerKind
 from fusion_bench.data.captions.tokenizer import UNKNOWN, choose_kind, pad, token_ids, train_tokenizer
-from fusion_bench.data.dataset import PAD, Alternatives, Modality
+from fusion_bench.data.dataset import Alternatives, Modality
 
 if TYPE_CHECKING:
     import tokenizers
@@ -26,7 +26,7 @@ class Tokenized(NamedTuple):
 
 
 def tokenize(
-    name: str, texts: Sequence[Sequence[str]], splits: Mapping[Any, np.ndarray], config: DataConfig
+    name: str, texts: Sequence[tuple[str, ...]], splits: Mapping[Any, np.ndarray], config: DataConfig
 ) -> Tokenized:
     """Turns the texts of each example into tokens, with a tokenizer that has seen the training texts alone.
 

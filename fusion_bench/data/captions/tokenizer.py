@@ -28,12 +28,14 @@ MIN_FREQUENCY, MAX_PART = 10, 8
 SAMPLE = 5000
 """Texts that the choice of a kind looks at, at most."""
 
-_CHINESE_JAPANESE = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+_CHINESE_JAPANESE = (
+    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
 _THAI_LAO_BURMESE_KHMER = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 
 
 def choose_kind(texts: Sequence[str]) -> TokenizerKind:
-    """Returns the kind of tokenizer that some texts need: words, unless they cannot be told apart, or nearly all differ.
+    """Returns the kind of tokenizer that texts need: words, unless they cannot be told apart, or nearly all differ.
 
     Characters where most letters are Chinese or Japanese. Parts of words where more than a tenth of the letters are of
     a script without spaces, or where two words in three occur once: so large a part of the words of other texts is
@@ -131,7 +133,7 @@ def load_tokenizer(path: Path) -> "tokenizers.Tokenizer":
 
 
 def _with_rules(tokenizer: "tokenizers.Tokenizer", kind: TokenizerKind) -> "tokenizers.Tokenizer":
-    """Gives a tokenizer the rules by which texts are divided; those of words are as they were before the other kinds."""
+    """Gives a tokenizer the rules by which texts are divided. Those of words decide the results that are stored."""
     from tokenizers import Regex, normalizers, pre_tokenizers
 
     tokenizer.normalizer = normalizers.Lowercase()
