@@ -10,6 +10,7 @@ from fusion_bench.fields import Checked, Count, Natural, NonNegative, Positive, 
 
 EncoderSize = Literal["micro", "tiny", "small", "resnet9"]
 TextEncoderKind = Literal["pooled", "transformer"]
+TokenizerKind = Literal["word", "bpe", "characters"]
 Match = Literal["none", "params", "flops"]
 
 
@@ -41,7 +42,7 @@ class DataConfig(Checked):
     data_dir: Path | None = None
     """A prepared TFDS directory, or where to prepare one."""
     captions: str = "auto"
-    """A caption channel, as it is or changed (half:named=0.2), a file with columns id and caption, or none.
+    """A caption channel, as it is or changed (half:named=0.2); a file of captions: csv, tsv, jsonl, parquet; or none.
     auto: the channel default, or none where a file brings two modalities or more."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
@@ -57,6 +58,10 @@ class DataConfig(Checked):
     """Directory of decoded images."""
     image_size: Count | None = None
     """Resize every image of a TFDS set to N x N pixels."""
+    tokenizer: TokenizerKind | Literal["auto"] = "auto"
+    """Pieces that text is read in; auto is words, or their parts or characters where no spaces are between words."""
+    max_tokens: Count = 128
+    """Cut texts after N tokens."""
     augment: Literal["auto"] | tuple[Literal["flip", "translate"], ...] = "auto"
     """Transform training images at random: flip, translate. auto: what the source calls safe for its classes."""
     modalities: tuple[str, ...] = ()

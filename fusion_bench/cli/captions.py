@@ -32,7 +32,7 @@ class CaptionsCommand(Checked):
     figure: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """Write test images with their captions as FILE.svg and FILE.png, -n of them."""
     export: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
-    """Write the captions of all examples as CSV or Parquet: id, split, caption, y, k, t."""
+    """Write the captions of all examples as .csv, .tsv, .jsonl or .parquet: id, split, caption, y, k, t."""
 
 
 def run(command: CaptionsCommand, console: Console) -> int:

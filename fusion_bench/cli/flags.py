@@ -68,6 +68,7 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
         "augment": word("auto|none|flip,translate", parse_transforms),
         "modalities": (word("a,b", parse_names), arg(help_behavior_hint="(default: all)")),
         "kinds": (word("NAME=KIND,NAME=KIND", parse_kinds), arg(name="kind", help_behavior_hint="(optional)")),
+        "max_tokens": option("N"),
     },
     TrainingConfig: {"remedy": word("NAME", lambda text: as_choice(parse_choice(text)))},
     ClusterConfig: {

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num, UInt32
 
-from fusion_bench.data.dataset import PAD, Dataset, Modality, Transform
+from fusion_bench.data.dataset import PAD, Alternatives, Dataset, Modality, Transform
 
 MAX_SHIFT = 4
 """Largest translation of an image, in pixels per 32 of height: the usual augmentation of CIFAR-10."""
@@ -34,12 +34,16 @@ Inputs = Mapping[str, ModalityBatch]
 
 
 class DeviceModality(NamedTuple):
-    """All examples of one modality, as stored, what standardises them (empty for tokens), and a sequence's mask."""
+    """All examples of one modality, as stored, and what standardises them (empty for tokens).
+
+    `mask` is a sequence's; `alternatives` are the texts of examples that have several.
+    """
 
     values: Num[Array, "example *shape"]
     mean: Float[Array, " channel"]
     std: Float[Array, " channel"]
     mask: Bool[Array, "example token"] | None = None
+    alternatives: Alternatives | None = None
 
 
 class DeviceData(NamedTuple):
@@ -47,6 +51,11 @@ class DeviceData(NamedTuple):
 
     modalities: Mapping[str, DeviceModality]
     labels: Int[Array, " example"]
+
+    @property
+    def has_several_texts(self) -> bool:
+        """Whether an example has several texts, of which training draws one."""
+        return any(modality.alternatives is not None for modality in self.modalities.values())
 
 
 def to_device(dataset: Dataset) -> DeviceData:
@@ -58,7 +67,9 @@ def to_device(dataset: Dataset) -> DeviceData:
         if modality.kind == "sequence":
             arrays.append(np.ones(modality.values.shape[:2], bool) if modality.mask is None else modality.mask)
         # device_put: on a CPU it takes an array as it lies in memory, where several processes may share it
-        modalities[name] = DeviceModality(*map(jax.device_put, arrays))
+        modalities[name] = DeviceModality(
+            *map(jax.device_put, arrays), alternatives=jax.device_put(modality.alternatives)
+        )
     return DeviceData(modalities, jnp.asarray(dataset.labels, jnp.int32))
 
 
@@ -111,6 +122,18 @@ def _gather(modality: DeviceModality, indices: Int[Array, " batch"]) -> Modality
     return ModalityBatch(jnp.where(mask[:, :, None], standardised, 0), mask)
 
 
+def draw_texts(inputs: Inputs, data: DeviceData, indices: Int[Array, " batch"], key: Key[Array, ""]) -> Inputs:
+    """Replaces each text by one of its example's, drawn by the key and the example's index alone."""
+    drawn = {}
+    for name, modality in data.modalities.items():
+        if modality.alternatives is not None:
+            values, first, count = modality.alternatives
+            chosen = _bits(key, indices) % count[indices].astype(jnp.uint32)
+            texts = values[first[indices] + chosen.astype(jnp.int32)]
+            drawn[name] = ModalityBatch(texts, texts != PAD)
+    return {**inputs, **drawn}
+
+
 def augment(
     inputs: Inputs,
     transforms: Mapping[str, Collection[Transform]],
@@ -142,8 +165,13 @@ def alternating_flip(
     So two epochs see an image both ways, where draws would repeat it half of the time. Jordan, "94% on CIFAR-10 in 3.29
     Seconds on a Single GPU", 2024.
     """
-    first = jax.vmap(lambda index: jax.random.bits(jax.random.fold_in(key, index)))(indices) % 2
+    first = _bits(key, indices) % 2
     return first.astype(jnp.int32) == epoch % 2
+
+
+def _bits(key: Key[Array, ""], indices: Int[Array, " batch"]) -> UInt32[Array, " batch"]:
+    """Returns 32 random bits of each example."""
+    return jax.vmap(lambda index: jax.random.bits(jax.random.fold_in(key, index)))(indices)
 
 
 def augment_images(

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -62,6 +63,20 @@ class Task:
         return tuple(name for name, spec in self.modalities.items() if spec.is_image)
 
 
+class Alternatives(NamedTuple):
+    """All texts of each example, where some have several: training draws one of them, evaluation reads the first.
+
+    Attributes:
+      values: int32 [text, token]; those of an example lie one after another.
+      first: index of the first text of each example, int32 [example].
+      count: number of its texts, 1 or more, int32 [example].
+    """
+
+    values: Any
+    first: Any
+    count: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class Modality:
     """One modality of every example.
@@ -77,6 +92,7 @@ class Modality:
         most; those after which an example keeps its class, grids only.
       mask: True where there is a step, bool [example, token], somewhere in each example; sequences only, None for all
         steps. What the values are where it is False changes nothing.
+      alternatives: of tokens, where some examples have several texts.
     """
 
     kind: Kind
@@ -84,6 +100,7 @@ class Modality:
     vocabulary_size: int | None = None
     augment: tuple[Transform, ...] = ()
     mask: np.ndarray | None = None
+    alternatives: Alternatives | None = None
 
     @property
     def spec(self) -> ModalitySpec:
@@ -104,7 +121,7 @@ class RawDataset:
       split: "train", "validation" or "test" for each example, a string array [example].
       description: where the data come from, one line; shown beside every number.
       texts: modalities that are text and no tokens yet, by name, one string an example.
-      is_whole: whether a source that brings several modalities, or a text, gets captions only if they are asked for.
+      is_captioned: whether captions are drawn by default though the source brings several modalities.
       ids: names of the examples, for captions; empty where they have none.
       notes: sentences that a reader of a result must know, such as what was ignored in a file.
     """
@@ -116,7 +133,7 @@ class RawDataset:
     split: np.ndarray
     description: str = ""
     texts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    is_whole: bool = False
+    is_captioned: bool = False
     ids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -131,10 +148,9 @@ class Captions:
     """The captions of a dataset, as text.
 
     Attributes:
-      texts: one caption an example.
+      texts: one caption an example, the first where a file has several; empty where it has none.
       modality: the name of the modality that they became.
       about: the name of the modality that shows the class y, which captions are about; None if several could.
-      tokenizer: trained on the training captions; turns raw text into the dataset's tokens.
       channel: what the captions were drawn from; None if they came from a file.
       words: index of the informative word w in `channel.words`, int32 [example]; None without a channel.
       shifts: the shift k, int32 [example]; None without a channel.
@@ -143,7 +159,6 @@ class Captions:
     texts: tuple[str, ...]
     modality: str
     about: str | None
-    tokenizer: "tokenizers.Tokenizer"
     channel: "Channel | None" = None
     words: np.ndarray | None = None
     shifts: np.ndarray | None = None
@@ -157,7 +172,8 @@ class Dataset:
       labels: what is predicted, the target t, int32 [example].
       classes: the class y, int32 [example]; differs from `labels` only where a caption channel shifts it.
       splits: indices of the examples of "train", "validation" and "test", int32 each.
-      captions: None where the dataset brought its own tokens.
+      captions: None where the dataset brought its own tokens or texts.
+      tokenizers: what turned each text into tokens, by modality; trained on the training texts.
     """
 
     name: str
@@ -169,6 +185,7 @@ class Dataset:
     captions: Captions | None = None
     description: str = ""
     notes: tuple[str, ...] = ()
+    tokenizers: "Mapping[str, tokenizers.Tokenizer]" = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -181,7 +198,7 @@ class Dataset:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all that a result can depend on: modalities, labels, classes and splits."""
+        """SHA-256 over all that a result can depend on, and over what token ids and labels mean."""
         digest = hashlib.sha256()
         arrays = {
             **{f"modality/{name}": modality.values for name, modality in self.modalities.items()},
@@ -190,9 +207,17 @@ class Dataset:
             "labels": self.labels,
             "classes": self.classes,
         }
+        for name, modality in self.modalities.items():
+            if modality.alternatives is not None:
+                arrays |= {f"{part} of modality/{name}": a for part, a in modality.alternatives._asdict().items()}
         for name in sorted(arrays):
             array = np.ascontiguousarray(arrays[name])
             digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
             digest.update(array.data)
-        digest.update(f"augmented: {sorted(self.task.augmented.items())}".encode())
+        meaning = {
+            "augmented": sorted(self.task.augmented.items()),
+            "class names": self.class_names,
+            "vocabularies": {name: tokenizer.get_vocab() for name, tokenizer in self.tokenizers.items()},
+        }
+        digest.update(json.dumps(meaning, sort_keys=True).encode())
         return digest.hexdigest()

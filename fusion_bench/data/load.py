@@ -3,20 +3,18 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fusion_bench.config import DataConfig
 from fusion_bench.data import checks, splits
 from fusion_bench.data.captions import channel as channels
-from fusion_bench.data.captions import files, tokenizer
+from fusion_bench.data.captions import files
+from fusion_bench.data.captions.texts import tokenize
 from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
 from fusion_bench.data.sources.base import load_raw
 from fusion_bench.errors import ConfigError
-
-if TYPE_CHECKING:
-    import tokenizers
 
 TEXT = "text"
 """The name of the modality that captions become."""
@@ -35,20 +33,20 @@ def load_dataset(config: DataConfig) -> Dataset:
     """
     raw = load_raw(config)
     indices = splits.split(raw, config)
-    wanted, notes = _wanted_captions(config, raw), list(raw.notes)
-    modalities, texts = dict(raw.modalities), dict(raw.texts)
-    if wanted != NO_CAPTIONS and TEXT in {*modalities, *texts}:
-        notes.append(f"The captions, {Path(wanted).name}, take the place of the {TEXT} of {raw.name}.")
-        modalities.pop(TEXT, None)
-        texts.pop(TEXT, None)
-    for name, values in texts.items():
-        known = tokenizer.train_tokenizer(values[i] for i in indices["train"])
-        modalities[name] = _tokens(known, values, indices["train"])
-    captions, labels = None, raw.labels
+    wanted, notes, labels, captions = _wanted_captions(config, raw), list(raw.notes), raw.labels, None
+    modalities = dict(raw.modalities)
+    texts: dict[str, Sequence[tuple[str, ...]]] = {name: [(text,) for text in of] for name, of in raw.texts.items()}
     if wanted != NO_CAPTIONS:
-        captions, labels = _captions(wanted, config, raw, indices["train"])
-        modalities[TEXT] = _tokens(captions.tokenizer, captions.texts, indices["train"])
+        if TEXT in {*modalities, *texts}:
+            notes.append(f"The captions, {Path(wanted).name}, take the place of the {TEXT} of {raw.name}.")
+            modalities.pop(TEXT, None)
+        captions, labels, texts[TEXT] = _captions(wanted, config, raw, np.concatenate([*indices.values()]))
+    if not texts and config.tokenizer != "auto":
+        raise ConfigError("tokenizer", config.tokenizer, f"it does nothing, as {raw.name} has no strings to read")
+    read = {name: tokenize(name, of, indices, config) for name, of in texts.items()}
+    modalities |= {name: text.modality for name, text in read.items()}
     modalities = _augmented(config, raw.name, modalities)
+    notes += [note for text in read.values() for note in text.notes]
     return Dataset(
         name=raw.name,
         modalities=modalities,
@@ -59,6 +57,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         captions=captions,
         description=raw.description,
         notes=(*notes, *checks.notes(modalities, labels, indices)),
+        tokenizers={name: text.tokenizer for name, text in read.items()},
     )
 
 
@@ -76,13 +75,13 @@ def resolved(config: DataConfig, dataset: Dataset) -> DataConfig:
 def _wanted_captions(config: DataConfig, raw: RawDataset) -> str:
     """Returns the channel or the file of captions, or "none".
 
-    By default a file that brings several modalities, or a text, is taken as it is: captions are drawn from the labels,
+    By default data with several modalities, or with a text, are taken as they are: captions are drawn from the labels,
     and would be one modality more that tells them.
     """
     if config.captions != "auto":
         return config.captions
-    is_whole = raw.is_whole and (len(raw.modalities) + len(raw.texts) > 1 or bool(raw.texts))
-    return NO_CAPTIONS if is_whole else DEFAULT_CAPTIONS
+    is_whole = len(raw.modalities) > 1 or bool(raw.texts) or TEXT in raw.modalities
+    return NO_CAPTIONS if is_whole and not raw.is_captioned else DEFAULT_CAPTIONS
 
 
 def _augmented(config: DataConfig, name: str, modalities: Mapping[str, Modality]) -> dict[str, Modality]:
@@ -96,21 +95,23 @@ def _augmented(config: DataConfig, name: str, modalities: Mapping[str, Modality]
     return {**modalities, **chosen}
 
 
-def _captions(name: str, config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[Captions, np.ndarray]:
-    """Returns the captions and the target of each example."""
+def _captions(
+    name: str, config: DataConfig, raw: RawDataset, needed: np.ndarray
+) -> tuple[Captions, np.ndarray, Sequence[tuple[str, ...]]]:
+    """Returns the captions, the target of each example, and its texts; of a file, of the examples needed only."""
     drawn_from: dict[str, Any]
     about = _class_modality(raw)
     if files.is_caption_file(name):
-        texts = files.read_captions(Path(name).expanduser(), len(raw.labels))
+        texts = files.read_captions(Path(name).expanduser(), len(raw.labels), np.sort(needed), raw.ids)
         labels, drawn_from = raw.labels, {}
     else:
         prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
         channel = channels.make_channel(name, raw.class_names, prior)
         drawn = channels.sample(channel, raw.labels, config.data_seed)
-        texts, labels = drawn.texts, drawn.targets
+        texts, labels = [(text,) for text in drawn.texts], drawn.targets
         drawn_from = {"channel": channel, "words": drawn.words, "shifts": drawn.shifts}
-    known = tokenizer.train_tokenizer(texts[i] for i in train)
-    return Captions(texts, TEXT, about, known, **drawn_from), labels
+    firsts = tuple(each[0] if each else "" for each in texts)
+    return Captions(firsts, TEXT, about, **drawn_from), labels, texts
 
 
 def _class_modality(raw: RawDataset) -> str | None:
@@ -118,10 +119,3 @@ def _class_modality(raw: RawDataset) -> str | None:
     images = [name for name, modality in raw.modalities.items() if modality.spec.is_image]
     found = images or [*raw.modalities, *raw.texts]
     return found[0] if len(found) == 1 else None
-
-
-def _tokens(known: "tokenizers.Tokenizer", texts: Sequence[str], train: np.ndarray) -> Modality:
-    """Tokenises texts; the longest one for training sets the length."""
-    encoded = tokenizer.encode(known, texts)
-    length = int(np.count_nonzero(encoded[train], axis=1).max())
-    return Modality("tokens", encoded[:, :length], known.get_vocab_size())

@@ -1,7 +1,8 @@
 """Runs on disk: written once and whole, read as records.
 
 Each run is a folder, DIR/runs/RUN_ID/, with run.json (the record), curve.csv (a row an epoch),
-predictions.npz (logits and labels), tokenizer.json and checkpoint/ (the model's variables, by orbax).
+predictions.npz (logits and labels), tokenizer-NAME.json of each text, and checkpoint/ (the model's variables, by
+orbax).
 Beside them, hidden: locks of the runs that are being made, and the state of trainings that are not complete.
 """
 

@@ -37,7 +37,7 @@ class LoadedRun:
     Attributes:
       run: the record.
       model: the NNX module with its trained variables, in evaluation mode; its inputs are standardised batches.
-      tokenizer: what made tokens of the captions; None where the data brought tokens of their own.
+      tokenizers: what made tokens of each text, by modality; none where the data brought tokens of their own.
       modalities: those that the model reads, by name.
       class_names: by label.
       stats: mean and standard deviation of each modality by channel; empty for tokens.
@@ -45,7 +45,7 @@ class LoadedRun:
 
     run: Run
     model: nnx.Module
-    tokenizer: "tokenizers.Tokenizer | None"
+    tokenizers: "Mapping[str, tokenizers.Tokenizer]"
     modalities: Mapping[str, ModalitySpec]
     class_names: tuple[str, ...]
     stats: Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -76,7 +76,7 @@ class LoadedRun:
 
         def predict_rows(rows: Int[np.ndarray, " batch"]) -> Float[Array, "batch class"]:
             batch = {
-                name: DeviceModality(jnp.asarray(array[rows]), *map(jnp.asarray, self.stats[name]))
+                name: DeviceModality(*map(jnp.asarray, (array[rows], *self.stats[name])), alternatives=None)
                 for name, array in values.items()
             }
             batch |= {name: batch[name]._replace(mask=jnp.asarray(mask[rows])) for name, mask in masks.items()}
@@ -90,9 +90,9 @@ class LoadedRun:
             raise UserError(f"{name} is missing; the model reads {', '.join(self.modalities)}")
         given = inputs[name]
         if spec.kind == "tokens" and len(given) and isinstance(given[0], str):
-            if self.tokenizer is None:
-                raise UserError(f"{name} is text, and the run has no tokenizer; give token ids")
-            return encode(self.tokenizer, list(given), spec.shape[0])
+            if name not in self.tokenizers:
+                raise UserError(f"{name} is text, and the run has no tokenizer of it; give token ids")
+            return encode(self.tokenizers[name], list(given), spec.shape[0])
         array = _padded(np.asarray(given), spec)
         if array.shape[1:] != spec.shape or array.ndim != len(spec.shape) + 1:
             wanted = ", ".join(map(str, ("example", *spec.shape)))
@@ -108,7 +108,7 @@ _predict = jax.jit(predict, static_argnums=0)
 
 
 def load_run(directory: Path | str, identifier: str) -> LoadedRun:
-    """Returns a trained model with its tokenizer, from the folder of its run alone: see `fusion_bench.load_run`.
+    """Returns a trained model with its tokenizers, from the folder of its run alone: see `fusion_bench.load_run`.
 
     Raises:
       UserError: there is no such run, it has no model, or it is damaged.
@@ -129,10 +129,9 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
         name: (np.array(fact["mean"], np.float32), np.array(fact["std"], np.float32))
         for name, fact in run.data["inputs"].items()
     }
-    path = store.tokenizer_path(run.id)
     read = specs if run.modality is None else {run.modality: specs[run.modality]}
-    tokenizer = None if path is None else load_tokenizer(path)
-    return LoadedRun(run, load_model(store, run), tokenizer, read, tuple(run.data["class_names"]), stats)
+    tokenizers = {name: load_tokenizer(path) for name, path in store.tokenizer_paths(run.id).items()}
+    return LoadedRun(run, load_model(store, run), tokenizers, read, tuple(run.data["class_names"]), stats)
 
 
 def _padded(array: np.ndarray, spec: ModalitySpec) -> np.ndarray:

@@ -62,12 +62,12 @@ def test_text_is_the_captions_in_tokens(config):
     captions, text = dataset.captions, dataset.modalities["text"]
     assert captions is not None
     assert (text.kind, text.values.dtype) == ("tokens", np.int32)
-    assert text.vocabulary_size == captions.tokenizer.get_vocab_size() > text.values.max()
+    assert text.vocabulary_size == dataset.tokenizers["text"].get_vocab_size() > text.values.max()
     train = dataset.splits["train"]
     lengths = np.count_nonzero(text.values[train], axis=1)
     assert lengths.max() == text.values.shape[1]
     assert lengths.min() < lengths.max()
-    np.testing.assert_array_equal(text.values, encode(captions.tokenizer, captions.texts, length=text.values.shape[1]))
+    np.testing.assert_array_equal(text.values, encode(dataset.tokenizers["text"], captions.texts, text.values.shape[1]))
 
 
 @pytest.mark.parametrize("captions", ["synergy", "mixed"])
@@ -95,7 +95,7 @@ def test_everything_follows_from_the_configuration(config):
     assert first.captions is not None
     assert again.captions is not None
     assert first.captions.texts == again.captions.texts
-    assert first.captions.tokenizer.to_str() == again.captions.tokenizer.to_str()
+    assert first.tokenizers["text"].to_str() == again.tokenizers["text"].to_str()
     assert first.fingerprint == again.fingerprint
 
 
@@ -160,7 +160,7 @@ def test_the_tokenizer_never_sees_a_caption_that_is_not_for_training(config, tmp
     path = write_captions(tmp_path / "own.csv", texts)
     dataset = load_dataset(dataclasses.replace(config, captions=path))
     assert dataset.captions is not None
-    words = set(dataset.captions.tokenizer.get_vocab())
+    words = set(dataset.tokenizers["text"].get_vocab())
     assert words == {"[PAD]", "[UNK]", "short", *(f"word{i}" for i in train)}
     values = dataset.modalities["text"].values
     assert values.shape == (COUNT, 2)  # as long as a training caption

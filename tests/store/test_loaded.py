@@ -70,8 +70,8 @@ def test_what_comes_with_a_model(done, dataset):
     assert loaded.run == done.stored("concat")
     assert loaded.class_names == dataset.class_names
     assert loaded.modalities == dataset.task.modalities
-    assert loaded.tokenizer is not None
-    assert loaded.tokenizer.to_str() == dataset.captions.tokenizer.to_str()
+    assert loaded.tokenizers.keys() == dataset.tokenizers.keys() == {"text"}
+    assert loaded.tokenizers["text"].to_str() == dataset.tokenizers["text"].to_str()
     assert load(done, "text-only").modalities.keys() == {"text"}
 
 

@@ -27,7 +27,21 @@ JOB = Job("train", StrategySpec("tensor"), 0, BASE.data, BASE.model, BASE.traini
 OTHER: dict[str, Any] = {
     "data": vars(
         DataConfig(
-            "cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c"), 16, ("flip",), ("a",), {"a": "grid"}
+            "cifar10",
+            Path("d"),
+            "synergy",
+            True,
+            100,
+            100,
+            0.2,
+            1,
+            Path("c"),
+            16,
+            "bpe",
+            9,
+            ("flip",),
+            ("a",),
+            {"a": "grid"},
         )
     ),
     "model": vars(ModelConfig("small", "transformer", "bfloat16")),

@@ -13,7 +13,7 @@ COLUMNS = (
     *("strategy", "family", "n_seeds", "params", "test_accuracy_mean", "test_accuracy_ci95"),
     *("train_examples_per_s", "inference_examples_per_s", "compile_s"),
 )
-FILES = {"run.json", "curve.csv", "predictions.npz", "tokenizer.json", "checkpoint"}
+FILES = {"run.json", "curve.csv", "predictions.npz", "tokenizer-text.json", "checkpoint"}
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 from fusion_bench.config import TrainingConfig
-from fusion_bench.data.batches import alternating_flip, augment, gather, to_device
-from fusion_bench.data.dataset import Dataset, Modality
+from fusion_bench.data.batches import alternating_flip, augment, draw_texts, gather, to_device
+from fusion_bench.data.dataset import Alternatives, Dataset, Modality
 from fusion_bench.fusion import registry
 from fusion_bench.fusion.base import Outputs, Strategy
 from fusion_bench.fusion.registry import Registration, StrategySpec
@@ -32,12 +32,13 @@ STEPS, BATCH = 2 * (NUM_TRAIN // 16), 16
 
 
 class Probe(Strategy):
-    """Records the examples, the images and the dropout key of every training step."""
+    """Records the examples, the images, the drawn texts and the dropout key of every training step."""
 
     def __init__(self, blueprint, *, width: int = 0):
         self.step = Seen(jnp.zeros((), jnp.int32))
         self.ids = Seen(jnp.zeros((STEPS, BATCH), jnp.int32))
         self.images = Seen(jnp.zeros((STEPS, BATCH, 8, 8, 3)))
+        self.said = Seen(jnp.zeros((STEPS, BATCH), jnp.int32))
         self.dropout = Seen(jnp.zeros((STEPS, 2), jnp.uint32))
         self.scores = nnx.Param(jnp.zeros(CLASSES))
         if width:
@@ -47,7 +48,8 @@ class Probe(Strategy):
         count = len(inputs["image"].values)
         if rngs is not None:
             key = jax.random.key_data(rngs.dropout())
-            seen = {"ids": inputs["id"].values[:, 0], "images": inputs["image"].values, "dropout": key}
+            seen = {"images": inputs["image"].values, "dropout": key}
+            seen |= {"ids": inputs["id"].values[:, 0], "said": inputs["said"].values[:, 0]}
             for name, values in seen.items():
                 variable = getattr(self, name)
                 variable.set_value(variable[...].at[self.step[...]].set(values))
@@ -56,7 +58,10 @@ class Probe(Strategy):
 
 
 IDS = Modality("tokens", np.arange(1, 201, dtype=np.int32)[:, None], 201)
-NUMBERED: Dataset = dataclasses.replace(DATASET, modalities={**DATASET.modalities, "id": IDS})
+EACH = np.arange(200, dtype=np.int32)
+TEXTS = Alternatives(1 + np.arange(600, dtype=np.int32)[:, None] % 3, 3 * EACH, np.full_like(EACH, 3))
+SAID = Modality("tokens", np.ones((200, 1), np.int32), 4, alternatives=TEXTS)
+NUMBERED: Dataset = dataclasses.replace(DATASET, modalities={**DATASET.modalities, "id": IDS, "said": SAID})
 
 
 STILL = dataclasses.replace(
@@ -83,7 +88,7 @@ def probe(seed, width=0, is_still=False, **changes):
     program, training = compile_probe(width, is_still, **changes)
     rest = train(program, to_device(NUMBERED), NUMBERED.splits, seed, training).variables.rest
     assert int(rest["step"][...]) == STEPS
-    return {name: np.asarray(rest[name][...]) for name in ("ids", "images", "dropout")}
+    return {name: np.asarray(rest[name][...]) for name in ("ids", "images", "said", "dropout")}
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +128,21 @@ def test_images_are_augmented_anew_in_every_step(seen):
         assert np.abs(seen["images"][step] - inputs["image"].values).max() > 0.1
         keys.add(tuple(seen["dropout"][step].tolist()))
     assert len(keys) == 4
+
+
+def test_an_epoch_draws_one_of_the_texts_of_an_example(seen):
+    data = to_device(NUMBERED)
+    for step in (0, 1, STEPS // 2, STEPS - 1):
+        indices, epoch = jnp.asarray(seen["ids"][step] - 1), step // (STEPS // 2)
+        drawn = draw_texts({}, data, indices, jax.random.fold_in(run_key(0, "text"), epoch))
+        np.testing.assert_array_equal(seen["said"][step], drawn["said"].values[:, 0])
+    assert np.bincount(seen["said"].ravel(), minlength=4)[1:].min() > seen["said"].size / 4
+    first, second = (
+        dict(zip(ids.ravel(), said.ravel(), strict=True))
+        for ids, said in zip(np.split(seen["ids"], 2), np.split(seen["said"], 2), strict=True)
+    )
+    changed = np.mean([first[example] != second[example] for example in first.keys() & second.keys()])
+    assert 0.5 < changed < 0.85
 
 
 def test_flips_alternate_from_epoch_to_epoch(seen):

@@ -88,7 +88,6 @@ def _dataset(path: Path, arrays: dict[str, np.ndarray], config: DataConfig) -> R
         split=_split(arrays.get("split"), labels),
         description=f"{path.name}, {count} examples; {', '.join(_describe(modalities, texts))}",
         texts=texts,
-        is_whole=True,
         notes=(f"Arrays of {path.name} that are no modality here: {', '.join(ignored)}.",) if ignored else (),
         ids=() if ids is None else tuple(map(str, _unicode(ids, arrays[ids]).tolist())),
     )

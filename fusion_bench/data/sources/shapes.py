@@ -99,6 +99,7 @@ def load_shapes(
         class_names=CLASS_NAMES,
         split=np.repeat(["train", "test"], [num_train, num_test]),
         description=f"procedural shapes, {num_train} + {num_test}, seed {seed}",
+        is_captioned=True,
     )
 
 
