@@ -77,5 +77,5 @@ def _captions(
 
 def _class_modality(raw: RawDataset) -> str | None:
     """Returns the modality that shows the class: the image, or the only one there is."""
-    (first, *others) = sorted(raw.modalities, key=lambda name: name != "image")
+    (first, *others) = sorted([*raw.modalities, *raw.texts], key=lambda name: name != "image")
     return first if first == "image" or not others else None

@@ -25,7 +25,7 @@ HERE = Surroundings("0" * 64, "cpu", {"jax": "1"}, 1)
 JOB = Job("train", StrategySpec("tensor"), 0, BASE.data, BASE.model, BASE.training)
 
 OTHER: dict[str, Any] = {
-    "data": vars(DataConfig("cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c"), 16)),
+    "data": vars(DataConfig("cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c"), 16, "bpe", 9)),
     "model": vars(ModelConfig("small", "transformer", "bfloat16")),
     "training": {
         **vars(TrainingConfig(6, 32, "muon", 0.001, "cosine", 2.0, 0.1, 0.0, True, "alternating", "last")),
