@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 TOLD_UNKNOWN = 0.1
 """The part of unknown tokens above which a reader of a result is told."""
 _PIECES: Mapping[TokenizerKind, str] = {"word": "words", "bpe": "parts of words", "characters": "characters"}
+_REASONS: Mapping[TokenizerKind, str] = {
+    "bpe": "it has no spaces between words, or hardly a word occurs twice",
+    "characters": "it has no spaces between words",
+}
 
 
 class Tokenized(NamedTuple):
@@ -54,8 +58,7 @@ def tokenize(
     )
     notes = []
     if config.tokenizer == "auto" and kind != "word":
-        why = "its texts have no spaces between words, or hardly a word twice"
-        notes.append(f"{name} is read in {_PIECES[kind]}, as {why}.")
+        notes.append(f"{name} is read in {_PIECES[kind]}, as {_REASONS[kind]}.")
     if several:
         notes.append(f"{name} has up to {counts.max()} texts an example: an epoch draws one, a test reads the first.")
     used = [row for rows_ in of_split.values() for row in rows_]

@@ -126,9 +126,7 @@ def test_unknown_tokens_above_a_tenth_are_told(unseen, kind, told):
 def test_a_kind_that_was_chosen_is_told():
     language = LANGUAGES[1]
     read = tokens([(text,) for text in language.sentences(80)[0]])
-    assert read.notes == (
-        "words is read in characters, as its texts have no spaces between words, or hardly a word twice.",
-    )
+    assert read.notes == ("words is read in characters, as it has no spaces between words.",)
     assert tokens([("a b",)], tokenizer="bpe").notes == ()
 
 
