@@ -12,10 +12,11 @@ from tyro.conf import Positional, arg
 from fusion_bench.cli.flags import option
 from fusion_bench.config import DataConfig, ModelConfig
 from fusion_bench.errors import unknown_name
+from fusion_bench.fields import Checked
 
 
 @dataclasses.dataclass(frozen=True)
-class ListCommand:
+class ListCommand(Checked):
     """List strategies, remedies, diagnostics, datasets, caption channels and encoders."""
 
     name: Annotated[Positional[str], option("NAME")] = ""

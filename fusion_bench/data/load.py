@@ -53,7 +53,7 @@ def _captions(config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[C
     drawn_from: dict[str, Any]
     about = _class_modality(raw)
     if files.is_caption_file(config.captions):
-        texts = files.read_captions(Path(config.captions).expanduser(), len(raw.labels))
+        texts = files.read_captions(Path(config.captions), len(raw.labels))
         labels, drawn_from = raw.labels, {}
     else:
         prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)

@@ -158,7 +158,7 @@ class WordEmbedding(nnx.Embed):
 
 def make_encoder(spec: ModalitySpec, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Encoder:
     """Returns the encoder of a modality: by its kind, of the size and the text encoder that `config` names."""
-    of_text = PooledTextEncoder if config.text_encoder == "pooled" else TransformerTextEncoder
+    of_text = {"pooled": PooledTextEncoder, "transformer": TransformerTextEncoder}[config.text_encoder]
     make = {"grid": GridEncoder, "vector": VectorEncoder, "tokens": of_text}[spec.kind]
     return make(spec, WIDTHS[config.encoder], dtype=dtype, rngs=rngs)
 

@@ -100,7 +100,7 @@ def make_functions(
         inputs, labels = gather(data, mesh.divide(batch))
         epoch = step // steps_per_epoch
         if training.augment:
-            alternates = training.flip == "alternating"
+            alternates = {"alternating": True, "random": False}[training.flip]
             flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
             inputs = augment(inputs, task.augmented, key_augment, flip)
         objective = functools.partial(_objective, train_graph, remedy, training.label_smoothing)

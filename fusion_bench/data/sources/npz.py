@@ -37,7 +37,7 @@ def load(config: DataConfig) -> RawDataset:
     Raises:
       UserError: the file cannot be read, or an array is not as this module's docstring says.
     """
-    path = Path(config.source).expanduser()
+    path = Path(config.source)
     arrays = _read(path)
     names = sorted(set(arrays) - set(RESERVED))
     if not names:
