@@ -35,6 +35,9 @@ class DiagnoseCommand(Checked):
 
 def run(command: DiagnoseCommand, console: Console) -> int:
     """Returns the exit status."""
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.store import Store
     from fusion_bench.study.diagnose import diagnose
 

@@ -67,6 +67,9 @@ def _named(catalogue: dict[str, list[dict[str, Any]]], name: str) -> dict[str, l
 
 def _model_facts(name: str) -> dict[str, Any]:
     """Returns what modalities a strategy is defined for, and the size of its model of `shapes`."""
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.data.load import load_dataset
     from fusion_bench.fusion.registry import StrategySpec
     from fusion_bench.training.cost import count_params

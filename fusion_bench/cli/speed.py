@@ -37,6 +37,9 @@ def run(config: SpeedConfig, console: Console) -> int:
 
 
 def _measure(config: SpeedConfig) -> "Figures":
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.speed import device, record
     from fusion_bench.speed.measure import measure
     from fusion_bench.speed.roofline import derive
