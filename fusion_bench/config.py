@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fusion_bench.errors import ConfigError
-from fusion_bench.fields import Checked, Count, Natural, NonNegative, Positive, Rule
+from fusion_bench.fields import Checked, Count, NameOrPath, Natural, NonNegative, Positive, Rule
 
 EncoderSize = Literal["micro", "tiny", "small", "resnet9"]
 TextEncoderKind = Literal["pooled", "transformer"]
@@ -37,13 +37,13 @@ def as_choice(item: str | Choice) -> Choice:
 class DataConfig(Checked):
     """The data: images, captions, splits."""
 
-    source: str = "shapes"
+    source: NameOrPath = "shapes"
     """Source of images and labels."""
     data_dir: Path | None = None
     """A prepared TFDS directory, or where to prepare one."""
-    captions: str = "auto"
+    captions: NameOrPath = "auto"
     """A caption channel, as it is or changed (half:named=0.2); a file of captions: csv, tsv, jsonl, parquet; or none.
-    auto: the channel default, or none where a file brings two modalities or more."""
+    auto: the channel default, or none where the data bring two modalities or more."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
     train_size: Count | None = None
@@ -115,7 +115,8 @@ class TrainingConfig(Checked):
     """Treatment of imbalance between modalities in training; see `fusion-bench list`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "remedy", as_choice(self.remedy))
+        if isinstance(self.remedy, str):
+            object.__setattr__(self, "remedy", Choice(self.remedy))
         super().__post_init__()
 
 
@@ -152,7 +153,7 @@ class ClusterConfig(Checked):
     cpus_per_run: Count = 1
     """Cores of a training in a Ray cluster."""
     gpus_per_run: Annotated[
-        float, Rule("at least 0, and whole above 1", lambda value: 0 <= value <= 1 or value == int(value))
+        float, Rule("at least 0, and whole above 1", lambda value: value >= 0 and (value <= 1 or value % 1 == 0))
     ] = 0.0
     """GPUs of a training in a Ray cluster; a part of one shares its memory too."""
     load_on_nodes: bool = False

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from fusion_bench.cli.flags import OPTIONS, option
 from fusion_bench.config import DataConfig
 from fusion_bench.errors import UserError
-from fusion_bench.fields import Checked, Count, Natural
+from fusion_bench.fields import Checked, Count, NameOrPath, Natural
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CaptionsCommand(Checked):
     """A caption channel; see `fusion-bench list`."""
     num: Annotated[Count, option("N", aliases=["-n"])] = 10
     """Number of samples to print."""
-    data: Annotated[str, option("shapes|cifar10|tfds:NAME|FILE.npz")] = "shapes"
+    data: Annotated[NameOrPath, option("shapes|cifar10|tfds:NAME|FILE.npz")] = "shapes"
     """Whose classes the captions are about."""
     data_dir: Annotated[Path | None, OPTIONS[DataConfig]["data_dir"]] = None
     """For --export and --figure: a prepared TFDS directory."""

@@ -12,10 +12,11 @@ from fusion_bench.cli.choices import parse_choices
 from fusion_bench.cli.flags import option, word
 from fusion_bench.cli.table import say_damaged
 from fusion_bench.config import Choice, DataConfig, as_choice
+from fusion_bench.fields import Checked, NameOrPath
 
 
 @dataclasses.dataclass(frozen=True)
-class DiagnoseCommand:
+class DiagnoseCommand(Checked):
     """Apply diagnostics to the stored models of a directory; nothing is trained."""
 
     directory: Annotated[Positional[Path], option("DIR")]
@@ -24,9 +25,9 @@ class DiagnoseCommand:
     """Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero."""
     data_dir: Annotated[Path | None, option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
     """Directory of a TFDS source on this machine."""
-    source: Annotated[str, option("FILE.npz", "none", name="data")] = ""
+    source: Annotated[NameOrPath, option("FILE.npz", "none", name="data")] = ""
     """The file of data that the runs were trained on; a run records its name, not its folder."""
-    captions: Annotated[str, option("FILE", "none")] = ""
+    captions: Annotated[NameOrPath, option("FILE", "none")] = ""
     """The file of captions, likewise."""
     cache_dir: Annotated[Path | None, option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")] = None
     """Directory of decoded images."""
@@ -34,6 +35,9 @@ class DiagnoseCommand:
 
 def run(command: DiagnoseCommand, console: Console) -> int:
     """Returns the exit status."""
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.store import Store
     from fusion_bench.study.diagnose import diagnose
 

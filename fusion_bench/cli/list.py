@@ -12,10 +12,11 @@ from tyro.conf import Positional, arg
 from fusion_bench.cli.flags import option
 from fusion_bench.config import DataConfig, ModelConfig
 from fusion_bench.errors import unknown_name
+from fusion_bench.fields import Checked
 
 
 @dataclasses.dataclass(frozen=True)
-class ListCommand:
+class ListCommand(Checked):
     """List strategies, remedies, diagnostics, datasets, caption channels and encoders."""
 
     name: Annotated[Positional[str], option("NAME")] = ""
@@ -66,6 +67,9 @@ def _named(catalogue: dict[str, list[dict[str, Any]]], name: str) -> dict[str, l
 
 def _model_facts(name: str) -> dict[str, Any]:
     """Returns what modalities a strategy is defined for, and the size of its model of `shapes`."""
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.data.load import load_dataset
     from fusion_bench.fusion.registry import StrategySpec
     from fusion_bench.training.cost import count_params

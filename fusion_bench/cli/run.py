@@ -30,6 +30,9 @@ def run(command: RunCommand, console: Console) -> int:
 
 
 def _show_plan(config: BenchmarkConfig, console: Console) -> int:
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.study.progress import make_display
     from fusion_bench.study.study import plan_study
 

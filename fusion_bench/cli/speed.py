@@ -28,7 +28,7 @@ def run(config: SpeedConfig, console: Console) -> int:
     elif config.format == "csv":
         print(frame.to_csv(index=False), end="")
     else:
-        print(listing.to_markdown() if config.format == "md" else listing.to_latex(), end="")
+        print({"latex": listing.to_latex, "md": listing.to_markdown}[config.format](), end="")
     if config.figure:
         from fusion_bench.report.plots import matplotlib
 
@@ -37,6 +37,9 @@ def run(config: SpeedConfig, console: Console) -> int:
 
 
 def _measure(config: SpeedConfig) -> "Figures":
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.speed import device, record
     from fusion_bench.speed.measure import measure
     from fusion_bench.speed.roofline import derive

@@ -10,13 +10,14 @@ from tyro.conf import Positional
 
 from fusion_bench.cli.choices import parse_names
 from fusion_bench.cli.flags import option, word
+from fusion_bench.fields import Checked
 
 if TYPE_CHECKING:
     from fusion_bench.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
-class TableCommand:
+class TableCommand(Checked):
     """Print the table of the runs in a directory."""
 
     directory: Annotated[Positional[Path], option("DIR")]
@@ -53,7 +54,7 @@ def run(command: TableCommand, console: Console) -> int:
     elif command.format == "csv":
         print(to_csv(frame, None if command.columns == ("all",) else columns), end="")
     else:
-        print((to_latex if command.format == "latex" else to_markdown)(frame, columns), end="")
+        print({"latex": to_latex, "md": to_markdown}[command.format](frame, columns), end="")
     return 0
 
 

@@ -102,7 +102,7 @@ def _captions(
     drawn_from: dict[str, Any]
     about = _class_modality(raw)
     if files.is_caption_file(name):
-        texts = files.read_captions(Path(name).expanduser(), len(raw.labels), np.sort(needed), raw.ids)
+        texts = files.read_captions(Path(name), len(raw.labels), np.sort(needed), raw.ids)
         labels, drawn_from = raw.labels, {}
     else:
         prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)

@@ -30,7 +30,7 @@ class MissingModality(Diagnostic):
     """
 
     def __init__(self, *, baseline: Literal["marginal", "zero"] = "marginal", permutations: int = 5):
-        self.baseline = baseline
+        self.is_zero = {"zero": True, "marginal": False}[baseline]
         self.permutations = permutations
 
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
@@ -41,7 +41,7 @@ class MissingModality(Diagnostic):
         labels, found = model.labels(indices), {}
         for missing in _missing_sets(model.modalities):
             name = f"accuracy_without_{'_and_'.join(missing)}"
-            if self.baseline == "zero":
+            if self.is_zero:
                 found[f"{name}_zero"] = accuracy(model.logits(indices, zeroed=missing), labels)
                 continue
             accuracies = []

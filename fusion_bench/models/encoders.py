@@ -186,13 +186,9 @@ class WordEmbedding(nnx.Embed):
 
 def make_encoder(spec: ModalitySpec, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Encoder:
     """Returns the encoder of a modality: by its kind, of the size and the text encoder that `config` names."""
-    pooled = config.text_encoder == "pooled"
-    make = {
-        "grid": GridEncoder,
-        "tokens": PooledTextEncoder if pooled else TransformerEncoder,
-        "sequence": SequenceEncoder if pooled else TransformerEncoder,
-        "vector": VectorEncoder,
-    }[spec.kind]
+    of_text = {"pooled": PooledTextEncoder, "transformer": TransformerEncoder}[config.text_encoder]
+    of_sequence = {"pooled": SequenceEncoder, "transformer": TransformerEncoder}[config.text_encoder]
+    make = {"grid": GridEncoder, "tokens": of_text, "sequence": of_sequence, "vector": VectorEncoder}[spec.kind]
     return make(spec, WIDTHS[config.encoder], dtype=dtype, rngs=rngs)
 
 

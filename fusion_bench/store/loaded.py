@@ -116,7 +116,7 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     Warns:
       UserWarning: the engine or the strategy has another version today.
     """
-    store = Store(Path(directory), read_only=True)
+    store = Store(Path(directory).expanduser(), read_only=True)
     run = _find(store, identifier)
     if run.family == "reference":
         raise UserError(f"{run.id} has no model: the Bayes reference is computed from a unimodal run")

@@ -29,7 +29,8 @@ class Run:
         version of all other code; seed, data, model, training (what the model was really trained with), fingerprint,
         platform, packages, devices; target: "label", "class" for a model that only serves the Bayes reference, "tuning"
         for one that only tries a setting, "cost" for measurements; members, the runs that it is made of; match
-        (quantity, to, target) where widths were chosen; tune, the number of settings that were tried.
+        (quantity, to, target) where widths were chosen; tune, the number of settings that were tried; numerics, the
+        settings of JAX and XLA that change results, where they are not the usual ones.
       data: name, description, notes, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
         modality kind, shape, vocabulary_size, augment, mean and std by channel; from a caption channel also
         captions_modality, class_modality (the one that shows the class; None if several could), bits, interaction_bits,

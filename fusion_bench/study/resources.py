@@ -19,6 +19,7 @@ from fusion_bench.store import Run, Store
 from fusion_bench.store.unfinished import TrainingCheckpoint
 from fusion_bench.study.job import Job, Surroundings, identifier, identity
 from fusion_bench.study.provenance import describe_data, describe_environment, package_versions, threads
+from fusion_bench.training.backend import numerics
 from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.loop import Progress
@@ -64,7 +65,9 @@ class Resources:
         self.report: Callable[[Job, Progress], None] = lambda job, progress: None
         self.note: Callable[[str], None] = lambda line: None
         versions = package_versions()
-        self.surroundings = Surroundings(dataset.fingerprint, jax.default_backend(), versions, device_count())
+        self.surroundings = Surroundings(
+            dataset.fingerprint, jax.default_backend(), versions, device_count(), numerics()
+        )
         self.environment = describe_environment() if environment is None else {**environment, **threads()}
         self._data_facts = describe_data(dataset, self.config.data)
         self._compile = functools.lru_cache(maxsize=1)(self._compiled)

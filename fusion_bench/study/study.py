@@ -2,6 +2,7 @@
 
 import dataclasses
 from itertools import chain
+from typing import assert_never
 
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.dataset import Dataset
@@ -54,12 +55,16 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
 
 def make_executor(resources: Resources, display: Display, events: EventFiles | None) -> LocalExecutor:
     """Returns the executor that a configuration asks for."""
-    if resources.config.cluster.on == "ray":
-        return RayExecutor(resources, display, events)
-    count = worker_count(resources.config)
-    if count == 1:
-        return LocalExecutor(resources, display, events)
-    return WorkersExecutor(resources, display, count, events)
+    match resources.config.cluster.on:
+        case "ray":
+            return RayExecutor(resources, display, events)
+        case "here":
+            count = worker_count(resources.config)
+            if count == 1:
+                return LocalExecutor(resources, display, events)
+            return WorkersExecutor(resources, display, count, events)
+        case other:
+            assert_never(other)
 
 
 def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, list[bool]]]:

@@ -102,7 +102,7 @@ def make_functions(
         if data.has_several_texts:
             inputs = draw_texts(inputs, data, mesh.divide(batch), jax.random.fold_in(run_key(seed, "text"), epoch))
         if task.augmented:
-            alternates = training.flip == "alternating"
+            alternates = {"alternating": True, "random": False}[training.flip]
             flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
             inputs = augment(inputs, task.augmented, key_augment, flip)
         objective = functools.partial(_objective, train_graph, remedy, training.label_smoothing)

@@ -151,8 +151,8 @@ def test_a_learning_rate_that_diverges(call, source, tmp_path, monkeypatch):
 
 def test_strategies_that_two_vectors_do_not_suit_are_left_out_and_told(call, refuse, tmp_path):
     rng = np.random.default_rng(0)
-    arrays = {name: rng.normal(size=(300, 3)) for name in ("left", "right")}
-    np.savez(tmp_path / "x.npz", label=np.arange(300) % 10, **arrays)
+    left, right = rng.normal(size=(2, 300, 3))
+    np.savez(tmp_path / "x.npz", label=np.arange(300) % 10, left=left, right=right)
     arguments = ("--data", tmp_path / "x.npz", "--out", tmp_path / "out")
     status, printed, told = call("run", *arguments, "--dry-run")
     assert status == 0

@@ -119,6 +119,13 @@ def test_a_remedy_whose_version_is_bumped_gives_another_run(monkeypatch):
     assert changed(training=treated) != before
 
 
+def test_settings_of_jax_that_change_results_are_in_it_and_the_usual_ones_are_not():
+    rbg, x64 = (dataclasses.replace(HERE, numerics={name: value}) for name, value in (("a", "rbg"), ("b", True)))
+    assert len({identifier(JOB, around) for around in (HERE, rbg, x64)}) == 3
+    assert "numerics" not in identity(JOB, HERE)
+    assert identity(JOB, rbg)["numerics"] == {"a": "rbg"}
+
+
 def test_a_word_of_a_docstring_or_of_help_voids_no_run(tmp_path):
     package = Path(fusion_bench.__file__).parent
     shutil.copytree(package, tmp_path / "fusion_bench", ignore=shutil.ignore_patterns("__pycache__"))

@@ -50,7 +50,7 @@ def load(config: DataConfig) -> RawDataset:
     Raises:
       UserError: the file cannot be read, or an array is not as this module's docstring says.
     """
-    path = Path(config.source).expanduser()
+    path = Path(config.source)
     arrays = _read(path)
     try:
         return _dataset(path, arrays, config)

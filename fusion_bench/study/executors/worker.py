@@ -27,6 +27,7 @@ from fusion_bench.study.job import Job, Surroundings
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources
 from fusion_bench.study.tensorboard import EventFiles
+from fusion_bench.training.backend import use_numerics
 from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.remedies.base import remedies
 
@@ -103,6 +104,7 @@ class Origin(NamedTuple):
             remedies.register(remedy)
         for source in self.sources:
             sources.REGISTRY.register(source)
+        use_numerics(self.surroundings.numerics)
         keep_compiled(cache_directory(self.config.data.cache_dir))
         here = Resources(self.config, dataset, store, environment=self.environment)
         ours, theirs = dataclasses.asdict(here.surroundings), dataclasses.asdict(self.surroundings)
