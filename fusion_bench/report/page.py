@@ -42,7 +42,7 @@ def write_report(store: Store, *, against: str = "") -> tuple[Path, list[str]]:
         frame = table(store, against=against)
         omitted.append(f"metrics from logits: {error}")
     if frame.empty:
-        raise UserError(f"there is no run in {store.directory} that can be read")
+        raise UserError(f"there is no complete run in {store.directory}")
     findings = find(store, frame)
     page = store.directory / "report" / "index.html"
     text = render_page(findings)
