@@ -1,8 +1,9 @@
 """A table as text: for the terminal, as Markdown, as LaTeX."""
 
 import dataclasses
+import html
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal
 
 from rich import box
@@ -13,9 +14,19 @@ from rich.text import Text
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$",
-    "≥": r"$\geq$", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "|": r"\textbar{}",
+    "≥": r"$\geq$", "α": r"$\alpha$", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "|": r"\textbar{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }  # fmt: skip
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], sides: str = "") -> str:
+    """Returns a Markdown table; "l" or "r" in `sides` for each column, else the first is on the left alone.
+
+    Pipes, line breaks and HTML tags in cells become text; other marks of Markdown keep their meaning.
+    """
+    rules = ["---" if side == "l" else "--:" for side in sides or "l".ljust(len(header), "r")]
+    cells = [[_one_line(cell).replace("|", r"\|") for cell in row] for row in (header, *rows)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (cells[0], rules, *cells[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +57,9 @@ class Listing:
 
     def to_markdown(self) -> str:
         """Returns a section."""
-        rules = ["---" if side == "l" else "--:" for side in self.sides]
-        rows = [self._titles, rules, *self._marked("**{}**", self.rows)]
-        texts = (" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows)
-        lines = "\n".join(f"| {text} |" for text in texts)
-        remarks = "\n".join(f"- {note}" for note in self.notes)
-        return f"### {self.heading}\n\n{lines}\n\n{remarks}\n"
+        table = markdown_table(self.header, self._marked("**{}**", self.rows), self.sides)
+        remarks = "".join(f"- {_one_line(note)}\n" for note in self.notes)
+        return f"### {_one_line(self.heading)}\n\n{table}\n{remarks}"
 
     def to_latex(self) -> str:
         """Returns a floating table, no wider than the line, for the packages booktabs and graphicx."""
@@ -163,6 +171,11 @@ def _aligned(cells: Sequence[str]) -> list[str]:
     return [f"{mean:>{left}}{sign or '   ' * bool(right)}{width:>{right}}" for mean, sign, width in parts]
 
 
+def _one_line(text: str) -> str:
+    """Returns a text of Markdown without line breaks, and with tags and entities of HTML as they are written."""
+    return re.sub(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)", lambda match: html.escape(match[0]), " ".join(text.split()))
+
+
 def _escape(text: str) -> str:
-    """Returns plain text in LaTeX."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match[0]], text)
+    """Returns plain text in LaTeX, in one line."""
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match[0]], " ".join(text.split()))

@@ -131,7 +131,8 @@ def _chart(found: Findings, picture: Picture, *, is_alone: bool = True) -> str:
 def _chooser(found: Findings, drawn: Sequence[Picture]) -> str:
     """Returns what changes some charts together."""
     names = " ".join(f"{found.name}-{picture.name}" for picture in drawn)
-    options = "".join(f"<option>{html.escape(label)}</option>" for label in drawn[0].shown)
+    labels = map(html.escape, drawn[0].shown)
+    options = "".join(f'<option value="{label}">{label}</option>' for label in labels)
     return f'<label class="chooser">{drawn[0].chooser} <select data-charts="{names}">{options}</select></label>'
 
 
@@ -141,7 +142,7 @@ def _table(found: Findings) -> str:
     for column in columns:
         first, title = "asc" if column.ascending else "desc", html.escape(column.title(block))
         marks = " data-hidden" * (not column.on_page) + " data-number" * (not column.is_text)
-        heads += f'<th scope="col" data-name="{column.name}" data-first="{first}"{marks}>{title}</th>'
+        heads += f'<th scope="col" data-name="{html.escape(column.name)}" data-first="{first}"{marks}>{title}</th>'
     rows = "".join(
         f'<tr data-family="{row["family"]}">{"".join(_cell(column, row) for column in columns)}</tr>'
         for row in block.to_dict("records")
