@@ -12,7 +12,7 @@ from rich.console import Console
 from fusion_bench.report.findings import find
 from fusion_bench.report.listing import Listing, markdown_table
 from fusion_bench.report.page import render_page
-from fusion_bench.report.plots import plotly
+from fusion_bench.report.plots import pictures, plotly
 from fusion_bench.report.render import to_latex, to_markdown, to_rich
 from fusion_bench.report.table import table
 from fusion_bench.store import Store
@@ -91,7 +91,7 @@ def found(tmp_path_factory):
 
 
 def test_the_page_shows_names_as_they_are(found):
-    page = render_page([found])
+    page = render_page([found], {found.name: pictures(found)})
     text = re.sub("<script.*?</script>", "", page, flags=re.DOTALL)
     assert "<b>" not in page
     assert page.count("<!--") == 0
