@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,7 +26,8 @@ def families(texts: Iterable[str]) -> tuple[list[str], str]:
     if missing:
         _add_recent_fonts()
     for font in font_manager.fontManager.ttflist if missing else ():
-        if font.style == "normal" and (has := {each for each in missing if ord(each) in _glyphs(font.fname)}):
+        is_text = font.style == "normal" and not font.name.startswith("Last Resort")  # which has a box for everything
+        if is_text and (has := {each for each in missing if ord(each) in _glyphs(font.fname)}):
             found.append(font.name)
             missing -= has
     return found, "".join(sorted(missing))
@@ -49,6 +52,20 @@ def texts_of(part: Any) -> Iterator[str]:
             yield from texts_of(each)
     elif dataclasses.is_dataclass(part):
         yield from texts_of([getattr(part, field.name) for field in dataclasses.fields(part) if field.name != "hover"])
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps matplotlib from telling of glyphs and weights that a font lacks; `lacking` says it once."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 import math
 import re
 import textwrap
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib import resources
@@ -58,8 +57,7 @@ def write(picture: Picture, path: Path, title: str = "") -> list[Path]:
     families, _ = fonts.families([title, *fonts.texts_of(picture)])
     for part, names in parts.items():
         part.parent.mkdir(parents=True, exist_ok=True)
-        with style(families), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # `fonts.lacking` says it once
+        with style(families), fonts.quiet():
             figure = draw(picture, names, title)
             figure.savefig(part.with_name(f"{part.name}.svg"), metadata={"Date": None})
             figure.savefig(part.with_name(f"{part.name}.png"))
