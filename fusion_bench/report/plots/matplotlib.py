@@ -60,6 +60,7 @@ def write(picture: Picture, path: Path, title: str = "") -> list[Path]:
         with style(families), fonts.quiet():
             figure = draw(picture, names, title)
             figure.savefig(part.with_name(f"{part.name}.svg"), metadata={"Date": None})
+            figure.set_layout_engine("none")  # it is laid out, which takes longer than to draw
             figure.savefig(part.with_name(f"{part.name}.png"))
     return list(parts)
 
