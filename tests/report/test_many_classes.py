@@ -6,6 +6,7 @@ import pytest
 from fusion_bench.report.findings import Findings, find
 from fusion_bench.report.page import render_page
 from fusion_bench.report.plots import classes, confusion, pictures
+from fusion_bench.report.plots.marks import Bars, HeatMap
 from fusion_bench.report.table import table
 from fusion_bench.store import Store
 from tests.report.study import ACCURACIES, write_study
@@ -46,7 +47,9 @@ def test_the_confusion_matrix_shows_pairs_and_sums_up_the_others(found):
     assert len(panel.y.names) == confusion.SHOWN
     assert panel.x.names == (*panel.y.names, "all others")
     one, other = (panel.y.names.index(f"a class with the number {place}") for place in WORST)
-    cells = panel.marks[0].values
+    (cell,) = panel.marks
+    assert isinstance(cell, HeatMap)
+    cells = cell.values
     np.testing.assert_allclose(cells.sum(axis=1), 100)
     assert cells[one, other] == cells[other, one] == 100
     assert cells[panel.y.names.index("a class with the number 100"), -1] == 100  # taken for a class that is not shown
@@ -57,7 +60,9 @@ def test_the_hardest_classes_come_first(found):
     names = picture.panels["concat"].x.names
     assert len(names) == classes.SHOWN
     assert {f"a class with the number {place}" for place in (3, *range(100, 129))} == {*names}  # of 32, by number
-    assert not np.any(picture.panels["concat"].marks[0].heights)
+    (bars,) = picture.panels["concat"].marks
+    assert isinstance(bars, Bars)
+    assert not np.any(bars.heights)
 
 
 @pytest.mark.parametrize(
