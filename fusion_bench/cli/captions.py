@@ -1,6 +1,7 @@
 """`fusion-bench captions`: samples and figures of a caption channel, or all captions of a dataset as a file."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,7 @@ def _data(command: CaptionsCommand) -> DataConfig:
 
 def _draw_examples(command: CaptionsCommand, path: Path, console: Console) -> int:
     from fusion_bench.data.load import load_dataset
-    from fusion_bench.report.plots import examples, matplotlib
+    from fusion_bench.report.plots import examples, fonts, matplotlib
     from fusion_bench.study.examples import by_turns, examples_of
 
     dataset = load_dataset(_data(command))
@@ -76,6 +77,8 @@ def _draw_examples(command: CaptionsCommand, path: Path, console: Console) -> in
         matplotlib.write(picture, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    for line in fonts.lacking([picture]):
+        print(f"fusion-bench: left out: {line}", file=sys.stderr)
     console.out(f"{len(picture.panels)} examples drawn in {path}.svg and {path}.png")
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from fusion_bench.errors import UserError
 from fusion_bench.speed.config import SpeedConfig
@@ -45,7 +46,7 @@ def _measure(config: SpeedConfig) -> "Figures":
     from fusion_bench.speed.roofline import derive
 
     with Console(stderr=True).status("") as status:
-        speed = measure(config, lambda text: status.update(f"{text} …"))
+        speed = measure(config, lambda text: status.update(Text(f"{text} …")))
     path = config.out or Path("speed") / record.file_name(speed.device)
     record.write(path, speed, derive(speed))
     print(f"written to {path}", file=sys.stderr)

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from fusion_bench.cli.choices import parse_names
 from fusion_bench.cli.flags import option, word
+from fusion_bench.errors import UserError
 from fusion_bench.fields import Checked
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class TableCommand(Checked):
     format: Literal["terminal", "md", "csv", "latex"] = "terminal"
     """csv is for scripts: unrounded, every column unless --columns says which; all adds the metrics from logits."""
     columns: Annotated[tuple[str, ...] | None, word("a,b|all", parse_names), option("a,b|all", "the usual ones")] = None
-    """Columns to show, comma-separated; all shows every one. An unknown name is answered with the right ones."""
+    """Columns to show, comma-separated, whatever the width; all shows every one. An unknown name is answered with the
+    right ones."""
     sort: Annotated[str | None, option("COLUMN", "by family")] = None
     """The column to sort by, the best value first."""
     group: Literal["family", "none"] = "family"
@@ -49,6 +51,8 @@ def run(command: TableCommand, console: Console) -> int:
     sort = find_column(command.sort, known) if command.sort else None
     frame = arrange(frame, sort, by_family=command.group == "family")
     say_damaged(store)
+    if frame.empty:
+        raise UserError(f"there is no complete run in {store.directory}")
     if command.format == "terminal":
         console.print(to_rich(frame, columns))
     elif command.format == "csv":

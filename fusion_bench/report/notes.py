@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fusion_bench.families import MULTIMODAL
-from fusion_bench.metrics.intervals import CONFIDENCE, binomial_standard_error, t_quantile
+from fusion_bench.metrics.intervals import CONFIDENCE, t_quantile, wilson_interval
 from fusion_bench.report.text import percent, points
 
 Row = Mapping[Hashable, Any]
@@ -29,7 +29,8 @@ def heading(block: pd.DataFrame) -> str:
     quantity = _QUANTITIES.get(first["match"], "")
     parts = [
         f"{first['dataset']}, {captions}, {first['encoder']} encoders",
-        f"{first['epochs']} epochs on {first['n_train']:,} examples, {first['n_test']:,} to test",
+        f"{first['epochs']} epoch{'s' * (first['epochs'] != 1)} on {first['n_train']:,} examples, "
+        f"{first['n_test']:,} to test",
         quantity and f"{quantity} matched to the {first['match_target']:,.0f} of {first['match_to']}",
         first["differs"],
     ]
@@ -140,14 +141,18 @@ def _seeds(rows: Rows, key: str) -> str:
 
 def _sampling(rows: Rows) -> str:
     n_test = rows[0]["n_test"]
-    accuracies = [row["test_accuracy_mean"] for row in rows if row["family"] != "ceiling"]
-    errors = [1.96 * binomial_standard_error(each, n_test) for each in accuracies if not math.isnan(each)]
-    if not errors:
+    known = [row["test_accuracy_mean"] for row in rows if row["family"] != "ceiling"]
+    accuracies = [accuracy for accuracy in known if not math.isnan(accuracy)]
+    if not accuracies:
         return ""
-    size = " to ".join(dict.fromkeys(map(percent, (min(errors), max(errors)))))
+    intervals = [
+        f"{percent(low)} to {percent(high)} % for {percent(accuracy)} %"
+        for accuracy in dict.fromkeys((min(accuracies), max(accuracies)))
+        for low, high in [wilson_interval(accuracy, n_test)]
+    ]
     return (
-        f"The sampling error of the {n_test:,} test examples, common to all rows, comes on top: ± {size} points "
-        "(95 %, binomial)."
+        f"The sampling error of the {n_test:,} test examples, common to all rows, comes on top; its 95 % interval "
+        f"(Wilson) is {' and '.join(intervals)}."
     )
 
 
