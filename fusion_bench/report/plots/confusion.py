@@ -19,7 +19,8 @@ _TEXTS_UP_TO = 12
 def picture(found: Findings) -> Picture:
     """Returns a panel for each strategy that has logits, printed to a file each."""
     counts = {strategy: sum(confusion_matrix(*test) for test in tests) for strategy, tests in found.tests.items()}
-    shown, names = most_confused(np.stack([*map(np.asarray, counts.values())]).sum(0), SHOWN), np.array(found.class_names)
+    total = np.stack([*map(np.asarray, counts.values())]).sum(0)
+    shown, names = most_confused(total, SHOWN), np.array(found.class_names)
     is_part = len(shown) < len(names)
     rows = [str(name) for name in names[shown]]
     columns = [*rows, *(["all others"] if is_part else [])]

@@ -74,7 +74,7 @@ REFUSED = {
     "one image": ("image", IMAGE[0], "give image[None] for one example"),
     "a longer sequence": ("steps", np.zeros((4, 8, 2)), "steps has shape (4, 8, 2); it must be (example, 7, 2)"),
     "one string": ("text", "a cat", "text is one str; a list or an array is right"),
-    "a missing text": ("text", pd.Series(["a cat", None]), in example 1; a string is right"),
+    "a missing text": ("text", pd.Series(["a cat", None]), "in example 1; a string is right"),
     "numbers among texts": ("text", ["a cat", 3], "text is 3 in example 1"),
     "fractions for tokens": ("text", IDS + 0.5, "text is float64 [4, 3]; token ids are whole numbers"),
     "unknown token": ("text", IDS + 9, "text has token ids outside 0..5"),
