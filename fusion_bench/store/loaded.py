@@ -96,7 +96,7 @@ class LoadedRun:
         array = _padded(np.asarray(given), spec)
         if array.shape[1:] != spec.shape or array.ndim != len(spec.shape) + 1:
             wanted = ", ".join(map(str, ("example", *spec.shape)))
-            raise UserError(f"{name} has shape {array.shape}; it must be ({wanted})")
+            raise UserError(f"{name} has shape {np.shape(given)}; it must be ({wanted})")
         if spec.kind != "tokens":
             return array if array.dtype == np.uint8 else array.astype(np.float32)
         if array.size and not 0 <= array.min() <= array.max() < (spec.vocabulary_size or 0):
