@@ -129,22 +129,23 @@ def verdict(row: Row) -> str:
     low, without = row["test_accuracy_mean"] - row["test_accuracy_ci95"], ceiling(ONE_BY_ONE)
     if low > SUM_OF_SCORES:
         return "yes"
-    return "in part" if low > without + three_deviations(without) else "not shown"
+    return "in part" if low > without + three_deviations(without, row["n_test"]) else "not shown"
 
 
-def three_deviations(accuracy: float) -> float:
-    """Returns three standard deviations of an accuracy on the test examples."""
-    return 3 * math.sqrt(accuracy * (1 - accuracy) / TEST)
+def three_deviations(accuracy: float, count: int) -> float:
+    """Returns three standard deviations of an accuracy on so many examples."""
+    return 3 * math.sqrt(accuracy * (1 - accuracy) / count)
 
 
 def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:
     alone = ", ".join(f"{name} {percent(ceiling(coins))}" for name, coins in SHOWN.items())
     without, control = ceiling(ONE_BY_ONE), ceiling([coin for coin in COINS if coin != "order"])
+    n_test = int(frame.iloc[0]["n_test"])
     return [
         f"Exact ceilings, %: {alone}; what the modalities say one by one {percent(without)}; all of them "
         f"{percent(ceiling(COINS))}, shuffled {percent(control)}. Chance is {percent(CHANCE)}.",
         f"Yes: the whole interval is above {percent(SUM_OF_SCORES)} %, the most of a sum of scores. In part: above "
-        f"{percent(without + three_deviations(without))} %, three deviations of {TEST:,} examples above "
+        f"{percent(without + three_deviations(without, n_test))} %, three deviations of {n_test:,} examples above "
         f"{percent(without)} %.",
         "`early-channel` and `mid-channel` lay the mean of the words over the image, in which their order is lost.",
     ]

@@ -152,7 +152,7 @@ def test_the_formula_of_sequences_gives_its_labels_and_ceilings():
     [(0.8, 0.04, "yes"), (0.8, 0.06, "in part"), (0.53, 0.0, "not shown"), (0.9, np.nan, "not shown")],
 )
 def test_an_interaction_is_learned_where_the_whole_interval_says_so(accuracy, interval, expected):
-    row = {"test_accuracy_mean": accuracy, "test_accuracy_ci95": interval}
+    row = {"test_accuracy_mean": accuracy, "test_accuracy_ci95": interval, "n_test": 2000}
     assert load("sequences").verdict(row) == expected
 
 
