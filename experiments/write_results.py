@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fusion_bench.report.listing import markdown_table
+
 RESULTS = Path(__file__).parents[1] / "results"
 INTRODUCTION = """\
 # Results
@@ -39,9 +41,11 @@ def _device(path: Path) -> Iterator[str]:
         run.parent: tomllib.loads(run.read_text(encoding="utf-8")) for run in sorted(path.parent.glob("*/run.toml"))
     }
     yield f"## {path.parent.name}\n\nOn {device['device']}, with {device['packages']}:\n"
-    yield "| experiment | question | finding |\n|---|---|---|"
-    for folder, run in runs.items():
-        yield f"| [{folder.name}](#{path.parent.name}-{folder.name}) | {run['question']} | {run['finding']} |"
+    rows = [
+        (f"[{folder.name}](#{path.parent.name}-{folder.name})", run["question"], run["finding"])
+        for folder, run in runs.items()
+    ]
+    yield markdown_table(["experiment", "question", "finding"], rows, "lll").rstrip()
     for folder, run in runs.items():
         yield from _section(f"{path.parent.name}/{folder.name}", folder, run)
 

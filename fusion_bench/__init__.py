@@ -51,6 +51,9 @@ def run_and_tabulate(config: BenchmarkConfig) -> "tuple[Study, pandas.DataFrame]
     """As `run`; returns the study too, with the runs that failed."""
     from rich.console import Console
 
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.report.render import write_tables
     from fusion_bench.report.table import table
     from fusion_bench.study.progress import make_display

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_origin
 
 from fusion_bench.config import Choice
-from fusion_bench.errors import UserError, unknown_name
+from fusion_bench.errors import UserError, cause, unknown_name
 from fusion_bench.fields import Count, Finite, Natural, convert
 
 NAME = "[a-z0-9]+(-[a-z0-9]+)*"
@@ -57,7 +57,8 @@ class Registered:
     def matches(self, name: str) -> bool:
         """Returns whether `name` is its name, or fits its pattern."""
         pattern = re.sub("[A-Z]+", ".+", re.escape(self.name)).replace(r"\{modality\}", r"\w+")
-        return name == self.name or re.fullmatch(pattern, name) is not None
+        flags = re.IGNORECASE if "." in self.name else 0  # an ending may be in capitals
+        return name == self.name or re.fullmatch(pattern, name, flags) is not None
 
     def convert(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the given options, with values of the types of their defaults.
@@ -177,16 +178,26 @@ class Axis(Generic[Member]):
         for entry_point in sorted(importlib.metadata.entry_points(group=self._group)):
             try:
                 entry_point.load()
-            except Exception as error:  # of any kind: the code is not ours
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # of any kind, sys.exit too: the code is not ours
                 for name, member in list(self.known.items()):
                     if member.make.__module__ not in sys.modules:  # it failed after the registration
                         del self.known[name]
                 owner = f" of {entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else ""
                 warnings.warn(
                     f"entry point {entry_point.name!r}{owner} in {self._group}, {entry_point.value}, "
-                    f"cannot be loaded: {type(error).__name__}: {error}",
+                    f"cannot be loaded: {type(error).__name__}: {cause(error)}",
                     stacklevel=3,
                 )
+
+    def owner(self, member: Member) -> str:
+        """Returns the package that brings a member by an entry point, with its version; empty for others."""
+        package = member.make.__module__.partition(".")[0]
+        for entry_point in importlib.metadata.entry_points(group=self._group):
+            if entry_point.dist and entry_point.module.partition(".")[0] == package:
+                return f"{entry_point.dist.name} {entry_point.dist.version}"
+        return ""
 
     def match(self, name: str) -> Member | None:
         """Returns the member that matches a name, if there is one."""

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fusion_bench.errors import ConfigError
-from fusion_bench.fields import Checked, Count, Natural, NonNegative, Positive, Rule
+from fusion_bench.fields import Checked, Count, NameOrPath, Natural, NonNegative, Positive, Rule
 
 EncoderSize = Literal["micro", "tiny", "small", "resnet9"]
 TextEncoderKind = Literal["pooled", "transformer"]
+TokenizerKind = Literal["word", "bpe", "characters"]
 Match = Literal["none", "params", "flops"]
 
 
@@ -36,12 +37,13 @@ def as_choice(item: str | Choice) -> Choice:
 class DataConfig(Checked):
     """The data: images, captions, splits."""
 
-    source: str = "shapes"
+    source: NameOrPath = "shapes"
     """Source of images and labels."""
     data_dir: Path | None = None
     """A prepared TFDS directory, or where to prepare one."""
-    captions: str = "default"
-    """A caption channel, as it is or changed (half:named=0.2), or a CSV or Parquet file with columns id and caption."""
+    captions: NameOrPath = "auto"
+    """A caption channel, as it is or changed (half:named=0.2); a file of captions: csv, tsv, jsonl, parquet; or none.
+    auto: the channel default, or none where the data bring two modalities or more."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
     train_size: Count | None = None
@@ -56,6 +58,21 @@ class DataConfig(Checked):
     """Directory of decoded images."""
     image_size: Count | None = None
     """Resize every image of a TFDS set to N x N pixels."""
+    tokenizer: TokenizerKind | Literal["auto"] = "auto"
+    """Pieces that text is read in; auto is words, or their parts or characters where no spaces are between words."""
+    max_tokens: Count = 128
+    """Cut texts after N tokens."""
+    augment: Literal["auto"] | tuple[Literal["flip", "translate"], ...] = "auto"
+    """Transform training images at random: flip, translate. auto: what the source calls safe for its classes."""
+    modalities: tuple[str, ...] = ()
+    """Read these arrays of a file alone."""
+    kinds: Mapping[str, Literal["grid", "tokens", "sequence", "vector", "text"]] = dataclasses.field(
+        default_factory=dict
+    )
+    """What an array of a file is, where it could be several things: {"counts": "vector"}."""
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.captions, self.data_seed, self.train_size, self.test_size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +82,7 @@ class ModelConfig(Checked):
     encoder: EncoderSize = "tiny"
     """Size: micro for smoke runs and tests, tiny for a quick table, small for a CPU, resnet9 for accelerators."""
     text_encoder: TextEncoderKind = "pooled"
-    """Text encoder: the mean over the words, or a small transformer."""
+    """Encoder of texts and sequences: the mean over words, or over steps after a convolution; a small transformer."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Dtype of computation; auto is float32 on a CPU, bfloat16 elsewhere. Parameters are always float32."""
 
@@ -90,8 +107,6 @@ class TrainingConfig(Checked):
     """Decoupled from the gradient, on matrices and kernels only."""
     label_smoothing: Annotated[float, Rule("at least 0 and below 1", lambda value: 0 <= value < 1)] = 0.1
     """The part of each target that is spread over all classes."""
-    augment: bool = True
-    """Flip and translate images at random."""
     flip: Literal["random", "alternating"] = "random"
     """random draws each time; alternating shows an image the other way round in every other epoch."""
     select: Literal["best", "last"] = "best"
@@ -100,10 +115,9 @@ class TrainingConfig(Checked):
     """Treatment of imbalance between modalities in training; see `fusion-bench list`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "remedy", as_choice(self.remedy))
+        if isinstance(self.remedy, str):
+            object.__setattr__(self, "remedy", Choice(self.remedy))
         super().__post_init__()
-        if self.flip != "random" and not self.augment:
-            raise ConfigError("flip", self.flip, "it does nothing where images are not augmented")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +153,7 @@ class ClusterConfig(Checked):
     cpus_per_run: Count = 1
     """Cores of a training in a Ray cluster."""
     gpus_per_run: Annotated[
-        float, Rule("at least 0, and whole above 1", lambda value: 0 <= value <= 1 or value == int(value))
+        float, Rule("at least 0, and whole above 1", lambda value: value >= 0 and (value <= 1 or value % 1 == 0))
     ] = 0.0
     """GPUs of a training in a Ray cluster; a part of one shares its memory too."""
     load_on_nodes: bool = False

@@ -30,7 +30,7 @@ class DiskFull(UserError):
     """A result that cannot be stored for lack of space; others may fit. The command line exits with status 1."""
 
 
-def cause(error: Exception) -> str:
+def cause(error: BaseException) -> str:
     """Returns an error's first line, short enough for a message of one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text.strip() or type(error).__name__).splitlines()[0][:160]

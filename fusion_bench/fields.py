@@ -26,6 +26,12 @@ Positive = Annotated[float, Rule("finite and above 0", lambda value: 0 < value <
 NonNegative = Annotated[float, Rule("finite and at least 0", lambda value: 0 <= value < math.inf)]
 
 
+class Home(NamedTuple):
+    """Marks a string that may be a path, in which `~` is the user's home directory, as it is in every `Path`."""
+
+
+NameOrPath = Annotated[str, Home()]
+
 _SCALARS: Mapping[type, tuple[Any, str]] = {
     bool: (bool, "True or False"),
     int: (int, "a whole number"),
@@ -74,17 +80,19 @@ def convert(value: Any, hint: Any) -> Any:
         for rule in arguments[1:]:
             if isinstance(rule, Rule) and not rule.holds(value):
                 raise ValueError(rule.text)
+            if isinstance(rule, Home):
+                value = _from_home(value)
         return value
     if kind in (Union, types.UnionType):
         return _convert_to_one(value, arguments)
     if kind is Literal:
-        if value in arguments:
+        if isinstance(value, tuple(map(type, arguments))) and value in arguments:  # not an array of one
             return value
         raise ValueError(" or ".join(map(str, arguments)))
     if kind in _SCALARS:
         accepted, words = _SCALARS[kind]
         if isinstance(value, accepted) and isinstance(value, bool) == (kind is bool):
-            return kind(value)
+            return _as_scalar(value, kind, words)
         raise ValueError(words)
     if kind is tuple and isinstance(value, (list, tuple)):
         return tuple(convert(item, arguments[0]) for item in value)
@@ -93,6 +101,22 @@ def convert(value: Any, hint: Any) -> Any:
     if isinstance(value, Mapping):
         return {convert(name, arguments[0]): convert(item, arguments[1]) for name, item in value.items()}
     return value
+
+
+def _as_scalar(value: Any, kind: Any, words: str) -> Any:
+    if kind is Path:
+        if not os.fspath(value):
+            raise ValueError(f"{words}, not empty")
+        return Path(_from_home(os.fspath(value)))
+    try:
+        return kind(value) + 0.0 if kind is float else kind(value)  # -0.0 is 0.0
+    except OverflowError:
+        raise ValueError(words) from None
+
+
+def _from_home(path: str) -> str:
+    """Returns a path as a shell would give it: with the home directory of a user that there is in place of `~`."""
+    return os.path.expanduser(path)  # noqa: PTH111 - Path's raises where there is no such user
 
 
 def _convert_to_one(value: Any, hints: tuple[Any, ...]) -> Any:

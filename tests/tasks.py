@@ -25,7 +25,7 @@ from fusion_bench.training.lowering import compiler_options
 
 TWO, THREE = ("image", "text"), ("audio", "image", "text")
 """Modalities, in the alphabetical order in which they are joined."""
-BATCH, CLASSES, TOKENS, WORDS = 6, 4, 5, 7
+BATCH, CLASSES, TOKENS, WORDS, STEPS = 6, 4, 5, 7, 5
 MICRO = WIDTHS["micro"]
 CONFIG = ModelConfig(encoder="micro", dtype="float32")
 
@@ -37,6 +37,7 @@ SPECS = {
     "image": ModalitySpec("grid", (8, 8, 3)),
     "text": ModalitySpec("tokens", (TOKENS,), WORDS),
     "audio": ModalitySpec("grid", (6, 5, 1)),
+    "motion": ModalitySpec("sequence", (STEPS, 3)),
     "sensor": ModalitySpec("vector", (3,)),
 }
 
@@ -95,8 +96,12 @@ def call(module, *arguments):
 
 
 def make_batch(spec, batch=BATCH, seed=0):
-    """Draws a batch of a modality; texts are of every length, from no word to all."""
+    """Draws a batch of a modality; texts are of every length, from no word to all, sequences from one step to all."""
     rng = np.random.default_rng(seed)
+    if spec.kind == "sequence":
+        mask = np.arange(spec.shape[0]) <= np.arange(batch)[:, None] % spec.shape[0]
+        values = np.where(mask[:, :, None], rng.normal(size=(batch, *spec.shape)), 0)
+        return ModalityBatch(jnp.asarray(values, jnp.float32), jnp.asarray(mask))
     if spec.kind != "tokens":
         return ModalityBatch(jnp.asarray(rng.normal(size=(batch, *spec.shape)), jnp.float32))
     words = rng.integers(PAD + 1, spec.vocabulary_size, (batch, *spec.shape), np.int32)
@@ -123,7 +128,7 @@ def make_dataset(count=200, num_train=130, seed=0):
     return Dataset(
         name="tiny",
         modalities={
-            "image": Modality("grid", image.astype(np.uint8), augment=True),
+            "image": Modality("grid", image.astype(np.uint8), augment=("flip", "translate")),
             "text": Modality("tokens", text.astype(np.int32), WORDS),
         },
         labels=labels,

@@ -51,7 +51,7 @@ def make_dataset(channel_name: str, names: tuple[str, ...]) -> Dataset:
     split = np.where(np.arange(count) < 72, "train", "test")
     class_names = tuple(f"class {label}" for label in range(CLASSES))
     modalities = {
-        "image": Modality("grid", image.astype(np.uint8), augment=True),
+        "image": Modality("grid", image.astype(np.uint8), augment=("flip", "translate")),
         "audio": Modality("grid", audio.astype(np.uint8)),
     }
     raw = RawDataset("golden", modalities, labels, class_names, split)
@@ -69,7 +69,7 @@ CASES = [
     (names, name)
     for names in (TWO, THREE)
     for name, registration in strategies(names).items()
-    if registration.joins(names) and (names is TWO or registration.modality in (None, "audio"))
+    if (len(names) == 2 or not registration.pairs_only) and (names is TWO or registration.modality in (None, "audio"))
 ]
 CASES += [(TWO, f"concat+{remedy}") for remedy in remedies.registered() if remedy != "none"]
 

@@ -24,6 +24,8 @@ from sweep import Row, Scale, Sweep, cell, main, rows_of_strategies
 
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.families import MULTIMODAL
+from fusion_bench.report.listing import markdown_table
+from fusion_bench.report.text import MISSING
 from fusion_bench.report.text import points as in_points
 
 SYNERGY_EPOCHS = 8
@@ -63,18 +65,14 @@ def gain(row: Row) -> tuple[float, float]:
 
 
 def table(frame: pd.DataFrame) -> str:
-    lines = [
-        "| strategy | family | `default`, % | gain, points | `synergy`, % | can it learn `synergy`? |",
-        "| --- | --- | --: | --: | --: | --- |",
-    ]
+    header = ["strategy", "family", "`default`, %", "gain, points", "`synergy`, %", "can it learn `synergy`?"]
+    lines = []
     for name, rows in rows_of_strategies(frame):
-        row = rows["default"]
-        if row["family"] in ("reference", "ceiling"):
-            continue
-        gained = "–" if row["family"] == "unimodal" else in_points(*gain(row))
-        cells = name, row["family"], cell(row), gained, cell(rows["synergy"]), theory(name, row["family"])
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+        row, family = rows["default"], rows["default"]["family"]
+        if family not in ("reference", "ceiling"):
+            gained = MISSING if family == "unimodal" else in_points(*gain(row))
+            lines.append([name, family, cell(row), gained, cell(rows["synergy"]), theory(name, family)])
+    return markdown_table(header, lines, "llrrrl")
 
 
 def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:

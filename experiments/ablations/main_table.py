@@ -26,6 +26,7 @@ from fusion_bench.families import MULTIMODAL
 from fusion_bench.metrics.intervals import CONFIDENCE, paired_differences, paired_interval
 from fusion_bench.metrics.significance import holm, paired_p_value
 from fusion_bench.report.block import blocks
+from fusion_bench.report.listing import markdown_table
 from fusion_bench.report.notes import is_off_target
 from fusion_bench.report.plots.marks import Picture
 from fusion_bench.report.table import table
@@ -52,14 +53,12 @@ def arrange(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def side_by_side(frame: pd.DataFrame) -> str:
+    header = ["strategy", "family", *(title for x in FOLDERS for title in (f"{x}, %", "parameters"))]
     lines = [
-        "| strategy | family | usual widths, % | parameters | equal parameters, % | parameters |",
-        "| --- | --- | --: | --: | --: | --: |",
+        [name, rows[USUAL]["family"], *(part for x in FOLDERS for part in (cell(rows[x]), params(rows[x])))]
+        for name, rows in rows_of_strategies(frame)
     ]
-    for name, rows in rows_of_strategies(frame):
-        cells = [part for x in FOLDERS for part in (cell(rows[x]), params(rows[x]))]
-        lines.append(f"| {name} | {rows[USUAL]['family']} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return markdown_table(header, lines, "llrrrr")
 
 
 def draw(frame: pd.DataFrame, note: str) -> Picture:

@@ -19,6 +19,7 @@ import fusion_bench
 from fusion_bench.cli.flags import Strategies
 from fusion_bench.config import BenchmarkConfig, DataConfig, EncoderSize, ModelConfig, TrainingConfig
 from fusion_bench.families import MULTIMODAL
+from fusion_bench.report.listing import markdown_table
 from fusion_bench.report.plots import matplotlib
 from fusion_bench.report.plots.marks import Picture
 from fusion_bench.report.table import table
@@ -156,7 +157,7 @@ def facts(frame: pd.DataFrame, question: str) -> dict[str, Any]:
         "commands": [command(sys.argv)],
         "commit": str(row["commit"]),
         "date": datetime.date.today(),
-        "data": f"{row['dataset']}: {n_train:,} images to train, {n_test:,} to test",
+        "data": f"{row['dataset']}: {n_train:,} examples to train, {n_test:,} to test",
         "seeds": int(trained["n_seeds"].max()),
     }
 
@@ -202,12 +203,12 @@ def by_strategy(label: str, of: str = "test_accuracy") -> Callable[[pd.DataFrame
 
     def to_markdown(frame: pd.DataFrame) -> str:
         columns = list(dict.fromkeys(frame["x"]))
-        lines = [f"| {label} | " + " | ".join(map(str, columns)) + " |", "| --- |" + " --: |" * len(columns)]
+        shown = []
         for strategy, rows in rows_of_strategies(frame):
             cells = {x: cell(row, of) for x, row in rows.items()}
             if set(cells.values()) != {MISSING}:
-                lines.append(f"| {strategy} | " + " | ".join(cells.get(x, MISSING) for x in columns) + " |")
-        return "\n".join(lines) + "\n"
+                shown.append([strategy, *(cells.get(x, MISSING) for x in columns)])
+        return markdown_table([label, *map(str, columns)], shown)
 
     return to_markdown
 
@@ -238,7 +239,7 @@ def provenance(frame: pd.DataFrame) -> str:
     captions = {row["captions"] for row in trained}
     return (
         f"{names('dataset')}, {f'{captions.pop()} captions, ' if len(captions) == 1 else ''}{names('encoder')} "
-        f"encoders, {span('n_train')} images to train, {span('epochs')} epochs, {span('n_test')} images to test; "
+        f"encoders, {span('n_train')} examples to train, {span('epochs')} epochs, {span('n_test')} to test; "
         f"mean ± 95 % interval over n = {span('n_seeds')} seeds (Student's t). "
         f"Made on {names('device')}, commit {names('commit')}."
     )

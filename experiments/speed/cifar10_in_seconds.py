@@ -35,6 +35,7 @@ from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy
 from fusion_bench.metrics.intervals import Interval, paired_interval, t_interval
 from fusion_bench.models.encoders import compute_dtype
+from fusion_bench.report.listing import markdown_table
 from fusion_bench.speed.ceilings import fastest_matmul
 from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.compile import compile_program
@@ -245,12 +246,6 @@ def variants(results: Mapping[str, Result], matmul_flops: float) -> list[list[st
     ]
 
 
-def to_markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Returns a table."""
-    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def main(config: Config) -> int:
     """Trains every variant, prints the tables, and returns the exit status."""
     if config.quick:
@@ -269,8 +264,8 @@ def main(config: Config) -> int:
     matmul_flops = float(np.median([matmul.rate() for _ in range(REPETITIONS)]))
     splits, environment = dataset.splits, describe_environment()
     text = (
-        f"{to_markdown(['epoch', 'seconds of training', 'validation, %'], learning_curve(results[WHOLE]))}\n"
-        f"{to_markdown(HEADER, variants(results, matmul_flops))}\n"
+        f"{markdown_table(['epoch', 'seconds of training', 'validation, %'], learning_curve(results[WHOLE]))}\n"
+        f"{markdown_table(HEADER, variants(results, matmul_flops))}\n"
         f"- {seconds_to(results[WHOLE], config.target)}\n"
         f"- {dataset.description}, {len(splits['train']):,} images to train, {config.epochs} epochs of batches of "
         f"{config.batch_size}, {len(splits['test']):,} to test; {config.encoder}, {dtype}; mean ± 95 % interval over "

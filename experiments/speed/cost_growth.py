@@ -34,6 +34,7 @@ from fusion_bench.data.batches import to_device
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.data.load import load_dataset
 from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.report.listing import markdown_table
 from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.step import epoch_order
@@ -226,10 +227,9 @@ def main(config: Config) -> int:
         lines.append(cells)
         all_within &= within
     header = ["grows", "strategy", "from, to", "FLOPs", "memory", "seconds"]
-    body = [header, ["---", "---", "---", "--:", "--:", "--:"], *lines]
     environment = describe_environment()
-    text = "\n".join(f"| {' | '.join(line)} |" for line in body) + (
-        "\n\n- Fitted exponents, with those of the formula in brackets; ! marks FLOPs and memory that exceed them by "
+    text = markdown_table(header, lines, "lllrrr") + (
+        "\n- Fitted exponents, with those of the formula in brackets; ! marks FLOPs and memory that exceed them by "
         f"more than {100 * SLACK:.0f} %. × is the factor of one more modality: the outer product has (width + 1)^M "
         "entries.\n"
         "- FLOPs, temporary memory and seconds are those of a compiled training step, or of an epoch where that is "

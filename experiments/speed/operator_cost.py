@@ -35,9 +35,7 @@ import jax.numpy as jnp
 import pandas as pd
 import tyro
 from flax import nnx
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import ModalityBatch
@@ -46,6 +44,7 @@ from fusion_bench.fusion.base import LateFusion, PosthocFusion
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import Registration, strategies
 from fusion_bench.models.encoders import Encoder, GridEncoder, VectorEncoder, Widths
+from fusion_bench.report.listing import Listing
 from fusion_bench.study.provenance import describe_environment
 
 BATCH, TOKENS, CLASSES = 64, 16, 10
@@ -247,7 +246,7 @@ def measure_all(names: Iterable[str], sizes: Iterable[tuple[int, int]]) -> pd.Da
         about = {"operator": registration.name, "family": registration.family, "measured": kind}
         for count, width in sizes:
             differs = width == BASE[1] or kind not in ("late", "post-hoc")
-            if differs and registration.joins(vectors(count, width)):
+            if differs and (count == 2 or not registration.pairs_only):
                 cost = measure(registration, count, width)
                 rows.append({**about, "M": count, "D": width, **cost._asdict()})
     return pd.DataFrame(rows)
@@ -330,22 +329,12 @@ def tensor_note(count: int, hidden: int) -> str:
     )
 
 
-def to_markdown(header: list[str], rows: list[list[str]], remarks: list[str]) -> str:
-    lines = [header, ["---", "---", *["--:"] * (len(header) - 2)], *rows]
-    listing = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"# What a fusion operator costs\n\n{listing}\n\n" + "".join(f"- {remark}\n" for remark in remarks)
-
-
-def to_rich(header: list[str], rows: list[list[str]]) -> Table:
-    """Returns the table for a terminal, with rules between the families."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(header[0], no_wrap=True)
-    for name in header[2:]:
-        table.add_column(name, justify="right")
-    families = [*(row[1] for row in rows), None]
-    for number, (name, family, *row) in enumerate(rows):
-        table.add_row(name, *row, end_section=families[number + 1] != family)
-    return table
+def listing(frame: pd.DataFrame) -> Listing:
+    """Returns the table with its notes."""
+    header, rows = cells(frame)
+    ends = {place for place in range(len(rows) - 1) if rows[place][1] != rows[place + 1][1]}
+    sides = "ll" + "r" * (len(header) - 2)
+    return Listing("What a fusion operator costs", header, rows, notes(frame), sides, ends=ends, is_whole=True)
 
 
 def main(config: Config) -> int:
@@ -355,14 +344,11 @@ def main(config: Config) -> int:
         frame = measure_all([name for name in operators if name in QUICK_OPERATORS], QUICK_SIZES)
     else:
         frame = measure_all(operators, SIZES)
-    (header, rows), remarks = cells(frame), notes(frame)
+    table = listing(frame)
     config.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(config.out / "table.csv", index=False, float_format="%.6g")
-    (config.out / "table.md").write_text(to_markdown(header, rows, remarks), encoding="utf-8")
-    console = Console()
-    console.print(to_rich(header, rows))
-    for remark in remarks:
-        console.print(f"· {remark}", style="dim", markup=False)
+    (config.out / "table.md").write_text(table.to_markdown(), encoding="utf-8")
+    Console().print(table)
     return 0
 
 

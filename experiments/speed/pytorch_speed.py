@@ -96,7 +96,7 @@ class Config:
     @property
     def training(self) -> TrainingConfig:
         epochs = math.ceil((1 + self.repetitions) / TURNS_PER_EPOCH)  # one turn warms up
-        return TrainingConfig(epochs=epochs, batch_size=self.batch_size, augment=False)
+        return TrainingConfig(epochs=epochs, batch_size=self.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, subcommand
 
 from fusion_bench.cli import captions, diagnose, flags, list, merge, report, run, speed, table
+from fusion_bench.cli.streams import robust_streams
 from fusion_bench.errors import ConfigError, DiskFull, UserError
 from fusion_bench.speed.config import SpeedConfig
 
@@ -26,6 +27,11 @@ _COMMANDS: Mapping[str, tuple[type, Callable[[Any, Console], int]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits: 0 if all went well, 1 if a run failed, 2 if the request was wrong."""
+    with robust_streams():
+        sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     forms = tuple(Annotated[form, subcommand(name)] for name, (form, _) in _COMMANDS.items())
     try:
         command: Any = tyro.cli(
@@ -44,4 +50,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("fusion-bench: interrupted; the same command continues where it stopped", file=sys.stderr)
         status = 130
-    sys.exit(status)
+    return status

@@ -1,6 +1,7 @@
 """`fusion-bench captions`: samples and figures of a caption channel, or all captions of a dataset as a file."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from fusion_bench import files
 from fusion_bench.cli.flags import OPTIONS, option
 from fusion_bench.config import DataConfig
 from fusion_bench.errors import UserError
-from fusion_bench.fields import Checked, Count, Natural
+from fusion_bench.fields import Checked, Count, NameOrPath, Natural
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class CaptionsCommand(Checked):
     """A caption channel of `fusion-bench list`; an option follows a colon: half:named=0.2."""
     num: Annotated[Count, option("N", aliases=["-n"])] = 10
     """Number of samples to print."""
-    data: Annotated[str, option("shapes|cifar10|tfds:NAME|FILE.npz")] = "shapes"
+    data: Annotated[NameOrPath, option("shapes|cifar10|tfds:NAME|FILE.npz")] = "shapes"
     """Source of the classes that the captions are about."""
     data_dir: Annotated[Path | None, OPTIONS[DataConfig]["data_dir"]] = None
     """Directory of prepared TFDS data, for --export and --figure."""
@@ -33,7 +34,7 @@ class CaptionsCommand(Checked):
     figure: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
     """Draw N test images with their captions in FILE.svg and FILE.png."""
     export: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
-    """Write all captions to a CSV or Parquet file with the columns id, split, caption, y, k, t."""
+    """Write all captions to a .csv, .tsv, .jsonl or .parquet file with the columns id, split, caption, y, k, t."""
 
 
 def run(command: CaptionsCommand, console: Console) -> int:
@@ -65,7 +66,7 @@ def _data(command: CaptionsCommand) -> DataConfig:
 
 def _draw_examples(command: CaptionsCommand, path: Path, console: Console) -> int:
     from fusion_bench.data.load import load_dataset
-    from fusion_bench.report.plots import examples, matplotlib
+    from fusion_bench.report.plots import examples, fonts, matplotlib
     from fusion_bench.study.examples import by_turns, examples_of
 
     dataset = load_dataset(_data(command))
@@ -75,6 +76,8 @@ def _draw_examples(command: CaptionsCommand, path: Path, console: Console) -> in
     picture = examples.picture(shown, dataset.name)
     with files.explained(f"{path} cannot be written"):
         matplotlib.write(picture, path)
+    for line in fonts.lacking([picture]):
+        print(f"fusion-bench: left out: {line}", file=sys.stderr)
     console.out(f"{len(picture.panels)} examples drawn in {path}.svg and {path}.png")
     return 0
 

@@ -12,10 +12,11 @@ from fusion_bench.cli.choices import parse_choices
 from fusion_bench.cli.flags import option, word
 from fusion_bench.cli.table import say_damaged
 from fusion_bench.config import Choice, DataConfig, as_choice
+from fusion_bench.fields import Checked, NameOrPath
 
 
 @dataclasses.dataclass(frozen=True)
-class DiagnoseCommand:
+class DiagnoseCommand(Checked):
     """Apply diagnostics to the stored models of a directory; nothing is trained."""
 
     directory: Annotated[Positional[Path], option("DIR")]
@@ -24,9 +25,9 @@ class DiagnoseCommand:
     """Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero."""
     data_dir: Annotated[Path | None, option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
     """Directory of prepared TFDS data."""
-    source: Annotated[str, option("FILE.npz", "none", name="data")] = ""
+    source: Annotated[NameOrPath, option("FILE.npz", "none", name="data")] = ""
     """Path of the data file that the runs were trained on; a run records only the file's name."""
-    captions: Annotated[str, option("FILE", "none")] = ""
+    captions: Annotated[NameOrPath, option("FILE", "none")] = ""
     """Path of the caption file that the runs were trained on."""
     cache_dir: Annotated[Path | None, option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")] = None
     """Directory in which decoded images are cached."""
@@ -34,6 +35,9 @@ class DiagnoseCommand:
 
 def run(command: DiagnoseCommand, console: Console) -> int:
     """Returns the exit status."""
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.store import Store
     from fusion_bench.study.diagnose import diagnose
 

@@ -36,6 +36,19 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
+def parse_transforms(text: str) -> Any:
+    """Reads "auto", "none" or transformations, comma-separated."""
+    return "auto" if text == "auto" else () if text == "none" else parse_names(text)
+
+
+def parse_kinds(text: str) -> dict[str, str]:
+    """Reads kinds of arrays, comma-separated: "counts=vector,ids=tokens"."""
+    pairs = [item.partition("=") for item in parse_names(text)]
+    if not pairs or not all(name and sign for name, sign, _ in pairs):
+        raise ConfigError("kinds", repr(text), "it must be NAME=KIND, for example counts=vector")
+    return {name: kind for name, _, kind in pairs}
+
+
 STRATEGIES = (
     word("a,b|canonical|all", parse_choices),
     arg(help="Names, comma-separated; an option of a strategy follows a colon: tensor:width=8."),
@@ -52,11 +65,12 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
         "test_size": option("N", "all"),
         "cache_dir": option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory"),
         "image_size": option("N", "their own size"),
+        "augment": word("auto|none|flip,translate", parse_transforms),
+        "modalities": (word("a,b", parse_names), arg(help_behavior_hint="(default: all)")),
+        "kinds": (word("NAME=KIND,NAME=KIND", parse_kinds), arg(name="kind", help_behavior_hint="(optional)")),
+        "max_tokens": option("N"),
     },
-    TrainingConfig: {
-        "augment": arg(help="Do not flip and translate images.", help_behavior_hint=""),
-        "remedy": word("NAME", lambda text: as_choice(parse_choice(text))),
-    },
+    TrainingConfig: {"remedy": word("NAME", lambda text: as_choice(parse_choice(text)))},
     ClusterConfig: {
         "ray_address": option("ADDRESS", "none"),
         "cpus_per_run": option("N"),
@@ -110,4 +124,4 @@ def _add_options(info: StructTypeInfo) -> StructConstructorSpec | None:
 
 def flag(field: str) -> str:
     """Returns the flag that sets a field of a configuration."""
-    return {"source": "--data", "num": "-n"}.get(field, "--" + field.replace("_", "-"))
+    return {"source": "--data", "num": "-n", "kinds": "--kind"}.get(field, "--" + field.replace("_", "-"))

@@ -11,10 +11,11 @@ from tyro.conf import Positional, arg
 
 from fusion_bench.config import DataConfig, ModelConfig
 from fusion_bench.errors import unknown_name
+from fusion_bench.fields import Checked
 
 
 @dataclasses.dataclass(frozen=True)
-class ListCommand:
+class ListCommand(Checked):
     """List strategies, remedies, diagnostics, datasets, caption channels and encoders."""
 
     name: Annotated[Positional[str], arg(metavar="[NAME]", help_behavior_hint="(optional)")] = ""
@@ -65,6 +66,9 @@ def _named(catalogue: dict[str, list[dict[str, Any]]], name: str) -> dict[str, l
 
 def _model_facts(name: str) -> dict[str, Any]:
     """Returns the number of modalities that a strategy takes, and the number of parameters of its model of `shapes`."""
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.data.load import load_dataset
     from fusion_bench.fusion.registry import StrategySpec
     from fusion_bench.training.cost import count_params

@@ -10,10 +10,11 @@ from tyro.conf import Positional, arg
 
 from fusion_bench.cli.flags import option
 from fusion_bench.errors import UserError
+from fusion_bench.fields import Checked
 
 
 @dataclasses.dataclass(frozen=True)
-class MergeCommand:
+class MergeCommand(Checked):
     """Copy the complete runs of several directories into one, and write its table."""
 
     directories: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR [DIR ...]", help_behavior_hint="")]

@@ -10,10 +10,11 @@ from tyro.conf import Positional
 
 from fusion_bench.cli.flags import option
 from fusion_bench.cli.table import say_damaged
+from fusion_bench.fields import Checked
 
 
 @dataclasses.dataclass(frozen=True)
-class ReportCommand:
+class ReportCommand(Checked):
     """Write figures (PNG, SVG) and one page with interactive charts of the runs in a directory."""
 
     directory: Annotated[Positional[Path], option("DIR")]

@@ -4,6 +4,7 @@ import dataclasses
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fusion_bench.config import BenchmarkConfig
 
@@ -30,6 +31,9 @@ def run(command: RunCommand, console: Console) -> int:
 
 
 def _show_plan(config: BenchmarkConfig, console: Console) -> int:
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.study.progress import make_display
     from fusion_bench.study.study import plan_study
 
@@ -38,7 +42,7 @@ def _show_plan(config: BenchmarkConfig, console: Console) -> int:
     listing = Table("stage", "job", "runs", "complete", box=None, pad_edge=False)
     for stage, done in planned:
         for name, states in _grouped(stage.jobs, done).items():
-            listing.add_row(stage.kind, name, str(len(states)), str(sum(states)))
+            listing.add_row(stage.kind, Text(name), str(len(states)), str(sum(states)))
     console.print(listing)
     states = [state for _, done in planned for state in done]
     console.out(f"{len(states)} runs, {sum(states)} of them complete in {config.out}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from fusion_bench.errors import UserError
 from fusion_bench.speed.config import SpeedConfig
@@ -28,7 +29,7 @@ def run(config: SpeedConfig, console: Console) -> int:
     elif config.format == "csv":
         print(frame.to_csv(index=False), end="")
     else:
-        print(listing.to_markdown() if config.format == "md" else listing.to_latex(), end="")
+        print({"latex": listing.to_latex, "md": listing.to_markdown}[config.format](), end="")
     if config.figure:
         from fusion_bench.report.plots import matplotlib
 
@@ -37,12 +38,15 @@ def run(config: SpeedConfig, console: Console) -> int:
 
 
 def _measure(config: SpeedConfig) -> "Figures":
+    from fusion_bench.training import backend
+
+    backend.start()
     from fusion_bench.speed import device, record
     from fusion_bench.speed.measure import measure
     from fusion_bench.speed.roofline import derive
 
     with Console(stderr=True).status("") as status:
-        speed = measure(config, lambda text: status.update(f"{text} …"))
+        speed = measure(config, lambda text: status.update(Text(f"{text} …")))
     path = config.out or Path("speed") / record.file_name(speed.device)
     record.write(path, speed, derive(speed))
     print(f"written to {path}", file=sys.stderr)

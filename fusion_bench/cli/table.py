@@ -10,13 +10,15 @@ from tyro.conf import Positional
 
 from fusion_bench.cli.choices import parse_names
 from fusion_bench.cli.flags import option, word
+from fusion_bench.errors import UserError
+from fusion_bench.fields import Checked
 
 if TYPE_CHECKING:
     from fusion_bench.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
-class TableCommand:
+class TableCommand(Checked):
     """Print the table of the runs in a directory."""
 
     directory: Annotated[Positional[Path], option("DIR")]
@@ -24,7 +26,8 @@ class TableCommand:
     format: Literal["terminal", "md", "csv", "latex"] = "terminal"
     """csv is for scripts: unrounded, every column unless --columns says which; all adds the metrics from logits."""
     columns: Annotated[tuple[str, ...] | None, word("a,b|all", parse_names), option("a,b|all", "the usual ones")] = None
-    """Columns to show, comma-separated; all shows every one. An unknown name is answered with the right ones."""
+    """Columns to show, comma-separated, whatever the width; all shows every one. An unknown name is answered with the
+    right ones."""
     sort: Annotated[str | None, option("COLUMN", "by family")] = None
     """The column to sort by, the best value first."""
     group: Literal["family", "none"] = "family"
@@ -48,12 +51,14 @@ def run(command: TableCommand, console: Console) -> int:
     sort = find_column(command.sort, known) if command.sort else None
     frame = arrange(frame, sort, by_family=command.group == "family")
     say_damaged(store)
+    if frame.empty:
+        raise UserError(f"there is no complete run in {store.directory}")
     if command.format == "terminal":
         console.print(to_rich(frame, columns))
     elif command.format == "csv":
         print(to_csv(frame, None if command.columns == ("all",) else columns), end="")
     else:
-        print((to_latex if command.format == "latex" else to_markdown)(frame, columns), end="")
+        print({"latex": to_latex, "md": to_markdown}[command.format](frame, columns), end="")
     return 0
 
 

@@ -17,7 +17,8 @@ MANIFEST = "manifest.json"
 
 def cache_directory(cache_dir: Path | None) -> Path:
     """Returns the directory of the cache: as given, else $FUSION_BENCH_CACHE_DIR, else the user's own."""
-    return cache_dir or Path(os.environ.get("FUSION_BENCH_CACHE_DIR") or platformdirs.user_cache_dir("fusion_bench"))
+    usual = os.environ.get("FUSION_BENCH_CACHE_DIR") or platformdirs.user_cache_dir("fusion_bench")
+    return cache_dir or Path(usual).expanduser()
 
 
 def files_stamp(directory: Path) -> str:

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 
     from fusion_bench.data.captions.channel import Channel
 
-Kind = Literal["grid", "tokens", "vector"]
+Kind = Literal["grid", "tokens", "sequence", "vector"]
+Transform = Literal["flip", "translate"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+IMAGE_CHANNELS = (1, 3, 4)
+"""Numbers of channels of an image: grey, RGB, RGBA."""
 
 PAD = 0
 """The token id that stands for no token: a token's mask is `values != PAD`."""
@@ -31,7 +36,13 @@ class ModalitySpec:
     kind: Kind
     shape: tuple[int, ...]
     vocabulary_size: int | None = None
-    augment: bool = False
+    augment: tuple[Transform, ...] = ()
+    dtype: str = "float32"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a grid of 8-bit pixels that are grey, in colour, or in colour and transparent."""
+        return self.kind == "grid" and self.dtype == "uint8" and self.shape[-1] in IMAGE_CHANNELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +53,28 @@ class Task:
     num_classes: int
 
     @property
-    def augmented(self) -> tuple[str, ...]:
-        """The names of the modalities that may be augmented."""
-        return tuple(name for name, spec in self.modalities.items() if spec.augment)
+    def augmented(self) -> Mapping[str, tuple[Transform, ...]]:
+        """The transformations of training examples, by the name of the modality, where there are any."""
+        return {name: spec.augment for name, spec in self.modalities.items() if spec.augment}
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The names of the modalities that are images."""
+        return tuple(name for name, spec in self.modalities.items() if spec.is_image)
+
+
+class Alternatives(NamedTuple):
+    """All texts of each example, where some have several: training draws one of them, evaluation reads the first.
+
+    Attributes:
+      values: int32 [text, token]; those of an example lie one after another.
+      first: index of the first text of each example, int32 [example].
+      count: number of its texts, 1 or more, int32 [example].
+    """
+
+    values: Any
+    first: Any
+    count: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,21 +82,31 @@ class Modality:
     """One modality of every example.
 
     Attributes:
-      kind: "grid" (an image or a spectrogram), "tokens" (words) or "vector" (features).
+      kind: "grid" (an image or a spectrogram), "tokens" (words), "sequence" (features at each of several times) or
+        "vector" (features).
       values: grid, uint8 in 0..255 or float32, [example, height, width, channel];
-        tokens, int32, [example, token], padded with `PAD`; vector, float32, [example, feature].
+        tokens, int32, [example, token], padded with `PAD`; sequence, float32, [example, token, feature], a token a
+        step; vector, float32, [example, feature].
       vocabulary_size: number of token ids, for tokens only.
-      augment: whether an example keeps its class when it is flipped left to right or moved a little; grids only.
+      augment: random transformations in training: "flip", left to right, and "translate", by an eighth of its size at
+        most; those after which an example keeps its class, grids only.
+      mask: True where there is a step, bool [example, token], somewhere in each example; sequences only, None for all
+        steps. What the values are where it is False changes nothing.
+      alternatives: of tokens, where some examples have several texts.
     """
 
     kind: Kind
     values: np.ndarray
     vocabulary_size: int | None = None
-    augment: bool = False
+    augment: tuple[Transform, ...] = ()
+    mask: np.ndarray | None = None
+    alternatives: Alternatives | None = None
 
     @property
     def spec(self) -> ModalitySpec:
-        return ModalitySpec(self.kind, self.values.shape[1:], self.vocabulary_size, self.augment)
+        return ModalitySpec(
+            self.kind, self.values.shape[1:], self.vocabulary_size, self.augment, str(self.values.dtype)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +121,8 @@ class RawDataset:
       split: "train", "validation" or "test" for each example, a string array [example].
       description: where the data come from, one line; shown beside every number.
       texts: modalities that are text and no tokens yet, by name, one string an example.
+      is_captioned: whether captions are drawn by default though the source brings several modalities.
+      ids: names of the examples, for captions; empty where they have none.
       notes: sentences that a reader of a result must know, such as what was ignored in a file.
     """
 
@@ -91,6 +133,8 @@ class RawDataset:
     split: np.ndarray
     description: str = ""
     texts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    is_captioned: bool = False
+    ids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -104,10 +148,9 @@ class Captions:
     """The captions of a dataset, as text.
 
     Attributes:
-      texts: one caption an example.
+      texts: one caption an example, the first where a file has several; empty where it has none.
       modality: the name of the modality that they became.
       about: the name of the modality that shows the class y, which captions are about; None if several could.
-      tokenizer: trained on the training captions; turns raw text into the dataset's tokens.
       channel: what the captions were drawn from; None if they came from a file.
       words: index of the informative word w in `channel.words`, int32 [example]; None without a channel.
       shifts: the shift k, int32 [example]; None without a channel.
@@ -116,7 +159,6 @@ class Captions:
     texts: tuple[str, ...]
     modality: str
     about: str | None
-    tokenizer: "tokenizers.Tokenizer"
     channel: "Channel | None" = None
     words: np.ndarray | None = None
     shifts: np.ndarray | None = None
@@ -130,7 +172,8 @@ class Dataset:
       labels: what is predicted, the target t, int32 [example].
       classes: the class y, int32 [example]; differs from `labels` only where a caption channel shifts it.
       splits: indices of the examples of "train", "validation" and "test", int32 each.
-      captions: None where the dataset brought its own tokens.
+      captions: None where the dataset brought its own tokens or texts.
+      tokenizers: what turned each text into tokens, by modality; trained on the training texts.
     """
 
     name: str
@@ -142,6 +185,7 @@ class Dataset:
     captions: Captions | None = None
     description: str = ""
     notes: tuple[str, ...] = ()
+    tokenizers: "Mapping[str, tokenizers.Tokenizer]" = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -154,17 +198,26 @@ class Dataset:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all that a result can depend on: modalities, labels, classes and splits."""
+        """SHA-256 over all that a result can depend on, and over what token ids and labels mean."""
         digest = hashlib.sha256()
         arrays = {
             **{f"modality/{name}": modality.values for name, modality in self.modalities.items()},
+            **{f"mask/{name}": m.mask for name, m in self.modalities.items() if m.mask is not None},
             **{f"split/{name}": indices for name, indices in self.splits.items()},
             "labels": self.labels,
             "classes": self.classes,
         }
+        for name, modality in self.modalities.items():
+            if modality.alternatives is not None:
+                arrays |= {f"{part} of modality/{name}": a for part, a in modality.alternatives._asdict().items()}
         for name in sorted(arrays):
             array = np.ascontiguousarray(arrays[name])
             digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
             digest.update(array.data)
-        digest.update(f"augmented: {sorted(self.task.augmented)}".encode())
+        meaning = {
+            "augmented": sorted(self.task.augmented.items()),
+            "class names": self.class_names,
+            "vocabularies": {name: tokenizer.get_vocab() for name, tokenizer in self.tokenizers.items()},
+        }
+        digest.update(json.dumps(meaning, sort_keys=True).encode())
         return digest.hexdigest()

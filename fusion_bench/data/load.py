@@ -1,14 +1,17 @@
 """From a configuration to a dataset: images, splits, captions, tokens."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fusion_bench.config import DataConfig
-from fusion_bench.data import splits
+from fusion_bench.data import checks, splits
 from fusion_bench.data.captions import channel as channels
-from fusion_bench.data.captions import files, tokenizer
+from fusion_bench.data.captions import files
+from fusion_bench.data.captions.texts import tokenize
 from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
 from fusion_bench.data.sources.base import load_raw
 from fusion_bench.errors import ConfigError
@@ -17,24 +20,33 @@ TEXT = "text"
 """The name of the modality that captions become."""
 
 
-def load_dataset(config: DataConfig) -> Dataset:
-    """Loads images, cuts the splits, lays captions over them and turns these into tokens.
+NO_CAPTIONS, DEFAULT_CAPTIONS = "none", "default"
 
-    Determined by `config` and the files it names alone. A source that brings a modality `text` of its own keeps it.
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """Loads a source, cuts the splits, lays captions over it and turns texts into tokens.
+
+    Determined by `config` and the files it names alone.
 
     Raises:
-      UserError: the source, its files, the split sizes or the captions are not as they should be, or captions are
-        asked for where there is a text already.
+      UserError: the source, its files, the split sizes or the captions are not as they should be.
     """
     raw = load_raw(config)
     indices = splits.split(raw, config)
-    modalities, labels, text = dict(raw.modalities), raw.labels, None
-    if TEXT in raw.modalities and config.captions != DataConfig.captions:
-        rule = f"{raw.name} brings a text of its own, which captions cannot replace"
-        raise ConfigError("captions", config.captions, rule)
-    if TEXT not in raw.modalities:
-        text, labels = _captions(config, raw, indices["train"])
-        modalities[TEXT] = _tokens(text, indices["train"])
+    wanted, notes, labels, captions = _wanted_captions(config, raw), list(raw.notes), raw.labels, None
+    modalities = dict(raw.modalities)
+    texts: dict[str, Sequence[tuple[str, ...]]] = {name: [(text,) for text in of] for name, of in raw.texts.items()}
+    if wanted != NO_CAPTIONS:
+        if TEXT in {*modalities, *texts}:
+            notes.append(f"The captions, {Path(wanted).name}, take the place of the {TEXT} of {raw.name}.")
+            modalities.pop(TEXT, None)
+        captions, labels, texts[TEXT] = _captions(wanted, config, raw, np.concatenate([*indices.values()]))
+    if not texts and config.tokenizer != "auto":
+        raise ConfigError("tokenizer", config.tokenizer, f"it does nothing, as {raw.name} has no strings to read")
+    read = {name: tokenize(name, of, indices, config) for name, of in texts.items()}
+    modalities |= {name: text.modality for name, text in read.items()}
+    modalities = _augmented(config, raw.name, modalities)
+    notes += [note for text in read.values() for note in text.notes]
     return Dataset(
         name=raw.name,
         modalities=modalities,
@@ -42,37 +54,68 @@ def load_dataset(config: DataConfig) -> Dataset:
         classes=raw.labels,
         class_names=raw.class_names,
         splits=indices,
-        captions=text,
+        captions=captions,
         description=raw.description,
-        notes=raw.notes,
+        notes=(*notes, *checks.notes(modalities, labels, indices)),
+        tokenizers={name: text.tokenizer for name, text in read.items()},
     )
 
 
-def _captions(config: DataConfig, raw: RawDataset, train: np.ndarray) -> tuple[Captions, np.ndarray]:
-    """Returns the captions and the target of each example."""
+def resolved(config: DataConfig, dataset: Dataset) -> DataConfig:
+    """Returns a configuration with what "auto" has come to for its dataset, as a run records it."""
+    captions, augment = config.captions, config.augment
+    if captions == "auto":
+        captions = NO_CAPTIONS if dataset.captions is None else DEFAULT_CAPTIONS
+    if augment == "auto":
+        found = {dataset.modalities[name].augment for name in dataset.task.images} or {()}
+        augment = found.pop() if len(found) == 1 else augment
+    return dataclasses.replace(config, captions=captions, augment=augment)
+
+
+def _wanted_captions(config: DataConfig, raw: RawDataset) -> str:
+    """Returns the channel or the file of captions, or "none".
+
+    By default data with several modalities, or with a text, are taken as they are: captions are drawn from the labels,
+    and would be one modality more that tells them.
+    """
+    if config.captions != "auto":
+        return config.captions
+    is_whole = len(raw.modalities) > 1 or bool(raw.texts) or TEXT in raw.modalities
+    return NO_CAPTIONS if is_whole and not raw.is_captioned else DEFAULT_CAPTIONS
+
+
+def _augmented(config: DataConfig, name: str, modalities: Mapping[str, Modality]) -> dict[str, Modality]:
+    """Returns the modalities with the transformations that are asked for, on every image; "auto" keeps the source's."""
+    if config.augment == "auto":
+        return dict(modalities)
+    images = [name for name, modality in modalities.items() if modality.spec.is_image]
+    if config.augment and not images:
+        raise ConfigError("augment", config.augment, f"{name} has no images of 8 bits to transform")
+    chosen = {image: dataclasses.replace(modalities[image], augment=config.augment) for image in images}
+    return {**modalities, **chosen}
+
+
+def _captions(
+    name: str, config: DataConfig, raw: RawDataset, needed: np.ndarray
+) -> tuple[Captions, np.ndarray, Sequence[tuple[str, ...]]]:
+    """Returns the captions, the target of each example, and its texts; of a file, of the examples needed only."""
     drawn_from: dict[str, Any]
     about = _class_modality(raw)
-    if files.is_caption_file(config.captions):
-        texts = files.read_captions(Path(config.captions).expanduser(), len(raw.labels))
+    if files.is_caption_file(name):
+        texts = files.read_captions(Path(name), len(raw.labels), np.sort(needed), raw.ids)
         labels, drawn_from = raw.labels, {}
     else:
         prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
-        channel = channels.make_channel(config.captions, raw.class_names, prior)
+        channel = channels.make_channel(name, raw.class_names, prior)
         drawn = channels.sample(channel, raw.labels, config.data_seed)
-        texts, labels = drawn.texts, drawn.targets
+        texts, labels = [(text,) for text in drawn.texts], drawn.targets
         drawn_from = {"channel": channel, "words": drawn.words, "shifts": drawn.shifts}
-    known = tokenizer.train_tokenizer(texts[i] for i in train)
-    return Captions(texts, TEXT, about, known, **drawn_from), labels
+    firsts = tuple(each[0] if each else "" for each in texts)
+    return Captions(firsts, TEXT, about, **drawn_from), labels, texts
 
 
 def _class_modality(raw: RawDataset) -> str | None:
-    """Returns the modality that shows the class: the image, or the only one there is."""
-    (first, *others) = sorted(raw.modalities, key=lambda name: name != "image")
-    return first if first == "image" or not others else None
-
-
-def _tokens(text: Captions, train: np.ndarray) -> Modality:
-    """Tokenises every caption; the longest training caption sets the length."""
-    encoded = tokenizer.encode(text.tokenizer, text.texts)
-    length = int(np.count_nonzero(encoded[train], axis=1).max())
-    return Modality("tokens", encoded[:, :length], text.tokenizer.get_vocab_size())
+    """Returns the modality that shows the class: the only image, or the only modality there is."""
+    images = [name for name, modality in raw.modalities.items() if modality.spec.is_image]
+    found = images or [*raw.modalities, *raw.texts]
+    return found[0] if len(found) == 1 else None

@@ -42,7 +42,7 @@ class Model:
         Args:
           indices: of the examples.
           swapped: by modality, the examples from which it is taken instead.
-          zeroed: modalities set to zero: the mean of a grid or vector, no token of a text.
+          zeroed: modalities set to zero: the mean of a grid or vector, no token of a text or sequence.
         """
         sources = {name: (swapped or {}).get(name, indices) for name in self.modalities}
 

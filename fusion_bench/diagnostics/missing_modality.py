@@ -22,15 +22,16 @@ class MissingModality(Diagnostic):
     `accuracy_without_text` is V(S) for S = all modalities but the text, over all test examples. With the baseline
     `marginal`, a missing modality is taken from another test example, by a permutation without fixed points; the value
     is the mean over permutations, and `accuracy_without_text_std` their standard deviation. With `zero` it is zero
-    after standardisation: a grid's or vector's mean, or a text without words, which the model has not seen in training.
-    The names of these values end in `_zero`, as values of different baselines are not comparable.
+    after standardisation: a grid's or vector's mean, or a text without words or a sequence without steps, which the
+    model has not seen in training. The names of these values end in `_zero`, as values of different baselines are not
+    comparable.
 
     If each modality is missing independently with a fixed probability, the expected accuracy is the mixture
     Σ_S P(S) V(S), so other rates need not be measured.
     """
 
     def __init__(self, *, baseline: Literal["marginal", "zero"] = "marginal", permutations: int = 5):
-        self.baseline = baseline
+        self.is_zero = {"zero": True, "marginal": False}[baseline]
         self.permutations = permutations
 
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
@@ -41,7 +42,7 @@ class MissingModality(Diagnostic):
         labels, found = model.labels(indices), {}
         for missing in _missing_sets(model.modalities):
             name = f"accuracy_without_{'_and_'.join(missing)}"
-            if self.baseline == "zero":
+            if self.is_zero:
                 found[f"{name}_zero"] = accuracy(model.logits(indices, zeroed=missing), labels)
                 continue
             accuracies = []

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from flax import nnx
@@ -31,6 +31,7 @@ class Registration(Registered):
       baseline: ending of the names of the unimodal strategies that it is compared with: "only", or "token-only" for
         the joint transformer on one modality.
       pairs_only: whether it is defined for two modalities only.
+      needs_grid: whether it fuses inside a CNN, and so needs a grid.
       size: name of the option that scales its fusion module, to match others in cost; it may lack that option.
       reads: whether an operator takes pooled features or tokens; None for a class of strategies.
     """
@@ -40,6 +41,7 @@ class Registration(Registered):
     modality: str | None = None
     baseline: str = "only"
     pairs_only: bool = False
+    needs_grid: bool = False
     size: str = "out_features"
     reads: Literal["features", "tokens"] | None = None
 
@@ -56,18 +58,22 @@ class Registration(Registered):
     def options(self) -> Mapping[str, inspect.Parameter]:
         return {name: p for name, p in super().options.items() if name not in ("modality", "dtype", "rngs")}
 
-    def joins(self, modalities: Collection[str]) -> bool:
-        """Returns whether it is defined for this number of modalities."""
-        return len(modalities) == 2 or not self.pairs_only
+    def skip(self, task: Task) -> str | None:
+        """Returns the reason why it is not defined for a task's modalities, or None if it is."""
+        if self.pairs_only and len(task.modalities) != 2:
+            return f"it joins two modalities; these are {', '.join(sorted(task.modalities))}"
+        if self.needs_grid and all(spec.kind != "grid" for spec in task.modalities.values()):
+            return "it joins inside a CNN and needs a grid, such as an image; these data have none"
+        return None
 
-    def check(self, modalities: Collection[str]) -> None:
-        """Raises UserError if it is not defined for this number of modalities."""
-        if not self.joins(modalities):
-            raise UserError(f"{self.name} joins two modalities; these are {', '.join(sorted(modalities))}")
+    def check(self, task: Task) -> None:
+        """Raises UserError if it is not defined for a task's modalities."""
+        if (reason := self.skip(task)) is not None:
+            raise UserError(f"{self.name}: {reason}")
 
     def build(self, blueprint: Blueprint, options: Mapping[str, Any]) -> Strategy:
         """Returns the module; raises UserError if it cannot join these modalities, or an option is invalid."""
-        self.check(blueprint.modalities)
+        self.check(blueprint.task)
         if self.reads is not None:
             return self.strategy(blueprint, make_operator=functools.partial(self.make, **options))
         if self.modality is not None:
@@ -93,6 +99,7 @@ def register(
     canonical: bool = False,
     baseline: str = "only",
     pairs_only: bool = False,
+    needs_grid: bool = False,
     size: str = "out_features",
     reads: Literal["features", "tokens"] = "features",
     version: int = 1,
@@ -119,7 +126,8 @@ def register(
             raise ValueError(f"strategy {name!r} is of the family {joins!r}; choose from {', '.join(FAMILIES)}")
         registration = Registration(
             name, reference, make, version, family=joins, canonical=canonical, baseline=baseline,
-            pairs_only=pairs_only, size=size, reads=None if issubclass(make, Strategy) else reads,
+            pairs_only=pairs_only, needs_grid=needs_grid, size=size,
+            reads=None if issubclass(make, Strategy) else reads,
         )  # fmt: skip
         return REGISTRY.register(registration)
 
@@ -182,12 +190,12 @@ def resolve(asked: Iterable[str | Choice], task: Task) -> tuple[StrategySpec, ..
         if name not in names:
             raise unknown_name("strategy", name, names)
         if name in known:
-            known[name].check(task.modalities)
+            known[name].check(task)
             group = [StrategySpec(name, known[name].convert(choice.options))]
         elif choice.options:
             raise UserError(f"{name} stands for several strategies and takes no option")
         else:
-            joining = [r for r in known.values() if r.joins(task.modalities)]
+            joining = [r for r in known.values() if r.skip(task) is None]
             group = [StrategySpec(r.name) for r in joining if r.canonical or name == "all"]
         chosen.update({spec.label: spec for spec in group})
     if not chosen:
@@ -195,7 +203,9 @@ def resolve(asked: Iterable[str | Choice], task: Task) -> tuple[StrategySpec, ..
     return tuple(chosen.values())
 
 
-def left_out(asked: Iterable[str | Choice], task: Task) -> tuple[str, ...]:
-    """Returns the strategies that "all" leaves out, because they are not defined for the task's modalities."""
-    has_all = any(as_choice(item).name == "all" for item in asked)
-    return tuple(name for name, r in strategies(task.modalities).items() if has_all and not r.joins(task.modalities))
+def left_out(asked: Iterable[str | Choice], task: Task) -> dict[str, str]:
+    """Returns the reason for each strategy that "canonical" or "all" leaves out, by name."""
+    names = {as_choice(item).name for item in asked}
+    reasons = {name: registration.skip(task) for name, registration in strategies(task.modalities).items()}
+    is_asked = {name: "all" in names or (r.canonical and "canonical" in names) for name, r in strategies().items()}
+    return {name: reason for name, reason in reasons.items() if reason is not None and is_asked[name]}

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import log_softmax, softmax
+from scipy.stats import rankdata
 
 from fusion_bench.metrics.calibration import calibration_error
 
@@ -62,12 +63,15 @@ def macro_f1(logits: Logits, labels: Labels) -> float:
 def roc_auc(logits: Logits, labels: Labels) -> float:
     """Returns the area under the ROC curve of each class against all others, unweighted mean over classes.
 
-    Classes that no example has, or all examples have, have no curve and are left out; NaN if none is left.
+    Of a class it is the fraction of pairs, one example of the class and one of another, that its probability orders
+    right; a tie is half of one (Mann and Whitney 1947). Classes that no example has, or all examples have, have no
+    curve and are left out; NaN if none is left.
     """
-    from sklearn import metrics
-
-    areas = [metrics.roc_auc_score(is_class, p) for is_class, p in _one_against_all(logits, labels)]
-    return float(np.mean(areas)) if areas else float("nan")
+    probabilities, is_class = _one_against_all(logits, labels)
+    count = is_class.sum(axis=0)
+    ranks = (rankdata(probabilities, axis=0) * is_class).sum(axis=0)
+    areas = (ranks - count * (count + 1) / 2) / (count * (len(labels) - count))
+    return float(areas.mean()) if areas.size else float("nan")
 
 
 def roc_curve(
@@ -77,20 +81,32 @@ def roc_curve(
 
     The curves are interpolated at `points` false positive rates, from 0 to 1 in equal steps.
     """
-    from sklearn import metrics
-
     grid = np.linspace(0, 1, points)
-    curves = [np.interp(grid, *metrics.roc_curve(is_class, p)[:2]) for is_class, p in _one_against_all(logits, labels)]
+    probabilities, is_class = _one_against_all(logits, labels)
+    curves = [np.interp(grid, *_rates(p, of_class)) for p, of_class in zip(probabilities.T, is_class.T, strict=True)]
     mean = np.mean(curves, axis=0) if curves else np.full(points, np.nan)
     mean[0] = 0.0 if curves else np.nan
     return grid, mean
 
 
-def _one_against_all(logits: Logits, labels: Labels) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns which examples have a class, and its probabilities, for each class that has a ROC curve."""
-    probabilities = softmax(logits.astype(np.float64), axis=1)
-    classes = [c for c in range(logits.shape[1]) if 0 < np.sum(labels == c) < len(labels)]
-    return [(labels == c, probabilities[:, c]) for c in classes]
+def _rates(
+    scores: Float[np.ndarray, " example"], is_class: Bool[np.ndarray, " example"]
+) -> tuple[Float[np.ndarray, " threshold"], Float[np.ndarray, " threshold"]]:
+    """Returns false and true positive rates from the highest threshold to the lowest; equal scores pass together."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    found = np.cumsum(is_class[order])[last]
+    others = last + 1 - found
+    return np.append(0.0, others / others[-1]), np.append(0.0, found / found[-1])
+
+
+def _one_against_all(
+    logits: Logits, labels: Labels
+) -> tuple[Float[np.ndarray, "example curve"], Bool[np.ndarray, "example curve"]]:
+    """Returns the probabilities of the classes that some examples have and some have not, and which ones have them."""
+    is_class = labels[:, None] == np.arange(logits.shape[1])
+    has_curve = is_class.any(axis=0) & ~is_class.all(axis=0)
+    return softmax(logits.astype(np.float64), axis=1)[:, has_curve], is_class[:, has_curve]
 
 
 METRICS: Mapping[str, Callable[[Logits, Labels], float]] = {

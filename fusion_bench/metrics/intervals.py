@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,17 @@ def std_on_grid(differences: Sequence[float] | np.ndarray, resolution: float) ->
     return max(float(np.std(differences, ddof=1)), resolution / math.sqrt(6))
 
 
-def binomial_standard_error(accuracy: float, n: int) -> float:
-    """Returns √(p (1 − p) / n), the standard error of an accuracy p that is measured on n test examples."""
-    return math.sqrt(accuracy * (1 - accuracy) / n)
+def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
+    """Returns the ends of the 95 % interval of an accuracy p that is measured on n test examples.
+
+    Wilson's score interval, (p + z²/2n ± z √(p (1 − p)/n + z²/4n²)) / (1 + z²/n). Unlike p ± z √(p (1 − p)/n) it has
+    a width at p = 0 and 1.
+
+    References:
+      Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    centre = accuracy + z**2 / (2 * n)
+    reach = z * math.sqrt(accuracy * (1 - accuracy) / n + (z / (2 * n)) ** 2)
+    low, high = (end / (1 + z**2 / n) for end in (centre - reach, centre + reach))
+    return (low if accuracy > 0 else 0.0), (high if accuracy < 1 else 1.0)  # no rounding beyond the ends

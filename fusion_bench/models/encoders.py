@@ -13,7 +13,7 @@ from fusion_bench.config import EncoderSize, ModelConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.dataset import ModalitySpec
 from fusion_bench.models.cnn import CNN, RESNET9, PatchStageSpec, StageSpec
-from fusion_bench.models.layers import masked_mean
+from fusion_bench.models.layers import TemporalConvolution, masked_mean
 from fusion_bench.models.tokens import TokenEmbedding
 from fusion_bench.models.transformer import Transformer
 
@@ -24,10 +24,10 @@ class Widths:
 
     Attributes:
       stages: of the CNN.
-      features: width of word embeddings and of pooled text and vector features.
+      features: width of word embeddings, of temporal convolutions, and of pooled text and vector features.
       hidden: width of the hidden layer of every head.
       tokens: width of the transformers.
-      layers: depth of the joint transformer; the text transformer has half of it.
+      layers: depth of the joint transformer; that over a text or a sequence has half of it.
       patch: side of the joint transformer's patches, in pixels.
       pool: pooling of the CNN's last feature map.
     """
@@ -54,8 +54,8 @@ SUMMARIES: Mapping[str, str] = {
     "tiny": "grid: residual CNN, 4×4 stem, 8×8×32 and 4×4×64; for a quick table",
     "small": "grid: residual CNN, 4×4 stem, 8×8×96 and 4×4×192; for studies on a CPU",
     "resnet9": "grid: ResNet-9, 64 to 512 channels; for accelerators",
-    "pooled": "text: each word through one hidden layer, mean over the words",
-    "transformer": "text: a small transformer over the words",
+    "pooled": "text: each word through one hidden layer, mean over the words; sequence: a temporal convolution",
+    "transformer": "text and sequence: a small transformer over the words or steps",
 }
 
 
@@ -96,8 +96,36 @@ class PooledTextEncoder(nnx.Module):
         return Encoded(jax.nn.relu(self.project(self.embed(batch.values))), batch.mask)
 
 
-class TransformerTextEncoder(nnx.Module):
-    """A transformer over the words."""
+class SequenceEncoder(nnx.Module):
+    """Temporal convolutions over the steps: x ← conv_1(x), then x ← x + conv_d(x) for d = 2, 4 and so on.
+
+    The dilation d doubles until a step in the middle has seen the whole sequence, so that the order of any two steps
+    can be told. Bai, Kolter and Koltun, "An Empirical Evaluation of Generic Convolutional and Recurrent Networks for
+    Sequence Modeling", 2018, arXiv:1803.01271; theirs see the past alone.
+    """
+
+    pool = "mean"
+
+    def __init__(self, spec: ModalitySpec, widths: Widths, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        length, in_features = spec.shape
+        depth = max(1, length.bit_length() - 1)  # a step then sees 2^(depth + 1) - 1 steps, itself among them
+        self.features = widths.features
+
+        def convolution(level: int) -> TemporalConvolution:
+            width = self.features if level else in_features
+            return TemporalConvolution(width, self.features, dilation=2**level, dtype=dtype, rngs=rngs)
+
+        self.layers = nnx.List([convolution(level) for level in range(depth)])
+
+    def __call__(self, batch: ModalityBatch) -> Encoded:
+        x = self.layers[0](batch.values, batch.mask)
+        for layer in self.layers[1:]:
+            x = x + layer(x, batch.mask)
+        return Encoded(x, batch.mask)
+
+
+class TransformerEncoder(nnx.Module):
+    """A transformer over the words of a text or the steps of a sequence."""
 
     pool = "mean"
 
@@ -108,8 +136,8 @@ class TransformerTextEncoder(nnx.Module):
         self.features = widths.tokens
 
     def __call__(self, batch: ModalityBatch) -> Encoded:
-        words, mask = self.embed(batch)
-        return Encoded(self.transformer(words, mask), mask)
+        tokens, mask = self.embed(batch)
+        return Encoded(self.transformer(tokens, mask), mask)
 
 
 class VectorEncoder(nnx.Module):
@@ -126,7 +154,7 @@ class VectorEncoder(nnx.Module):
         return Encoded(jax.nn.relu(self.second(jax.nn.relu(self.first(batch.values))))[:, None])
 
 
-Encoder = GridEncoder | PooledTextEncoder | TransformerTextEncoder | VectorEncoder
+Encoder = GridEncoder | PooledTextEncoder | SequenceEncoder | TransformerEncoder | VectorEncoder
 
 
 class PooledEncoder(nnx.Module):
@@ -158,8 +186,9 @@ class WordEmbedding(nnx.Embed):
 
 def make_encoder(spec: ModalitySpec, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Encoder:
     """Returns the encoder of a modality: by its kind, of the size and the text encoder that `config` names."""
-    of_text = PooledTextEncoder if config.text_encoder == "pooled" else TransformerTextEncoder
-    make = {"grid": GridEncoder, "vector": VectorEncoder, "tokens": of_text}[spec.kind]
+    of_text = {"pooled": PooledTextEncoder, "transformer": TransformerEncoder}[config.text_encoder]
+    of_sequence = {"pooled": SequenceEncoder, "transformer": TransformerEncoder}[config.text_encoder]
+    make = {"grid": GridEncoder, "tokens": of_text, "sequence": of_sequence, "vector": VectorEncoder}[spec.kind]
     return make(spec, WIDTHS[config.encoder], dtype=dtype, rngs=rngs)
 
 

@@ -12,7 +12,10 @@ _INITIALIZER = nnx.initializers.normal(0.02)
 
 
 class TokenEmbedding(nnx.Module):
-    """Grid: a linear map of each patch; tokens: a table; vector: one token. A learned position is added to each."""
+    """Grid: a linear map of each patch; tokens: a table; sequence: a linear map of each step; vector: one token.
+
+    A learned position is added to each.
+    """
 
     def __init__(self, spec: ModalitySpec, features: int, *, patch: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.kind = spec.kind
@@ -27,8 +30,8 @@ class TokenEmbedding(nnx.Module):
             length = -(-height // patch) * -(-width // patch)
             self.embed = nnx.Linear(patch**2 * channel, features, dtype=dtype, rngs=rngs)
         else:
-            length = 1
-            self.embed = nnx.Linear(spec.shape[0], features, dtype=dtype, rngs=rngs)
+            length = spec.shape[0] if spec.kind == "sequence" else 1
+            self.embed = nnx.Linear(spec.shape[-1], features, dtype=dtype, rngs=rngs)
         self.position = nnx.Param(_INITIALIZER(rngs.params(), (length, features), jnp.float32))
 
     def __call__(
@@ -36,7 +39,7 @@ class TokenEmbedding(nnx.Module):
     ) -> tuple[Inexact[Array, "batch token feature"], Bool[Array, "batch token"]]:
         values = space_to_depth(batch.values, self.patch) if self.kind == "grid" else batch.values
         tokens = self.embed(values)
-        if self.kind != "tokens":  # a grid's patches in rows, or one vector
+        if self.kind != "tokens":  # a grid's patches in rows, a sequence as it is, or one vector
             tokens = tokens.reshape(tokens.shape[0], -1, tokens.shape[-1])
         tokens = tokens + self.position[: tokens.shape[1]].astype(tokens.dtype)
         mask = jnp.ones(tokens.shape[:2], bool) if batch.mask is None else batch.mask

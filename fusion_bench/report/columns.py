@@ -10,11 +10,11 @@ import pandas as pd
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.metrics.calibration import BINS
 from fusion_bench.metrics.classification import LOWER_IS_BETTER, METRICS
-from fusion_bench.metrics.intervals import Interval, t_interval
-from fusion_bench.metrics.significance import bootstrap_interval
+from fusion_bench.metrics.intervals import t_interval
+from fusion_bench.report import cells
 from fusion_bench.report.block import Row
 from fusion_bench.report.notes import best_of, is_off_target
-from fusion_bench.report.text import MISSING, optional, percent, points
+from fusion_bench.report.text import optional, percent, points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Column:
       also: other keys of the frame that a CSV of chosen columns adds.
       note: a sentence for below the table.
       place: among the columns that people read; equal ones are in the order of the list.
+      importance: where a terminal has no room for all columns, the least important one goes first.
       matched: the quantity that it shows, "params" or "flops"; a star marks a row that misses its target.
       ascending: whether the best value is the lowest.
       detail: whether it is computed from stored logits.
@@ -44,6 +45,7 @@ class Column:
     also: tuple[str, ...] = ()
     note: str = ""
     place: int = 9
+    importance: int = 3
     matched: str = ""
     integer: bool = False
     ascending: bool = False
@@ -75,51 +77,7 @@ class Column:
 def value_column(name: str) -> Column:
     """Returns the column of a diagnostic's value: its mean and interval over seeds, NAME_mean and NAME_ci95."""
     keys = f"{name}_mean", f"{name}_ci95"
-    return Column(name, lambda r: t_interval([v[name] for v in r.diagnosed if name in v]), name, _decimal, keys)
-
-
-def _decimal(mean: float, half_width: float) -> str:
-    """Returns a mean with its interval, to three places: "0.412 ± 0.013"."""
-    return optional(mean, ".3f") + ("" if math.isnan(half_width) else f" ± {half_width:.3f}")
-
-
-def _rank(rank: Any, low: Any, high: Any) -> str:
-    return MISSING if pd.isna(rank) else f"{rank} ({low}–{high})"
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else optional(p, ".3f")
-
-
-def _scaled(form: str, scale: float = 1.0) -> Callable[[float], str]:
-    return lambda value: optional(scale * value, form)
-
-
-def _accuracy(row: Row) -> Interval:
-    return t_interval([*row.accuracies.values()]) if row.runs else Interval(row.ceiling, math.nan)
-
-
-def _validation(row: Row) -> float:
-    found = (run.metrics.get("validation_accuracy") for run in row.complete)
-    return t_interval([value for value in found if value is not None]).mean
-
-
-def _match_ratio(row: Row) -> float:
-    quantity, target = (row.block.setting.get(f"match.{key}") for key in ("quantity", "target"))
-    return row.cost("params" if quantity == "params" else "train_flops") / (target or math.nan)
-
-
-def _failures(row: Row) -> str:
-    costs = row.block.costs.get(row.name)
-    failed = {f"seed {run.seed}": run for run in row.runs} | ({"costs": costs} if costs else {})
-    return "; ".join(f"{name}: {run.reason}" for name, run in failed.items() if run.status == "failed")
-
-
-def _gain_sampling(row: Row) -> float:
-    over = row.block.rows.get(row.block.best, row)
-    if over is row or not (row.tests and over.tests):
-        return math.nan
-    return bootstrap_interval(row.correct - over.correct).half_width
+    return Column(name, lambda r: t_interval([v[name] for v in r.diagnosed if name in v]), name, cells.decimal, keys)
 
 
 def _metric(name: str, heading: str = "", form: Callable[..., str] = percent, note: str = "") -> Column:
@@ -147,41 +105,36 @@ def _environment(name: str) -> Column:
     )
 
 
-def _cores(row: Row) -> str:
-    """Returns how many cores of a CPU trained the row's runs, "1" or "1 and 2"; empty elsewhere."""
-    trained = [run.environment for run in row.complete if "train_seconds" in run.cost]
-    counts = {facts["cpu_usable"] for facts in trained if facts.get("platform") == "cpu" and facts.get("cpu_usable")}
-    return " and ".join(map(str, sorted(counts)))
-
-
 _NONE = math.nan
 ALL: tuple[Column, ...] = (
     Column("strategy", lambda row: row.name, "strategy", place=0, ascending=True, default=True, on_page=True),
-    Column("family", lambda row: row.family, "family", place=0, ascending=True, default=True, on_page=True),
+    Column(
+        "family", lambda row: row.family, "family", place=0, importance=1, ascending=True, default=True, on_page=True,
+    ),
     Column("n_seeds", lambda row: len(row.complete), integer=True),
     Column("n_failed", lambda row: len(row.runs) - len(row.complete), integer=True),
     _cost(
-        "params", "params", "parameters", lambda value: optional(value, ","), 2, matched="params", integer=True,
-        default=True, on_page=True,
+        "params", "params", "parameters", lambda value: optional(value, ","), 2, importance=5, matched="params",
+        integer=True, default=True, on_page=True,
     ),
     Column(
-        "accuracy", _accuracy, "test\naccuracy, %", percent, ("test_accuracy_mean", "test_accuracy_ci95"), place=1,
-        default=True, on_page=True,
+        "accuracy", cells.accuracy, "test\naccuracy, %", percent, ("test_accuracy_mean", "test_accuracy_ci95"), place=1,
+        importance=9, default=True, on_page=True,
     ),
     Column(
         "gain", lambda row: row.over(row.block.best), "gain over\n{best}", points, ("gain_mean", "gain_ci95"),
-        also=("gain_over",), place=1, default=True, on_page=True,
+        also=("gain_over",), place=1, importance=8, default=True, on_page=True,
     ),
     Column(
-        "p", lambda row: row.block.gain_p.get(row.name, _NONE), "p (Holm)", _p_value, ("gain_p",), place=1,
-        ascending=True, on_page=True,
+        "p", lambda row: row.block.gain_p.get(row.name, _NONE), "p (Holm)", cells.p_text, ("gain_p",), place=1,
+        importance=7, ascending=True, on_page=True,
         note="p: of the paired t-test of the gain over seeds, Holm-corrected over the rows shown.",
     ),
     Column("gain_over", lambda row: row.block.best if row.runs else ""),
     Column("ties_best", lambda row: row.name in row.block.ties),
     Column(
-        "rank", lambda row: row.block.ranks.get(row.name, (None, None, None)), "rank", _rank,
-        ("rank", "rank_low", "rank_high"), place=1, integer=True, ascending=True, on_page=True,
+        "rank", lambda row: row.block.ranks.get(row.name, (None, None, None)), "rank", cells.rank_text,
+        ("rank", "rank_low", "rank_high"), place=1, importance=6, integer=True, ascending=True, on_page=True,
         note="Rank: by mean accuracy; in brackets the ranks that the seeds allow for, all together with 95 % "
         "confidence.",
     ),
@@ -194,21 +147,24 @@ ALL: tuple[Column, ...] = (
     Column("", lambda row: row.over(row.baseline), keys=("baseline_gain_mean", "baseline_gain_ci95")),
     Column("", lambda row: row.over(row.block.reference), keys=("reference_gain_mean", "reference_gain_ci95")),
     Column("reference_p", lambda row: row.block.reference_p.get(row.name, _NONE)),
-    Column("validation_accuracy_mean", _validation),
+    Column("validation_accuracy_mean", cells.validation_accuracy),
     _cost("train_rate", "train_examples_per_s", "train\nexamples/s", optional, 4, ascending=False, default=True),
     _cost(
-        "test_rate", "inference_examples_per_s", "test\nexamples/s", optional, 4, ascending=False, default=True,
+        "test_rate", "inference_examples_per_s", "test\nexamples/s", optional, 4, importance=4, ascending=False,
+        default=True, on_page=True,
+    ),
+    _cost("latency", "latency_s", "latency, ms", cells.scaled(".3f", 1e3), 4),
+    _cost("compile", "compile_s", "compile\ns", cells.scaled(".1f"), 6, importance=2, default=True),
+    _cost(
+        "train_flops", "train_flops", "train\nMFLOP", cells.scaled(".3f", 1e-6), 3, importance=5, matched="flops",
         on_page=True,
     ),
-    _cost("latency", "latency_s", "latency, ms", _scaled(".3f", 1e3), 4),
-    _cost("compile", "compile_s", "compile\ns", _scaled(".1f"), 6, default=True),
-    _cost("train_flops", "train_flops", "train\nMFLOP", _scaled(".3f", 1e-6), 3, matched="flops", on_page=True),
-    _cost("test_flops", "inference_flops", "test\nMFLOP", _scaled(".3f", 1e-6), 3),
-    _cost("train_seconds", "train_seconds", "train s", _scaled(".1f"), 5, on_page=True),
+    _cost("test_flops", "inference_flops", "test\nMFLOP", cells.scaled(".3f", 1e-6), 3),
+    _cost("train_seconds", "train_seconds", "train s", cells.scaled(".1f"), 5, on_page=True),
     _setting("match", "match.quantity"),
     _setting("match_to", "match.to"),
     _setting("match_target", "match.target", _NONE),
-    Column("match_ratio", _match_ratio),
+    Column("match_ratio", cells.match_ratio),
     Column("tune", lambda row: row.block.setting.get("tune", 0)),
     Column("learning_rate", lambda row: row.trained_with("learning_rate")),
     Column("weight_decay", lambda row: row.trained_with("weight_decay")),
@@ -222,27 +178,28 @@ ALL: tuple[Column, ...] = (
     Column("epochs", lambda row: row.block.setting.get("training.epochs"), integer=True),
     *(_fact(name, empty=None, integer=True) for name in ("n_train", "n_validation", "n_test")),
     *map(_environment, ("device", "version", "commit")),
-    Column("cores", _cores),
+    Column("cores", cells.cores),
     Column("setting", lambda row: row.block.digest),
     Column("differs", lambda row: row.block.differs),
-    Column("failures", _failures),
+    Column("failures", cells.failures),
     _metric("accuracy"),
     _metric("balanced_accuracy", "balanced\naccuracy, %"),
     _metric("macro_f1", "macro F1, %"),
     _metric("roc_auc", "ROC AUC, %", note="ROC AUC: each class against the others, mean over classes."),
-    _metric("nll", "NLL, nats", _decimal),
+    _metric("nll", "NLL, nats", cells.decimal),
     _metric(
-        "brier", "Brier score", _decimal,
+        "brier", "Brier score", cells.decimal,
         "Brier score: squared errors of the class probabilities, their sum over classes, 0 to 2.",
     ),
     _metric("ece", "ECE, %", note=f"ECE: expected calibration error, in {BINS} bins of confidence."),
     Column(
-        "sampling", lambda row: bootstrap_interval(row.correct).half_width if row.tests else _NONE,
-        "sampling\n±, points", _scaled(".2f", 1e2), ("sampling_ci95",), ascending=True, detail=True,
-        note="Sampling ±: of the accuracy, what another test set would change: 95 %, by a bootstrap over images.",
+        "sampling", cells.sampling,
+        "sampling\n±, points", cells.scaled(".2f", 1e2), ("sampling_ci95",), ascending=True, detail=True,
+        note="Sampling ±: of the accuracy, what another test set would change: 95 %, by a bootstrap over images; "
+        "Wilson's interval at 0 and 100 %.",
     ),
     Column(
-        "gain_sampling", _gain_sampling, "gain's\nsampling ±", _scaled(".2f", 1e2), ("gain_sampling_ci95",),
+        "gain_sampling", cells.gain_sampling, "gain's\nsampling ±", cells.scaled(".2f", 1e2), ("gain_sampling_ci95",),
         ascending=True, detail=True,
         note="Gain's sampling ±: of the gain, in points, what another test set would change: 95 %, by a bootstrap "
         "over images.",

@@ -1,20 +1,32 @@
 """A table as text: for the terminal, as Markdown, as LaTeX."""
 
 import dataclasses
+import html
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Literal
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$",
-    "≥": r"$\geq$", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "|": r"\textbar{}",
+    "≥": r"$\geq$", "α": r"$\alpha$", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "|": r"\textbar{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }  # fmt: skip
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], sides: str = "") -> str:
+    """Returns a Markdown table; "l" or "r" in `sides` for each column, else the first is on the left alone.
+
+    Pipes, line breaks and HTML tags in cells become text; other marks of Markdown keep their meaning.
+    """
+    rules = ["---" if side == "l" else "--:" for side in sides or "l".ljust(len(header), "r")]
+    cells = [[_one_line(cell).replace("|", r"\|") for cell in row] for row in (header, *rows)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (cells[0], rules, *cells[1:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +37,8 @@ class Listing:
       header: headings of the columns, with line breaks for the terminal.
       rows: texts of the cells.
       sides: alignment of each column, "l" or "r".
-      expendable: columns that a narrow terminal leaves out, in this order.
+      expendable: columns that a narrow terminal leaves out first, in this order; then the others from the right.
+      is_whole: whether a narrow terminal leaves out none, but shows several tables, each with the first column.
       bold: (row, column) of each bold cell.
       pale: rows that a terminal dims.
       ends: rows with a rule below them.
@@ -40,14 +53,12 @@ class Listing:
     bold: Collection[tuple[int, int]] = ()
     pale: Collection[int] = ()
     ends: Collection[int] = ()
+    is_whole: bool = False
 
     def to_markdown(self) -> str:
-        rules = ["---" if side == "l" else "--:" for side in self.sides]
-        rows = [self._titles, rules, *self._marked("**{}**", self.rows)]
-        texts = (" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows)
-        lines = "\n".join(f"| {text} |" for text in texts)
-        remarks = "\n".join(f"- {note}" for note in self.notes)
-        return f"### {self.heading}\n\n{lines}\n\n{remarks}\n"
+        table = markdown_table(self.header, self._marked("**{}**", self.rows), self.sides)
+        remarks = "".join(f"- {_one_line(note)}\n" for note in self.notes)
+        return f"### {_one_line(self.heading)}\n\n{table}\n{remarks}"
 
     def to_latex(self) -> str:
         """Returns a floating table, at most as wide as the text; it needs the packages booktabs and graphicx."""
@@ -79,36 +90,75 @@ class Listing:
         ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Yields the widest table that fits, without expendable columns if there is no room for them."""
-        fewer = [(gap, count) for count in range(1, len(self.expendable) + 1) for gap in (1, 0)]
-        for gap, count in ((2, 0), (1, 0), *fewer):
-            table = self._table(gap, self.expendable[:count])
-            if Measurement.get(console, options.update(width=1000), table).maximum <= options.max_width:
-                break
-        notes = [*self.notes]
-        if count > 1:
-            left_out = ", ".join(self._titles[column] for column in sorted(self.expendable[:count]))
-            notes.append(f"Columns that need a wider terminal or another format: {left_out}.")
+        """Yields the widest table that fits; in a narrow terminal several, or one without expendable columns."""
+        parts, gap = self._arranged(options.max_width)
+        yield from (Text(self.heading, style="bold"), Text())
+        for part in parts:
+            yield from (self._table(part, gap), Text())
         remarks = Table.grid(padding=(0, 1))
-        for note in notes:
+        for note in (*self._left_out(parts), *self.notes):
             remarks.add_row("·", Text(note), style="dim")
-        yield from (Text(self.heading, style="bold"), Text(), table, Text(), remarks)
+        yield remarks
 
-    def _table(self, gap: int, without: Collection[int]) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
+    def _arranged(self, width: int) -> tuple[list[list[int]], int]:
+        """Returns the columns of each table that a terminal of this width shows, and the gap between them."""
+        widths = [max(map(cell_len, "\n".join(texts).split("\n"))) for texts in self._columns]
+
+        def fits(columns: Sequence[int], gap: int) -> bool:
+            return sum(widths[column] for column in columns) + (gap + 1) * (len(columns) - 1) <= width
+
+        everything = [*range(len(widths))]
+        for gap in (2, 1):
+            if fits(everything, gap):
+                return [everything], gap
+        if self.is_whole:
+            parts = [everything[:1]]
+            for column in everything[1:]:
+                if len(parts[-1]) > 1 and not fits([*parts[-1], column], 1):
+                    parts.append(everything[:1])
+                parts[-1].append(column)
+            return parts, 1
+        kept, order = everything, [*dict.fromkeys((*self.expendable, *reversed(everything[1:])))]
+        for column in order[:-1]:
+            kept = [other for other in kept if other != column]
+            for gap in (1, 0):
+                if fits(kept, gap):
+                    return [kept], gap
+        return [kept], 0
+
+    def _left_out(self, parts: Sequence[Sequence[int]]) -> Iterator[str]:
+        shown = {column for part in parts for column in part}
+        names = [title for column, title in enumerate(self._titles) if column not in shown]
+        if names:
+            yield f"Columns that do not fit: {', '.join(names)}; a wider terminal or --format md shows them."
+
+    @property
+    def _columns(self) -> list[list[str]]:
+        """The texts of each column in a terminal, the heading first."""
         columns = []
         for place, title in enumerate(self.header):
-            if place in without:
-                continue
-            cells, justify = [row[place] for row in self.rows], "left" if self.sides[place] == "l" else "right"
-            heading = Text(title.replace("examples/s", "ex./s").replace("parameters", "params"), justify=justify)
-            if any(" ± " in cell for cell in cells):
-                cells, justify = (_aligned(cells), "left")  # rich would drop the spaces that stand for an interval
+            cells = [row[place] for row in self.rows]
+            short = title.replace("examples/s", "ex./s").replace("parameters", "params")
+            columns.append([short, *(_aligned(cells) if any(" ± " in cell for cell in cells) else cells)])
+        return columns
+
+    def _table(self, shown: Sequence[int], gap: int) -> Table:
+        """Returns the table of some columns; only names in the first one may be folded."""
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
+        columns = self._columns
+        for place in shown:
+            title, *cells = columns[place]
+            side: Literal["left", "right"] = "left" if self.sides[place] == "l" else "right"
+            # rich would drop the spaces at the right end that stand for an interval
+            justify = "left" if any(" ± " in cell for cell in cells) else side
             style = "dim" if title == "family" else ""
-            table.add_column(heading, justify=justify, no_wrap=place > 0, overflow="fold", style=style)
-            columns.append((place, cells))
+            table.add_column(
+                Text(title, justify=side), justify=justify, no_wrap=place > 0, overflow="fold", style=style
+            )
         for row in range(len(self.rows)):
-            texts = [Text(cells[row], style="bold" if (row, place) in self.bold else "") for place, cells in columns]
+            texts = [
+                Text(columns[place][row + 1], style="bold" if (row, place) in self.bold else "") for place in shown
+            ]
             table.add_row(*texts, style="dim" if row in self.pale else "", end_section=row in self.ends)
         return table
 
@@ -120,6 +170,11 @@ def _aligned(cells: Sequence[str]) -> list[str]:
     return [f"{mean:>{left}}{sign or '   ' * bool(right)}{width:>{right}}" for mean, sign, width in parts]
 
 
+def _one_line(text: str) -> str:
+    """Returns a text of Markdown without line breaks, and with tags and entities of HTML as they are written."""
+    return re.sub(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)", lambda match: html.escape(match[0]), " ".join(text.split()))
+
+
 def _escape(text: str) -> str:
-    """Returns plain text in LaTeX."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match[0]], text)
+    """Returns plain text in LaTeX, in one line."""
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match[0]], " ".join(text.split()))

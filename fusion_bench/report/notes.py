@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fusion_bench.families import MULTIMODAL
-from fusion_bench.metrics.intervals import CONFIDENCE, binomial_standard_error, t_quantile
+from fusion_bench.metrics.intervals import CONFIDENCE, t_quantile, wilson_interval
 from fusion_bench.report.text import percent, points
 
 Row = Mapping[Hashable, Any]
@@ -21,7 +21,7 @@ _QUANTITIES = {"params": "parameters", "flops": "FLOPs per training example"}
 def heading(block: pd.DataFrame) -> str:
     """Returns the heading of a block of the table: data, encoders and budget, in one line."""
     first: Row = block.iloc[0].to_dict()
-    captions = "its own text" if first["captions"] == "its own" else f"{first['captions']} captions"
+    captions = "no captions" if first["captions"] == "none" else f"{first['captions']} captions"
     if not pd.isna(first["bits"]):
         interaction = first["interaction_bits"]
         more = f" and {interaction:.3f} of interaction" if interaction > 0 else ""
@@ -29,7 +29,8 @@ def heading(block: pd.DataFrame) -> str:
     quantity = _QUANTITIES.get(first["match"], "")
     parts = [
         f"{first['dataset']}, {captions}, {first['encoder']} encoders",
-        f"{first['epochs']} epochs on {first['n_train']:,} examples, {first['n_test']:,} to test",
+        f"{first['epochs']} epoch{'s' * (first['epochs'] != 1)} on {first['n_train']:,} examples, "
+        f"{first['n_test']:,} to test",
         quantity and f"{quantity} matched to the {first['match_target']:,.0f} of {first['match_to']}",
         first["differs"],
     ]
@@ -141,14 +142,18 @@ def _seeds(rows: Rows, key: str) -> str:
 
 def _sampling(rows: Rows) -> str:
     n_test = rows[0]["n_test"]
-    accuracies = [row["test_accuracy_mean"] for row in rows if row["family"] != "ceiling"]
-    errors = [1.96 * binomial_standard_error(each, n_test) for each in accuracies if not math.isnan(each)]
-    if not errors:
+    known = [row["test_accuracy_mean"] for row in rows if row["family"] != "ceiling"]
+    accuracies = [accuracy for accuracy in known if not math.isnan(accuracy)]
+    if not accuracies:
         return ""
-    size = " to ".join(dict.fromkeys(map(percent, (min(errors), max(errors)))))
+    intervals = [
+        f"{percent(low)} to {percent(high)} % for {percent(accuracy)} %"
+        for accuracy in dict.fromkeys((min(accuracies), max(accuracies)))
+        for low, high in [wilson_interval(accuracy, n_test)]
+    ]
     return (
-        f"The intervals leave out the sampling error of the {n_test:,} test examples, which is common to all rows: "
-        f"± {size} points (95 %, binomial)."
+        f"The intervals leave out the sampling error of the {n_test:,} test examples, which is common to all rows; its "
+        f"95 % interval (Wilson) is {' and '.join(intervals)}."
     )
 
 

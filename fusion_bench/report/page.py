@@ -5,7 +5,7 @@ import html
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -21,7 +21,7 @@ from fusion_bench.report.columns import COLUMNS, Column, known_columns
 from fusion_bench.report.findings import Findings, find
 from fusion_bench.report.gallery import gallery
 from fusion_bench.report.notes import headline, notes
-from fusion_bench.report.plots import matplotlib, pictures, plotly
+from fusion_bench.report.plots import fonts, matplotlib, pictures, plotly
 from fusion_bench.report.plots.marks import Picture
 from fusion_bench.report.table import table
 from fusion_bench.store import Store
@@ -42,21 +42,22 @@ def write_report(store: Store, *, against: str = "") -> tuple[Path, list[str]]:
         frame = table(store, against=against)
         omitted.append(f"metrics from logits: {error}")
     if frame.empty:
-        raise UserError(f"there is no run in {store.directory} that can be read")
+        raise UserError(f"there is no complete run in {store.directory}")
     findings = find(store, frame)
     page = store.directory / "report" / "index.html"
-    text = render_page(findings)
+    drawn = {found.name: pictures(found) for found in findings}
+    text = render_page(findings, drawn)
     with files.explained(f"{page.parent} cannot be written"):
         for found in findings:
-            for picture in pictures(found):
+            for picture in drawn[found.name]:
                 matplotlib.write(picture, page.parent / "figures" / found.name / picture.name, found.title)
         files.write_text(page, text)
+    omitted += fonts.lacking(picture for section in drawn.values() for picture in section)
     return page, omitted + [line for found in findings for line in found.omitted]
 
 
-def render_page(findings: Sequence[Findings]) -> str:
-    """Returns the page; all that comes from run files is escaped."""
-    drawn = {found.name: pictures(found) for found in findings}
+def render_page(findings: Sequence[Findings], drawn: Mapping[str, Sequence[Picture]]) -> str:
+    """Returns the page, with the pictures of each setting; all that comes from run files is escaped."""
     data = {f"{name}-{p.name}": plotly.chart(p) for name, section in drawn.items() for p in section}
     assets = resources.files("fusion_bench.report") / "assets"
     tables = resources.files("itables") / "html"
@@ -129,7 +130,8 @@ def _chart(found: Findings, picture: Picture, *, is_alone: bool = True) -> str:
 def _chooser(found: Findings, drawn: Sequence[Picture]) -> str:
     """Returns the selector that switches some charts together."""
     names = " ".join(f"{found.name}-{picture.name}" for picture in drawn)
-    options = "".join(f"<option>{html.escape(label)}</option>" for label in drawn[0].shown)
+    labels = map(html.escape, drawn[0].shown)
+    options = "".join(f'<option value="{label}">{label}</option>' for label in labels)
     return f'<label class="chooser">{drawn[0].chooser} <select data-charts="{names}">{options}</select></label>'
 
 
@@ -139,7 +141,7 @@ def _table(found: Findings) -> str:
     for column in columns:
         first, title = "asc" if column.ascending else "desc", html.escape(column.title(block))
         marks = " data-hidden" * (not column.on_page) + " data-number" * (not column.is_text)
-        heads += f'<th scope="col" data-name="{column.name}" data-first="{first}"{marks}>{title}</th>'
+        heads += f'<th scope="col" data-name="{html.escape(column.name)}" data-first="{first}"{marks}>{title}</th>'
     rows = "".join(
         f'<tr data-family="{row["family"]}">{"".join(_cell(column, row) for column in columns)}</tr>'
         for row in block.to_dict("records")

@@ -23,7 +23,7 @@ def to_latex(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> st
 
 
 def to_rich(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> Group:
-    """Returns what a rich console prints; the usual columns fit 80 characters, and show more in 100."""
+    """Returns what a rich console prints, whole; of the usual columns a narrow one shows the most important ones."""
     first, *others = _listings(frame, columns) or [Text()]
     return Group(first, *(part for listing in others for part in (Text(), listing)))
 
@@ -39,11 +39,11 @@ def write_tables(store: Store, frame: pd.DataFrame) -> None:
 
 
 def _listings(frame: pd.DataFrame, columns: Sequence[Column] | None) -> list[Listing]:
-    columns = columns or default_columns(frame)
-    return [_listing(block, columns) for _, block in frame.groupby("setting", sort=False)]
+    is_whole, columns = columns is not None, columns or default_columns(frame)
+    return [_listing(block, columns, is_whole) for _, block in frame.groupby("setting", sort=False)]
 
 
-def _listing(block: pd.DataFrame, columns: Sequence[Column]) -> Listing:
+def _listing(block: pd.DataFrame, columns: Sequence[Column], is_whole: bool) -> Listing:
     rows, families = block.to_dict("records"), [*block["family"]]
     ends = {row for row in range(len(rows) - 1) if families[row] != families[row + 1]}
     names = [column.name for column in columns]
@@ -54,8 +54,9 @@ def _listing(block: pd.DataFrame, columns: Sequence[Column]) -> Listing:
         [[column.cell(row) for column in columns] for row in rows],
         [*notes(block), *(column.note for column in columns if column.note)],
         "".join("l" if column.is_text else "r" for column in columns),
-        expendable=[place for place, name in enumerate(names) if name == "family"],
+        expendable=sorted(range(1, len(columns)), key=lambda place: (columns[place].importance, -place)),
         bold={(row, best) for row, is_best in enumerate(block["ties_best"]) if is_best},
         pale={row for row, family in enumerate(families) if family == "ceiling"},
         ends=ends if len(ends) < len(set(families)) else set(),
+        is_whole=is_whole,
     )

@@ -97,7 +97,7 @@ def listing(frame: pd.DataFrame, reference: str) -> Listing:
         if len(set(values.values())) > 1:
             notes.append(f"{words}: {'; '.join(f'{name} {value}' for name, value in values.items())}.")
     header = ["strategy", "family", *(f"{marks[device]}:\n{quantity}" for device, quantity in columns)]
-    return Listing(f"Speed against {reference}", header, rows, notes, "ll" + "r" * len(columns))
+    return Listing(f"Speed against {reference}", header, rows, notes, "ll" + "r" * len(columns), is_whole=True)
 
 
 def _others(frame: pd.DataFrame, reference: str) -> list[str]:

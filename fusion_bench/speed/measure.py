@@ -11,7 +11,7 @@ import numpy as np
 
 from fusion_bench.config import MeasurementConfig, TrainingConfig
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.data.load import load_dataset
+from fusion_bench.data.load import load_dataset, resolved
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec, resolve
 from fusion_bench.models.encoders import compute_dtype
@@ -135,7 +135,7 @@ def _strategy_speed(
 def _describe(config: SpeedConfig, dataset: Dataset, dtype: str, sizes: Sequence[int]) -> dict[str, Any]:
     return {
         "dataset": dataset.name,
-        "captions": config.data.captions if dataset.captions is not None else "its own",
+        "captions": resolved(config.data, dataset).captions,
         "description": dataset.description,
         "fingerprint": dataset.fingerprint,
         "encoder": config.model.encoder,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality
-from fusion_bench.data.captions.tokenizer import encode, load_tokenizer
+from fusion_bench.data.captions.tokenizer import load_tokenizer
 from fusion_bench.data.dataset import ModalitySpec, Task
+from fusion_bench.data.inputs import as_stored
+from fusion_bench.data.sequences import step_mask
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
@@ -36,7 +38,7 @@ class LoadedRun:
     Attributes:
       run: the record.
       model: the NNX module with its trained variables, in evaluation mode; its inputs are standardised batches.
-      tokenizer: what made tokens of the captions; None where the data brought tokens of their own.
+      tokenizers: what made tokens of each text, by modality; none where the data brought tokens of their own.
       modalities: those that the model reads, by name.
       class_names: by label.
       stats: mean and standard deviation of each modality by channel; empty for tokens.
@@ -44,7 +46,7 @@ class LoadedRun:
 
     run: Run
     model: nnx.Module
-    tokenizer: "tokenizers.Tokenizer | None"
+    tokenizers: "Mapping[str, tokenizers.Tokenizer]"
     modalities: Mapping[str, ModalitySpec]
     class_names: tuple[str, ...]
     stats: Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -53,14 +55,18 @@ class LoadedRun:
         """Returns the logits of any number of examples.
 
         Args:
-          inputs: the modalities by name, as a dataset stores them: grids, uint8 in 0..255 or float [example, height,
-            width, channel]; tokens, int [example, token], or the texts themselves, a list of strings; vectors, float
-            [example, feature]. A modality that the model does not read is left aside.
+          inputs: the modalities by name, as a dataset stores them or a file holds them: images [example, height, width,
+            channel] of 8 bits, or floats k / 255; other grids, float; tokens, int [example, token], or the texts
+            themselves, strings; sequences, float [example, token, feature] of no more steps than in training, with
+            NAME_mask, bool [example, token], or NAME_length, int [example], beside them where steps are padding;
+            vectors, float [example, feature]. A modality that the model does not read is left aside.
 
         Raises:
-          UserError: a modality is missing, or is not of the right shape.
+          UserError: a modality is missing, or is not of the right kind, shape and range.
         """
+        inputs = {name: list(given) if isinstance(given, Iterator) else given for name, given in inputs.items()}
         values = {name: self._values(name, spec, inputs) for name, spec in self.modalities.items()}
+        masks = {name: _mask(name, spec, inputs) for name, spec in self.modalities.items() if spec.kind == "sequence"}
         counts = {name: len(array) for name, array in values.items()}
         count = min(counts.values())
         if max(counts.values()) != count:
@@ -72,9 +78,10 @@ class LoadedRun:
 
         def predict_rows(rows: Int[np.ndarray, " batch"]) -> Float[Array, "batch class"]:
             batch = {
-                name: DeviceModality(jnp.asarray(array[rows]), *map(jnp.asarray, self.stats[name]))
+                name: DeviceModality(*map(jnp.asarray, (array[rows], *self.stats[name])), alternatives=None)
                 for name, array in values.items()
             }
+            batch |= {name: batch[name]._replace(mask=jnp.asarray(mask[rows])) for name, mask in masks.items()}
             return _predict(graph, variables, DeviceData(batch, jnp.zeros(size, jnp.int32)), jnp.arange(size))
 
         return in_batches(predict_rows, np.arange(count), size)
@@ -83,27 +90,14 @@ class LoadedRun:
         """Returns a modality as an array of the type that a dataset has."""
         if name not in inputs:
             raise UserError(f"{name} is missing; the model reads {', '.join(self.modalities)}")
-        given = inputs[name]
-        if spec.kind == "tokens" and len(given) and isinstance(given[0], str):
-            if self.tokenizer is None:
-                raise UserError(f"{name} is text, and the run has no tokenizer; give token ids")
-            return encode(self.tokenizer, list(given), spec.shape[0])
-        array = np.asarray(given)
-        if array.shape[1:] != spec.shape or array.ndim != len(spec.shape) + 1:
-            wanted = ", ".join(map(str, ("example", *spec.shape)))
-            raise UserError(f"{name} has shape {array.shape}; it must be ({wanted})")
-        if spec.kind != "tokens":
-            return array if array.dtype == np.uint8 else array.astype(np.float32)
-        if array.size and not 0 <= array.min() <= array.max() < (spec.vocabulary_size or 0):
-            raise UserError(f"{name} has token ids outside 0..{(spec.vocabulary_size or 0) - 1}")
-        return array.astype(np.int32)
+        return as_stored(name, inputs[name], spec, self.tokenizers.get(name))
 
 
 _predict = jax.jit(predict, static_argnums=0)
 
 
 def load_run(directory: Path | str, identifier: str) -> LoadedRun:
-    """Returns a trained model with its tokenizer, from the folder of its run alone: see `fusion_bench.load_run`.
+    """Returns a trained model with its tokenizers, from the folder of its run alone: see `fusion_bench.load_run`.
 
     Raises:
       UserError: there is no such run, it has no model, or it is damaged.
@@ -111,7 +105,7 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     Warns:
       UserWarning: the engine or the strategy has another version today.
     """
-    store = Store(Path(directory), read_only=True)
+    store = Store(Path(directory).expanduser(), read_only=True)
     run = _find(store, identifier)
     if run.family == "reference":
         raise UserError(f"{run.id} has no model: the Bayes reference is computed from a unimodal run")
@@ -124,10 +118,15 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
         name: (np.array(fact["mean"], np.float32), np.array(fact["std"], np.float32))
         for name, fact in run.data["inputs"].items()
     }
-    path = store.tokenizer_path(run.id)
     read = specs if run.modality is None else {run.modality: specs[run.modality]}
-    tokenizer = None if path is None else load_tokenizer(path)
-    return LoadedRun(run, load_model(store, run), tokenizer, read, tuple(run.data["class_names"]), stats)
+    tokenizers = {name: load_tokenizer(path) for name, path in store.tokenizer_paths(run.id).items()}
+    return LoadedRun(run, load_model(store, run), tokenizers, read, tuple(run.data["class_names"]), stats)
+
+
+def _mask(name: str, spec: ModalitySpec, inputs: Mapping[str, Any]) -> Bool[np.ndarray, "example token"]:
+    """Returns where a sequence has a step, up to the length of training."""
+    count, steps = np.shape(inputs[name])[:2]
+    return np.pad(step_mask(name, inputs, (count, steps)), ((0, 0), (0, spec.shape[0] - steps)))
 
 
 def load_model(store: Store, run: Run) -> nnx.Module:
@@ -176,7 +175,7 @@ def restore(store: Store, run: Run, module: nnx.Module) -> None:
 
 def _specs(run: Run) -> dict[str, ModalitySpec]:
     return {
-        name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"], fact["augment"])
+        name: ModalitySpec(fact["kind"], tuple(fact["shape"]), fact["vocabulary_size"], dtype=fact["dtype"])
         for name, fact in run.data["inputs"].items()
     }
 

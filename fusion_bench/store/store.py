@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CURVE = "curve.csv"
 PREDICTIONS = "predictions.npz"
-TOKENIZER = "tokenizer.json"
+TOKENIZER = "tokenizer"
 CHECKPOINT = "checkpoint"
 _LOCKS = ".locks"
 _UNFINISHED = ".training-"
@@ -107,7 +107,7 @@ class Store:
         curve: "pandas.DataFrame | None" = None,
         predictions: Mapping[str, np.ndarray] | None = None,
         checkpoint: Any = None,
-        tokenizer_json: str | None = None,
+        tokenizers: Mapping[str, str] | None = None,
     ) -> Path:
         """Writes a run and returns its folder, which appears whole or not at all.
 
@@ -119,7 +119,7 @@ class Store:
           curve: one row per epoch.
           predictions: logits and labels, by the names that `predictions` gives them.
           checkpoint: a tree of arrays.
-          tokenizer_json: the tokenizer of the captions.
+          tokenizers: the tokenizer of each text as JSON, by modality.
 
         Raises:
           DiskFull: there is no space for it.
@@ -136,8 +136,8 @@ class Store:
                 curve.to_csv(folder / CURVE, index=False)
             if predictions is not None:
                 np.savez(folder / PREDICTIONS, allow_pickle=False, **predictions)
-            if tokenizer_json is not None:
-                (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+            for name, text in (tokenizers or {}).items():
+                (folder / f"{TOKENIZER}-{name}.json").write_text(text, encoding="utf-8")
             if checkpoint is not None:
                 checkpoints.save(folder / CHECKPOINT, checkpoint)
             record.write_record(folder, run, sorted(path.name for path in folder.iterdir()))
@@ -205,10 +205,10 @@ class Store:
         ):
             return dict(arrays)
 
-    def tokenizer_path(self, identifier: str) -> Path | None:
-        """Returns the file with a run's tokenizer; None if it has none."""
-        path = self._runs / identifier / TOKENIZER
-        return path if path.exists() else None
+    def tokenizer_paths(self, identifier: str) -> dict[str, Path]:
+        """Returns the files with a run's tokenizers, by modality; that of older runs is `tokenizer.json`, of text."""
+        found = sorted((self._runs / identifier).glob(f"{TOKENIZER}*.json"))
+        return {path.stem.partition("-")[2] or "text": path for path in found}
 
     def curve(self, identifier: str) -> "pandas.DataFrame":
         """Returns a run's learning curve, one row per epoch.

@@ -18,11 +18,11 @@ LARGEST = 64
 
 
 def examples_of(dataset: Dataset, positions: Sequence[int]) -> list[Example]:
-    """Returns the examples at positions of the test split; none if the data have no colour images or no captions."""
-    grids = (modality.values for modality in dataset.modalities.values() if modality.kind == "grid")
-    images = next((values for values in grids if values.shape[3] == 3 and values.dtype == np.uint8), None)
-    if images is None or dataset.captions is None:
+    """Returns the examples at positions of the test split, with its first images; none without images or captions."""
+    if not dataset.task.images or dataset.captions is None:
         return []
+    images = dataset.modalities[dataset.task.images[0]].values
+    images = np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images[..., :3]
     step = max(1, -(-max(images.shape[1:3]) // LARGEST))
     names, texts, test = dataset.class_names, dataset.captions.texts, dataset.splits["test"]
     return [

@@ -95,12 +95,14 @@ class Surroundings:
       platform: "cpu", "gpu" or "tpu".
       packages: versions of the packages that compute.
       devices: number of devices that a batch is divided among.
+      numerics: settings of JAX and XLA that change results, where they are not the usual ones: see `backend.numerics`.
     """
 
     fingerprint: str
     platform: str
     packages: dict[str, str]
     devices: int
+    numerics: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
@@ -112,6 +114,9 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     training["remedy"]["version"] = remedies.find(job.training.remedy.name).version
     if job.tune and job.members:  # each of them was trained with its own
         training |= {"learning_rate": None, "weight_decay": None}
+    around = dataclasses.asdict(surroundings)
+    if not surroundings.numerics:
+        del around["numerics"]
     return {
         "strategy": job.label,
         "name": job.registration.name,
@@ -123,7 +128,7 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
         "data": data,
         "model": dataclasses.asdict(job.model),
         "training": training,
-        **dataclasses.asdict(surroundings),
+        **around,
         **({} if job.matched is None else {"match": dataclasses.asdict(job.matched)}),
         **({"tune": job.tune} if job.tune else {}),
         **({"members": [identifier(member, surroundings) for member in job.members]} if job.members else {}),

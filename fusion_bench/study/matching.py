@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
+from typing import assert_never
 
 from fusion_bench.config import BenchmarkConfig, Choice
 from fusion_bench.data.batches import DeviceData
@@ -22,21 +23,26 @@ def match_study(
     config: BenchmarkConfig, specs: tuple[StrategySpec, ...], dataset: Dataset, data: DeviceData, display: Display
 ) -> tuple[tuple[StrategySpec, ...], Matched | None]:
     """Returns the strategies with the widths that `config.match` asks for, and the cost that they are matched to."""
-    if config.match == "none":
+    quantity = config.match
+    if quantity == "none":
         return specs, None
     to = resolve([config.match_to], dataset.task)
     if len(to) != 1:
         raise ConfigError("match_to", config.match_to, "it must be one strategy")
 
     def measure(spec: StrategySpec) -> float:
-        if config.match == "params":
-            return float(count_params(spec, dataset.task, config.model))
-        num_train = len(dataset.splits["train"])
-        plain = dataclasses.replace(config.training, remedy=Choice("none"))  # the strategy's own cost
-        return count_train_flops(spec, dataset.task, config.model, plain, data, num_train)
+        match quantity:
+            case "params":
+                return float(count_params(spec, dataset.task, config.model))
+            case "flops":
+                num_train = len(dataset.splits["train"])
+                plain = dataclasses.replace(config.training, remedy=Choice("none"))  # the strategy's own cost
+                return count_train_flops(spec, dataset.task, config.model, plain, data, num_train)
+            case other:
+                assert_never(other)
 
-    matched = Matched(config.match, to[0].label, measure(to[0]))
-    found = match(specs, matched, measure, lambda name: display.matching(name, config.match, matched.to))
+    matched = Matched(quantity, to[0].label, measure(to[0]))
+    found = match(specs, matched, measure, lambda name: display.matching(name, quantity, matched.to))
     return found, matched
 
 

@@ -60,7 +60,7 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "name": dataset.name,
         "description": dataset.description,
-        "captions": "its own" if captions is None else Path(config.captions).name,
+        "captions": Path(config.captions).name,
         "modalities": list(dataset.modalities),
         "notes": list(dataset.notes),
         "num_classes": dataset.num_classes,

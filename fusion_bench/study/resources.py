@@ -1,5 +1,6 @@
 """Resources that the jobs of one process share: data on the device, compiled programs, stored runs."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,13 +12,14 @@ from fusion_bench.config import BenchmarkConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.cache import cache_directory
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.data.load import load_dataset
+from fusion_bench.data.load import load_dataset, resolved
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.unfinished import TrainingCheckpoint
 from fusion_bench.study.job import Job, Surroundings, identifier, identity
 from fusion_bench.study.provenance import describe_data, describe_environment, package_versions, threads
+from fusion_bench.training.backend import numerics
 from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.loop import Progress
@@ -56,16 +58,18 @@ class Resources:
     def __init__(
         self, config: BenchmarkConfig, dataset: Dataset, store: Store, environment: Mapping[str, object] | None = None
     ):
-        self.config = config
+        self.config = dataclasses.replace(config, data=resolved(config.data, dataset))
         self.dataset = dataset
         self.store = store
         self.data = replicate(to_device(dataset))
         self.report: Callable[[Job, Progress], None] = lambda job, progress: None
         self.note: Callable[[str], None] = lambda line: None
         versions = package_versions()
-        self.surroundings = Surroundings(dataset.fingerprint, jax.default_backend(), versions, device_count())
+        self.surroundings = Surroundings(
+            dataset.fingerprint, jax.default_backend(), versions, device_count(), numerics()
+        )
         self.environment = describe_environment() if environment is None else {**environment, **threads()}
-        self._data_facts = describe_data(dataset, config.data)
+        self._data_facts = describe_data(dataset, self.config.data)
         self._compile = functools.lru_cache(maxsize=1)(self._compiled)
 
     def identifier(self, job: Job) -> str:

@@ -1,10 +1,12 @@
 """A study: its plan, executed stage by stage."""
 
 import dataclasses
+from itertools import chain
+from typing import assert_never
 
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.errors import UserError
+from fusion_bench.errors import ConfigError, UserError
 from fusion_bench.fusion.registry import left_out, resolve
 from fusion_bench.store import Run, Store
 from fusion_bench.study.examples import keep_examples
@@ -38,6 +40,7 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
         selection = prepare(resources, display)
         events = EventFiles(resources.store, display.note) if config.tensorboard else None
         executor = make_executor(resources, display, events)
+        config = resources.config  # with "auto" resolved
         stages = plan(config, resources.dataset.task, selection)
         if config.tune:
             executor.run(stages[0])
@@ -52,12 +55,16 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
 
 def make_executor(resources: Resources, display: Display, events: EventFiles | None) -> LocalExecutor:
     """Returns the executor that a configuration asks for."""
-    if resources.config.cluster.on == "ray":
-        return RayExecutor(resources, display, events)
-    count = worker_count(resources.config)
-    if count == 1:
-        return LocalExecutor(resources, display, events)
-    return WorkersExecutor(resources, display, count, events)
+    match resources.config.cluster.on:
+        case "ray":
+            return RayExecutor(resources, display, events)
+        case "here":
+            count = worker_count(resources.config)
+            if count == 1:
+                return LocalExecutor(resources, display, events)
+            return WorkersExecutor(resources, display, count, events)
+        case other:
+            assert_never(other)
 
 
 def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, list[bool]]]:
@@ -67,6 +74,7 @@ def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, l
     """
     with open_resources(config) as resources:
         selection = prepare(resources, display)
+        config = resources.config
         stages = plan(config, resources.dataset.task, selection)
         if config.tune and all(resources.find(job) is not None for job in stages[0].jobs):
             stages = plan(config, resources.dataset.task, selection, choose(stages[0], resources, display))
@@ -82,12 +90,13 @@ def prepare(resources: Resources, display: Display) -> Selection:
     config, dataset = resources.config, resources.dataset
     for line in dataset.notes:
         display.note(line)
+    if config.training.flip == "alternating" and "flip" not in {*chain(*dataset.task.augmented.values())}:
+        raise ConfigError("flip", "alternating", "it does nothing where no image is flipped")
     if len(dataset.modalities) < 2:
         raise UserError(f"{dataset.name} has one modality, {next(iter(dataset.modalities))}; a fusion needs two")
     asked = resolve(config.strategies, dataset.task)
-    without = left_out(config.strategies, dataset.task)
-    if without:
-        display.note(f"left out, as they are defined for two modalities only: {', '.join(without)}")
+    for name, reason in left_out(config.strategies, dataset.task).items():
+        display.note(f"left out: {name}, {reason}")
     remedy = config.training.remedy
     skipped = left_untreated(asked, remedy, dataset.task)
     for label, reason in skipped.items():

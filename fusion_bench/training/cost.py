@@ -72,5 +72,8 @@ def _examples_of(data: DeviceData, count: int) -> DeviceData:
     def few(array: Array) -> Any:
         return jax.ShapeDtypeStruct((count, *array.shape[1:]), array.dtype)
 
-    modalities = {name: m._replace(values=few(m.values)) for name, m in data.modalities.items()}
+    modalities = {
+        name: m._replace(values=few(m.values), mask=None if m.mask is None else few(m.mask))
+        for name, m in data.modalities.items()
+    }
     return DeviceData(modalities, few(data.labels))

@@ -116,7 +116,7 @@ def train(
             raise TrainingDiverged(f"the validation loss is {loss} after epoch {epoch}, with seed {seed}")
         variables, selected = trained.variables, trained.epoch
         best = max((entry.validation_accuracy for entry in trained.curve), default=0.0)
-        if accuracy >= best or config.select == "last":
+        if {"best": accuracy >= best, "last": True}[config.select]:
             variables, selected = jax.tree.map(lambda leaf: leaf.copy(), state.variables), epoch
         curve = (*trained.curve, EpochMetrics(epoch, train_loss, loss, accuracy))
         trained = Trained(state, variables, curve, selected, seconds)

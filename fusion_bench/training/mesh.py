@@ -9,8 +9,6 @@ Devices of several processes form one mesh after `jax.distributed.initialize`, i
 """
 
 import contextlib
-import os
-import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -21,9 +19,9 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from fusion_bench.errors import ConfigError, UserError
+from fusion_bench.training import backend
 
 AXIS = "data"
-THREADS = 2  # of a virtual device
 Tree = TypeVar("Tree")
 
 
@@ -31,14 +29,9 @@ def use_devices(count: int | Literal["all"]) -> contextlib.AbstractContextManage
     """Returns a context in which batches are divided among the first `count` devices of all processes; 1 divides none.
 
     Raises:
-      UserError: there are fewer devices.
+      UserError: there are fewer devices, or JAX does not start.
     """
-    # The devices of a divided CPU wait for each other in XLA's pool, which has one thread per core. If it is full of
-    # waiting devices they wait forever. NPROC enlarges it, if the backend has not started yet.
-    found = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
-    if found and int(found[1]) > 1:
-        os.environ.setdefault("NPROC", str(THREADS * int(found[1])))
-    devices = jax.devices()
+    devices = backend.start()
     count = len(devices) if count == "all" else count
     if count > len(devices):
         there = "is one device" if len(devices) == 1 else f"are {len(devices)}"

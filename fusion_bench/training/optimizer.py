@@ -1,6 +1,6 @@
 """The optimiser: a direction, decoupled weight decay and a schedule, the same for every strategy."""
 
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import optax
@@ -25,7 +25,7 @@ def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTr
     rate of tensors with one axis, biases and scales, is `config.bias_rate` times the schedule's.
     """
     parts = [
-        _direction(config.optimizer),
+        _direction(config),
         optax.add_decayed_weights(config.weight_decay, lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)),
         optax.scale_by_learning_rate(make_schedule(config, total_steps)),
     ]
@@ -35,15 +35,18 @@ def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTr
     return optax.with_extra_args_support(optax.chain(*parts))
 
 
-def _direction(name: str) -> optax.GradientTransformation:
-    if name == "adamw":  # one long vector compiles faster than many small tensors
-        return optax.flatten(optax.scale_by_adam(b2=ADAM_B2))
-    if name == "nesterov":
-        return optax.flatten(optax.trace(MOMENTUM, nesterov=True))
-    # Its own schedule and decay are not used: a rate of -1 gives the direction itself.
-    return optax.contrib.muon(
-        -1.0, adam_b2=ADAM_B2, consistent_rms=MUON_RMS, muon_weight_dimension_numbers=_dimensions_of_kernels
-    )
+def _direction(config: TrainingConfig) -> optax.GradientTransformation:
+    match config.optimizer:
+        case "adamw":  # one long vector compiles faster than many small tensors
+            return optax.flatten(optax.scale_by_adam(b2=ADAM_B2))
+        case "nesterov":
+            return optax.flatten(optax.trace(MOMENTUM, nesterov=True))
+        case "muon":  # Its own schedule and decay are not used: a rate of -1 gives the direction itself.
+            return optax.contrib.muon(
+                -1.0, adam_b2=ADAM_B2, consistent_rms=MUON_RMS, muon_weight_dimension_numbers=_dimensions_of_kernels
+            )
+        case other:
+            assert_never(other)
 
 
 def _dimensions_of_kernels(params: Any) -> Any:
@@ -62,8 +65,12 @@ def _dimensions_of_kernels(params: Any) -> Any:
 
 def make_schedule(config: TrainingConfig, total_steps: int) -> optax.Schedule:
     """Returns the learning rate by step: one-cycle (Smith & Topin 2018) or a cosine down to zero."""
-    if config.schedule == "cosine":
-        return optax.cosine_decay_schedule(config.learning_rate, total_steps)
-    return optax.cosine_onecycle_schedule(
-        total_steps, config.learning_rate, WARMUP_FRACTION, START_DIVISOR, END_DIVISOR
-    )
+    match config.schedule:
+        case "cosine":
+            return optax.cosine_decay_schedule(config.learning_rate, total_steps)
+        case "one-cycle":
+            return optax.cosine_onecycle_schedule(
+                total_steps, config.learning_rate, WARMUP_FRACTION, START_DIVISOR, END_DIVISOR
+            )
+        case other:
+            assert_never(other)

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from fusion_bench.config import ModelConfig, TrainingConfig
-from fusion_bench.data.batches import DeviceData, Inputs, alternating_flip, augment, gather
+from fusion_bench.data.batches import DeviceData, Inputs, alternating_flip, augment, draw_texts, gather
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
@@ -43,7 +43,7 @@ class TrainState(NamedTuple):
 
 
 def run_key(seed: int | Int[Array, ""], purpose: str) -> Key[Array, ""]:
-    """Returns the key of a seed for one purpose: "init", "augment", "flip", "dropout" or "remedy"."""
+    """Returns the key of a seed for one purpose: "init", "augment", "flip", "text", "dropout" or "remedy"."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
 
@@ -99,8 +99,10 @@ def make_functions(
         )
         inputs, labels = gather(data, mesh.divide(batch))
         epoch = step // steps_per_epoch
-        if training.augment:
-            alternates = training.flip == "alternating"
+        if data.has_several_texts:
+            inputs = draw_texts(inputs, data, mesh.divide(batch), jax.random.fold_in(run_key(seed, "text"), epoch))
+        if task.augmented:
+            alternates = {"alternating": True, "random": False}[training.flip]
             flip = alternating_flip(batch, run_key(seed, "flip"), epoch) if alternates else None
             inputs = augment(inputs, task.augmented, key_augment, flip)
         objective = functools.partial(_objective, train_graph, remedy, training.label_smoothing)

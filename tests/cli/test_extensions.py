@@ -72,7 +72,7 @@ def load(config):
 @pytest.fixture
 def extend(tmp_path, monkeypatch):
     """Returns a function that imports a text as a module; the registries are as before after the test."""
-    for axis in (registry.REGISTRY, sources._REGISTRY, remedies, diagnostics):
+    for axis in (registry.REGISTRY, sources.REGISTRY, remedies, diagnostics):
         monkeypatch.setattr(axis, "known", axis.registered())
     monkeypatch.syspath_prepend(tmp_path)
 

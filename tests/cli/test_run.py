@@ -23,7 +23,7 @@ from tests.studies import make_quick, outcomes, run_arguments
         (["--epochs", "0"], "--epochs is 0; it must be at least 1"),
         (["--learning-rate", "-1"], "--learning-rate is -1; it must be finite and above 0"),
         (["--bias-rate", "0"], "--bias-rate is 0; it must be finite and above 0"),
-        (["--no-augment", "--flip", "alternating"], "--flip is alternating; it does nothing where"),
+        (["--augment", "none", "--flip", "alternating"], "--flip is alternating; it does nothing where"),
         (["--data-seed", "-1"], "--data-seed is -1; it must be at least 0"),
         (["--validation-fraction", "1.5"], "--validation-fraction is 1.5; it must be between 0 and 1"),
         (["--match", "params", "--match-to", "tensr"], "unknown strategy 'tensr'; did you mean tensor"),
@@ -36,7 +36,7 @@ from tests.studies import make_quick, outcomes, run_arguments
         (["--strategies", "concat,mid-channel:depth=9"], "mid-channel has depths from 0 to 2"),
         (["--strategies", "cross-attention:width=30"], "30 cannot be divided among 4 heads"),
         (["--strategies", "block:out_features=10", "--match", "params"], "10 is not divisible by 4"),
-        (["--data", "shapes", "--audio", "--strategies", "gated"], "gated joins two modalities; these are audio,"),
+        (["--data", "shapes", "--audio", "--strategies", "gated"], "gated: it joins two modalities; these are audio,"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
@@ -88,13 +88,6 @@ def test_captions_that_miss_ids(refuse, source, tmp_path):
     line = refuse("--data", source, "--captions", captions)
     assert f"{captions}: 1 id" in line
     assert "(0)" in line
-
-
-def test_captions_are_not_laid_over_a_text(refuse, tmp_path):
-    text, label = np.ones((300, 4), np.int32), np.arange(300) % 10
-    np.savez(tmp_path / "own.npz", image=np.zeros((300, 8, 8, 3), np.uint8), text=text, label=label)
-    line = refuse("--data", tmp_path / "own.npz", "--captions", "synergy")
-    assert "--captions is synergy; own brings a text of its own" in line
 
 
 def test_unwritable_directory(refuse, source, tmp_path):
@@ -156,17 +149,17 @@ def test_a_learning_rate_that_diverges(call, source, tmp_path, monkeypatch):
     assert "Failed: text-only, seed 0" in " ".join(printed.split())
 
 
-def test_a_strategy_that_cannot_join_the_data_is_recorded_and_the_others_go_on(call, tmp_path, monkeypatch):
-    make_quick(monkeypatch)
+def test_strategies_that_two_vectors_do_not_suit_are_left_out_and_told(call, refuse, tmp_path):
     rng = np.random.default_rng(0)
-    label = np.arange(300) % 10
-    split = np.where(np.arange(300) < 200, "train", "test")
-    np.savez(tmp_path / "x.npz", sensor=rng.normal(size=(300, 3)).astype(np.float32), label=label, split=split)
-    arguments = run_arguments(tmp_path / "x.npz", tmp_path, strategies="early-channel,concat", seeds=1)
-    status, _, _ = call(*arguments)
-    assert status == 1
-    reason = "a strategy inside a CNN needs a grid modality; these data have none"
-    assert outcomes(tmp_path) == {("early-channel", 0): ("failed", reason), ("concat", 0): ("complete", "")}
+    left, right = rng.normal(size=(2, 300, 3))
+    np.savez(tmp_path / "x.npz", label=np.arange(300) % 10, left=left, right=right)
+    arguments = ("--data", tmp_path / "x.npz", "--out", tmp_path / "out")
+    status, printed, told = call("run", *arguments, "--dry-run")
+    assert status == 0
+    assert "left out: early-channel, it joins inside a CNN and needs a grid" in told
+    assert "concat" in printed
+    assert "early-channel" not in printed
+    assert "early-channel: it joins inside a CNN" in refuse(*arguments, "--strategies", "concat,early-channel")
 
 
 def test_a_full_disk_fails_one_run_and_the_others_go_on(call, source, tmp_path, monkeypatch):

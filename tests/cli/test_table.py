@@ -15,6 +15,19 @@ def test_table_without_runs(refuse, tmp_path):
     assert "no runs in absent" in refuse("absent", command="table")
 
 
+def test_table_without_a_complete_run(refuse, call, broken, tmp_path):
+    (tmp_path / "runs").mkdir()
+    for command in ("table", "report"):
+        assert refuse(tmp_path, command=command) == f"fusion-bench: there is no complete run in {tmp_path}\n"
+    shutil.copytree(broken[0], tmp_path, dirs_exist_ok=True)
+    for path in tmp_path.glob("runs/*/run.json"):
+        path.write_text("{")
+    status, printed, error = call("table", tmp_path)
+    assert (status, printed) == (2, "")
+    assert error.splitlines()[-1] == f"fusion-bench: there is no complete run in {tmp_path}"
+    assert "left out" in error.splitlines()[0]
+
+
 @pytest.mark.parametrize("form", ["terminal", "md", "csv", "latex"])
 def test_table_formats(broken, call, form):
     status, printed, error = call("table", broken[0], *(["--format", form] if form != "terminal" else []))

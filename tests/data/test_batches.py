@@ -18,7 +18,10 @@ from fusion_bench.data.dataset import Dataset, Modality
 from tests.tasks import jit
 
 COUNT = 30
+TRANSFORMS = ("flip", "translate")
 TRAIN = np.arange(0, 20, dtype=np.int32)
+MASK = np.arange(6) <= np.arange(COUNT)[:, None] % 6
+MASK[5] = [False, False, True, False, True, True]  # padding need not be at the end
 
 
 def make_dataset(**changes):
@@ -28,6 +31,7 @@ def make_dataset(**changes):
         "audio": Modality("grid", rng.normal(3, 2, (COUNT, 4, 2, 1)).astype(np.float32)),
         "sensor": Modality("vector", rng.normal(-1, 5, (COUNT, 4)).astype(np.float32)),
         "text": Modality("tokens", rng.integers(0, 9, (COUNT, 7), np.int32), 9),
+        "motion": Modality("sequence", rng.normal(2, 3, (COUNT, 6, 2)).astype(np.float32), mask=MASK),
     }
     return Dataset(
         name="mine",
@@ -68,6 +72,39 @@ def test_statistics_ignore_what_is_not_for_training(name):
     changed = to_device(make_dataset(**{name: dataclasses.replace(modality, values=values)}))
     for got, expected in zip(changed.modalities[name][1:], to_device(make_dataset()).modalities[name][1:], strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("padding", [0, 1e30, np.nan])
+def test_a_sequence_is_standardised_where_it_has_steps_and_zero_elsewhere(padding):
+    motion = make_dataset().modalities["motion"].values
+    values = np.where(MASK[:, :, None], motion, np.float32(padding))
+    inputs, _ = gather(to_device(make_dataset(motion=Modality("sequence", values, mask=MASK))), jnp.arange(COUNT))
+    expected = np.zeros(motion.shape)
+    for feature in range(2):
+        train = motion[TRAIN][MASK[TRAIN]][:, feature].astype(np.float64)
+        expected[MASK, feature] = (motion[MASK][:, feature] - train.mean()) / train.std()
+    np.testing.assert_allclose(inputs["motion"].values, expected, atol=1e-5)
+    np.testing.assert_array_equal(inputs["motion"].mask, MASK)
+
+
+def test_a_sequence_without_a_mask_has_all_its_steps():
+    values = make_dataset().modalities["motion"].values
+    found = [
+        to_device(make_dataset(motion=Modality("sequence", values, mask=mask)))
+        for mask in (None, np.ones(MASK.shape, bool))
+    ]
+    one, other = (gather(data, jnp.arange(COUNT))[0]["motion"] for data in found)
+    np.testing.assert_allclose(one.values, standardised(values), atol=1e-5)
+    np.testing.assert_allclose(one.values, other.values, atol=1e-5)
+    np.testing.assert_array_equal(one.mask, np.ones(MASK.shape, bool))
+
+
+def test_the_fingerprint_is_over_the_mask():
+    values, shorter = make_dataset().modalities["motion"].values, MASK.copy()
+    shorter[2, 2] = False
+    masks = (None, MASK, shorter)
+    found = {make_dataset(motion=Modality("sequence", values, mask=mask)).fingerprint for mask in masks}
+    assert len(found) == len(masks)
 
 
 def test_a_constant_channel_stays_finite():
@@ -141,7 +178,7 @@ def test_augmentation_depends_on_the_key_and_the_name_alone():
     inputs, key, augmented = (
         {"depth": image, "image": image, "text": text},
         jax.random.key(1),
-        jit(augment, static_argnums=1),
+        jit(lambda inputs, names, key: augment(inputs, dict.fromkeys(names, TRANSFORMS), key), static_argnums=1),
     )
     both, other = augmented(inputs, ("depth", "image"), key), augmented(inputs, ("image",), jax.random.key(2))
     assert list(both) == list(inputs)
@@ -169,6 +206,6 @@ def test_a_given_flip_takes_the_place_of_the_drawn_one():
     image = jnp.arange(8 * 8, dtype=jnp.float32).reshape(1, 8, 8, 1).repeat(60, 0)
     batch = {"image": ModalityBatch(image)}
     flip = jnp.arange(60) % 2 == 1
-    moved = np.asarray(augment(batch, ["image"], jax.random.key(0), flip)["image"].values)
+    moved = np.asarray(augment(batch, {"image": TRANSFORMS}, jax.random.key(0), flip)["image"].values)
     rising = moved[:, 4, 4, 0] > moved[:, 4, 3, 0]  # the middle is never beyond an edge
     np.testing.assert_array_equal(rising, ~flip)

@@ -62,12 +62,12 @@ def test_text_is_the_captions_in_tokens(config):
     captions, text = dataset.captions, dataset.modalities["text"]
     assert captions is not None
     assert (text.kind, text.values.dtype) == ("tokens", np.int32)
-    assert text.vocabulary_size == captions.tokenizer.get_vocab_size() > text.values.max()
+    assert text.vocabulary_size == dataset.tokenizers["text"].get_vocab_size() > text.values.max()
     train = dataset.splits["train"]
     lengths = np.count_nonzero(text.values[train], axis=1)
     assert lengths.max() == text.values.shape[1]
     assert lengths.min() < lengths.max()
-    np.testing.assert_array_equal(text.values, encode(captions.tokenizer, captions.texts, length=text.values.shape[1]))
+    np.testing.assert_array_equal(text.values, encode(dataset.tokenizers["text"], captions.texts, text.values.shape[1]))
 
 
 @pytest.mark.parametrize("captions", ["synergy", "mixed"])
@@ -95,7 +95,7 @@ def test_everything_follows_from_the_configuration(config):
     assert first.captions is not None
     assert again.captions is not None
     assert first.captions.texts == again.captions.texts
-    assert first.captions.tokenizer.to_str() == again.captions.tokenizer.to_str()
+    assert first.tokenizers["text"].to_str() == again.tokenizers["text"].to_str()
     assert first.fingerprint == again.fingerprint
 
 
@@ -116,8 +116,7 @@ def test_the_fingerprint_tells_any_difference(config, tmp_path):
         dataclasses.replace(config, captions=write_captions(tmp_path / "own.csv", ["word"] * COUNT)),
     ]
     datasets = [load_dataset(each) for each in different]
-    image = dataclasses.replace(datasets[0].modalities["image"], augment=False)
-    datasets += [dataclasses.replace(datasets[0], modalities={**datasets[0].modalities, "image": image})]
+    datasets += [load_dataset(dataclasses.replace(config, augment=("flip",)))]
     assert len({dataset.fingerprint for dataset in datasets}) == len(datasets)
 
 
@@ -137,7 +136,7 @@ def test_captions_are_about_the_image_or_the_only_modality(tmp_path, shape, abou
     arrays: Any = {name: np.zeros((COUNT, *each)) for name, each in shape.items()} or {"sensor": np.zeros((COUNT, 1))}
     np.savez(tmp_path / "mine.npz", label=LABELS, **arrays)
     source = tmp_path / "mine.npz" if shape else save(tmp_path / "mine.npz", **arrays)
-    captions = load_dataset(DataConfig(source=str(source))).captions
+    captions = load_dataset(DataConfig(source=str(source), captions="default")).captions
     assert captions is not None
     assert (captions.modality, captions.about) == ("text", about)
 
@@ -161,7 +160,7 @@ def test_the_tokenizer_never_sees_a_caption_that_is_not_for_training(config, tmp
     path = write_captions(tmp_path / "own.csv", texts)
     dataset = load_dataset(dataclasses.replace(config, captions=path))
     assert dataset.captions is not None
-    words = set(dataset.captions.tokenizer.get_vocab())
+    words = set(dataset.tokenizers["text"].get_vocab())
     assert words == {"[PAD]", "[UNK]", "short", *(f"word{i}" for i in train)}
     values = dataset.modalities["text"].values
     assert values.shape == (COUNT, 2)  # as long as a training caption
@@ -172,7 +171,9 @@ def test_the_tokenizer_never_sees_a_caption_that_is_not_for_training(config, tmp
 
 def test_a_text_of_the_sources_own_is_kept(tmp_path):
     tokens = np.random.default_rng(2).integers(0, 6, (COUNT, 5))
-    dataset = load_dataset(DataConfig(source=save(tmp_path / "own.npz", text=tokens)))
+    tokens[:, 0] = 1
+    source = save(tmp_path / "own.npz", text=tokens)
+    dataset = load_dataset(DataConfig(source=source, kinds={"text": "tokens"}))
     assert dataset.captions is None
     np.testing.assert_array_equal(dataset.modalities["text"].values, tokens)
     assert dataset.modalities["text"].vocabulary_size == 6

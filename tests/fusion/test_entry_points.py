@@ -53,6 +53,7 @@ class Half(Strategy):
 
 raise RuntimeError("no licence found")
 '''
+EXITS = LATE.replace('raise RuntimeError("no licence found")', 'raise SystemExit("no licence found\\nbuy one")')
 TAKEN = LATE.replace("half-registered", "tensor").partition("\nraise")[0]
 FAMILY = TAKEN.replace('"tensor"', '"elsewhere"').replace('family="late"', 'family="quantum"')
 
@@ -117,8 +118,11 @@ def third_party(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    files = {"__init__.py": "", "late.py": LATE, "taken.py": TAKEN, "family.py": FAMILY}
-    entry_points = ["nowhere = broken.nowhere", *(f"{name} = broken.{name}" for name in ("late", "taken", "family"))]
+    files = {"__init__.py": "", "late.py": LATE, "exits.py": EXITS, "taken.py": TAKEN, "family.py": FAMILY}
+    entry_points = [
+        "nowhere = broken.nowhere",
+        *(f"{name} = broken.{name}" for name in ("late", "exits", "taken", "family")),
+    ]
     return install(tmp_path_factory.mktemp("wheels"), "broken", files, entry_points)
 
 
@@ -155,14 +159,15 @@ def test_what_cannot_be_loaded_is_named_and_the_rest_is_listed(third_party, brok
     assert not {"half-registered", "elsewhere"} & set(listed)
     assert listed["third-party"]["options"] == {"factor": 2.0}
     assert listed["tensor"]["reference"].startswith("TFN")
-    warned = [line for line in errors.splitlines() if "entry point" in line and "UserWarning" in line]
+    warned = [line for line in errors.splitlines() if line.startswith("fusion-bench: entry point ")]
     reasons = {
         "nowhere": "ModuleNotFoundError: No module named 'broken.nowhere'",
         "late": "RuntimeError: no licence found",
+        "exits": "SystemExit: no licence found",
         "taken": "ValueError: strategy 'tensor' is registered twice",
         "family": "ValueError: strategy 'elsewhere' is of the family 'quantum'; choose from unimodal, early",
     }
-    assert len(warned) == len(reasons)
+    assert len(warned) == len(reasons) == len(errors.splitlines())
     for name, reason in reasons.items():
         (line,) = [line for line in warned if f"entry point {name!r} of broken 1.5" in line]
         assert f"broken.{name}, cannot be loaded: {reason}" in line

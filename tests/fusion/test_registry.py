@@ -240,16 +240,14 @@ def test_a_spec_is_a_value_whose_registration_is_found_by_its_name(name, pattern
         find(f"{name}s")
 
 
-def test_early_channel_needs_a_grid():
-    import jax
-
-    from fusion_bench.fusion.blueprint import Blueprint
-    from tests.tasks import CONFIG
-
+def test_strategies_inside_a_cnn_need_a_grid():
     task = make_task("text", "sensor")
-    (spec,) = resolve(["early-channel"], task)
-    with pytest.raises(UserError, match="needs a grid modality; these data have none"):
-        spec.build(Blueprint(task, CONFIG, jax.random.key(0)))
+    with pytest.raises(UserError, match=r"early-channel: it joins inside a CNN and needs a grid"):
+        resolve(["early-channel"], task)
+    inside = ["early-channel", "mid-channel", "film"]
+    assert sorted(left_out(["all"], task)) == sorted(inside)
+    assert list(left_out(["canonical"], task)) == inside[:1]
+    assert not {*inside} & {*labels("all", task=task)}
 
 
 def test_a_label_leaves_defaults_out():
@@ -260,6 +258,7 @@ def test_a_label_leaves_defaults_out():
 
 def test_all_says_what_it_leaves_out():
     three = make_task("image", "text", "audio")
-    assert left_out(["all"], three) == ("gated", "multiplicative")
-    assert left_out(["canonical", "concat"], three) == left_out(["all"], TASK) == ()
+    reason = "it joins two modalities; these are audio, image, text"
+    assert left_out(["all"], three) == {"gated": reason, "multiplicative": reason}
+    assert left_out(["canonical", "concat"], three) == left_out(["all"], TASK) == {}
     assert not {"gated", "multiplicative"} & set(labels("all", task=three))

@@ -2,6 +2,8 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn import metrics
 
 from fusion_bench.metrics.classification import (
     LOWER_IS_BETTER,
@@ -71,6 +73,20 @@ def test_area_under_the_curve_counts_ordered_pairs():
     # class 1: .2 and .8 against .3 and .4, two of four pairs in order; class 0: .5, .3 against .7, .1, two of four
     labels = np.array([1, 0, 0, 1])
     assert roc_auc(COUNTED, labels) == pytest.approx((2 / 4 + 2 / 4) / 2)
+
+
+@pytest.mark.parametrize("places", [0, 1, 9])  # of the logits: with many ties, with some, with none
+def test_area_and_curve_are_those_of_scikit_learn(places):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 200)
+    logits = np.round(rng.normal(size=(200, 6)), places)  # class 5 has no example
+    probabilities = softmax(logits, axis=1)
+    grid, areas, curves = np.linspace(0, 1, 101), [], []
+    for c in range(5):
+        areas.append(metrics.roc_auc_score(labels == c, probabilities[:, c]))
+        curves.append(np.interp(grid, *metrics.roc_curve(labels == c, probabilities[:, c])[:2]))
+    assert roc_auc(logits, labels) == pytest.approx(np.mean(areas), abs=1e-12)
+    np.testing.assert_allclose(roc_curve(logits, labels)[1][1:], np.mean(curves, axis=0)[1:], atol=1e-12)
 
 
 def test_without_two_classes_there_is_no_curve():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from fusion_bench.metrics.intervals import binomial_standard_error, paired_interval, t_interval
+from fusion_bench.metrics.intervals import paired_interval, t_interval, wilson_interval
 
 # 97.5 % quantiles of Student's t, from a printed table, by degrees of freedom
 T_TABLE = {1: 12.706, 2: 4.303, 4: 2.776, 9: 2.262}
@@ -57,7 +58,15 @@ def test_swapping_the_sides_only_changes_the_sign(values):
     assert there.half_width == pytest.approx(back.half_width, abs=1e-12)
 
 
-def test_binomial_standard_error_by_hand():
-    assert binomial_standard_error(0.5, 2500) == pytest.approx(0.01)
-    assert binomial_standard_error(0.1, 900) == pytest.approx(0.01)
-    assert binomial_standard_error(1.0, 100) == 0
+@pytest.mark.parametrize("right", [0, 1, 50, 100, 199, 200])
+def test_wilsons_interval_is_scipys(right):
+    oracle = stats.binomtest(right, 200).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(right / 200, 200) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
+
+
+def test_wilsons_interval_by_hand():
+    z = 1.959964  # at 0 and 1 an end is z² / (n + z²) away
+    assert wilson_interval(1.0, 200) == (pytest.approx(200 / (200 + z**2), rel=1e-6), 1.0)
+    assert wilson_interval(0.0, 200) == (0.0, pytest.approx(z**2 / (200 + z**2), rel=1e-6))
+    low, high = wilson_interval(0.5, 10_000)  # near p ± z √(p (1 − p) / n)
+    assert (high - low) / 2 == pytest.approx(z * 0.005, rel=1e-3)

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -18,15 +19,24 @@ from fusion_bench.models.encoders import (
     GridEncoder,
     PooledEncoder,
     PooledTextEncoder,
-    TransformerTextEncoder,
+    SequenceEncoder,
+    TransformerEncoder,
     VectorEncoder,
     compute_dtype,
     make_encoder,
 )
 from tests import oracles
-from tests.tasks import BATCH, MICRO, SPECS, TOKENS, WORDS, build, call, jit, make_batch
+from tests.tasks import BATCH, MICRO, SPECS, STEPS, TOKENS, WORDS, build, call, jit, make_batch
 
 FLOAT32 = jnp.dtype("float32")
+ENCODERS = [
+    (GridEncoder, "image"),
+    (PooledTextEncoder, "text"),
+    (TransformerEncoder, "text"),
+    (SequenceEncoder, "motion"),
+    (TransformerEncoder, "motion"),
+    (VectorEncoder, "sensor"),
+]
 
 
 def build_encoder(make, spec, widths=MICRO) -> Any:
@@ -48,10 +58,7 @@ def test_a_grid_has_a_token_for_each_pixel_of_its_last_map(shape):
     assert mask is None
 
 
-@pytest.mark.parametrize(
-    ("make", "name"),
-    [(GridEncoder, "image"), (PooledTextEncoder, "text"), (TransformerTextEncoder, "text"), (VectorEncoder, "sensor")],
-)
+@pytest.mark.parametrize(("make", "name"), ENCODERS)
 def test_a_pooled_feature_is_the_normalised_mean_of_the_tokens(make, name):
     module, batch = build_pooled(make, SPECS[name]), make_batch(SPECS[name])
     tokens, mask = call(module.encoder, batch)
@@ -95,13 +102,50 @@ def test_pooled_text_encoder_matches_its_definition():
     np.testing.assert_array_equal(mask, batch.mask)
 
 
-def test_transformer_text_encoder_matches_its_definition():
-    module, batch = build_encoder(TransformerTextEncoder, SPECS["text"]), make_batch(SPECS["text"])
+def test_transformer_encoder_matches_its_definition():
+    module, batch = build_encoder(TransformerEncoder, SPECS["text"]), make_batch(SPECS["text"])
     tokens, mask = call(module, batch)
     embedding, positions = oracles.array(module.embed.embed.embedding), oracles.array(module.embed.position)
     expected = oracles.transformer(module.transformer, embedding[np.asarray(batch.values)] + positions, batch.mask)
     np.testing.assert_allclose(tokens, expected, atol=1e-4)
     np.testing.assert_array_equal(mask, batch.mask)
+
+
+def convolution(module, x, mask, dilation):
+    """Step by step: the products of one kernel with the steps that are there."""
+    kernels = np.split(oracles.array(module.linear.kernel), 3)
+    out = np.tile(oracles.array(module.linear.bias), (*mask.shape, 1))
+    for (n, step), shift in itertools.product(np.ndindex(mask.shape), (-1, 0, 1)):
+        seen = step + shift * dilation
+        if 0 <= seen < mask.shape[1] and mask[n, seen]:
+            out[n, step] += x[n, seen] @ kernels[shift + 1]
+    return np.maximum(out, 0)
+
+
+@pytest.mark.parametrize(("length", "dilations"), [(1, [1]), (3, [1]), (4, [1, 2]), (7, [1, 2]), (8, [1, 2, 4])])
+def test_sequence_encoder_matches_its_definition(length, dilations):
+    spec = ModalitySpec("sequence", (length, 3))
+    module, batch = build_encoder(SequenceEncoder, spec), make_batch(spec)
+    mask = np.array(batch.mask)
+    mask[-1, 0] = length == 1  # padding may come first, too
+    assert [layer.dilation for layer in module.layers] == dilations
+    assert 1 + 2 * sum(dilations) >= length
+    x = convolution(module.layers[0], np.asarray(batch.values, np.float64), mask, 1)
+    for layer, dilation in zip(module.layers[1:], dilations[1:], strict=True):
+        x = x + convolution(layer, x, mask, dilation)
+    tokens, got = call(module, batch._replace(mask=jnp.asarray(mask)))
+    np.testing.assert_allclose(tokens, x, atol=1e-5)
+    np.testing.assert_array_equal(got, mask)
+
+
+@pytest.mark.parametrize("make", [SequenceEncoder, TransformerEncoder])
+def test_a_sequence_encoder_sees_the_order_of_any_two_steps(make):
+    length = 9
+    steps = np.zeros((2, length, 3), np.float32)
+    steps[0, [0, -1], [0, 1]] = steps[1, [-1, 0], [0, 1]] = 1
+    module = build_pooled(make, ModalitySpec("sequence", (length, 3)))
+    one, other = np.asarray(call(module, ModalityBatch(jnp.asarray(steps), jnp.ones((2, length), bool))))
+    assert np.abs(one - other).max() > 1e-3
 
 
 def test_vector_encoder_matches_its_definition():
@@ -114,10 +158,7 @@ def test_vector_encoder_matches_its_definition():
     assert mask is None
 
 
-@pytest.mark.parametrize(
-    ("make", "name"),
-    [(GridEncoder, "image"), (PooledTextEncoder, "text"), (TransformerTextEncoder, "text"), (VectorEncoder, "sensor")],
-)
+@pytest.mark.parametrize(("make", "name"), ENCODERS)
 def test_pooled_features_are_normalised_over_the_batch_in_training(make, name):
     module = build_pooled(make, SPECS[name], training=True)
     module.norm.scale.set_value(jnp.ones_like(module.norm.scale[...]))
@@ -129,7 +170,7 @@ def test_pooled_features_are_normalised_over_the_batch_in_training(make, name):
     assert (np.abs(deviations - 1) < 1e-3).sum() >= 4
 
 
-@pytest.mark.parametrize("make", [PooledTextEncoder, TransformerTextEncoder])
+@pytest.mark.parametrize("make", [PooledTextEncoder, TransformerEncoder])
 def test_what_is_masked_changes_nothing(make):
     module = build_pooled(make, SPECS["text"])
     rng = np.random.default_rng(0)
@@ -139,6 +180,18 @@ def test_what_is_masked_changes_nothing(make):
     for padding in (np.zeros((BATCH, TOKENS - 2)), rng.integers(0, WORDS, (BATCH, TOKENS - 2))):
         longer = jnp.concatenate([short, jnp.asarray(padding, jnp.int32)], axis=1)
         np.testing.assert_allclose(call(module, ModalityBatch(longer, mask)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [SequenceEncoder, TransformerEncoder])
+def test_masked_steps_change_nothing(make):
+    module = build_pooled(make, SPECS["motion"])
+    rng = np.random.default_rng(0)
+    short = jnp.asarray(rng.normal(size=(BATCH, 2, 3)), jnp.float32)
+    expected = call(module, ModalityBatch(short))
+    mask = jnp.broadcast_to(jnp.arange(STEPS) < 2, (BATCH, STEPS))
+    for padding in (np.zeros((BATCH, STEPS - 2, 3)), rng.normal(size=(BATCH, STEPS - 2, 3))):
+        longer = jnp.concatenate([short, jnp.asarray(padding, jnp.float32)], axis=1)
+        np.testing.assert_allclose(call(module, ModalityBatch(longer, mask)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", WIDTHS)
@@ -157,7 +210,7 @@ def test_every_size_encodes_every_kind(size, text_encoder, name):
         return encoded
 
     encoded = jax.eval_shape(encode, make_batch(spec))
-    assert (encoded.mask is None) == (spec.kind != "tokens")
+    assert (encoded.mask is None) == (spec.kind not in ("tokens", "sequence"))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +218,9 @@ def test_every_size_encodes_every_kind(size, text_encoder, name):
     [
         ("image", "pooled", GridEncoder),
         ("text", "pooled", PooledTextEncoder),
-        ("text", "transformer", TransformerTextEncoder),
+        ("text", "transformer", TransformerEncoder),
+        ("motion", "pooled", SequenceEncoder),
+        ("motion", "transformer", TransformerEncoder),
         ("sensor", "transformer", VectorEncoder),
     ],
 )

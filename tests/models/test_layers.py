@@ -64,7 +64,7 @@ def test_token_embedding_adds_positions(name):
         patches = oracles.patches(values, 4)
         expected = oracles.linear(module.embed, patches.reshape(len(values), -1, patches.shape[-1]))
     else:
-        expected = oracles.linear(module.embed, values[:, None])
+        expected = oracles.linear(module.embed, values if spec.kind == "sequence" else values[:, None])
     tokens, mask = call(module, batch)
     np.testing.assert_allclose(tokens, expected + oracles.array(module.position), atol=1e-5)
     np.testing.assert_array_equal(mask, np.ones(tokens.shape[:2], bool) if batch.mask is None else batch.mask)

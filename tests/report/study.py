@@ -1,5 +1,7 @@
 """A small study on disk, with predictions and curves, whose numbers are known."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -44,10 +46,19 @@ def predictions(accuracy: float, seed: int, strategy: str) -> dict[str, np.ndarr
     }
 
 
-def write_study(store: Store, *, captions: str = "default", seeds: int = 3, command: str = "run a") -> None:
-    """Writes the runs of one setting."""
-    for strategy, accuracies in ACCURACIES.items():
-        family = FAMILIES.get(strategy, "reference")
+def write_study(
+    store: Store,
+    *,
+    captions: str = "default",
+    seeds: int = 3,
+    command: str = "run a",
+    classes: Sequence[str] = CLASSES,
+    strategies: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Writes the runs of one setting; `strategies` gives some of them other labels."""
+    for name, accuracies in ACCURACIES.items():
+        family, strategy = FAMILIES.get(name, "reference"), (strategies or {}).get(name, name)
         for seed, accuracy in enumerate(accuracies[:seeds]):
             trained = family != "reference" and strategy != "late-posthoc"
             identity = {
@@ -77,7 +88,8 @@ def write_study(store: Store, *, captions: str = "default", seeds: int = 3, comm
                     "captions": captions,
                     "modalities": ["image", "text"],
                     "num_classes": 3,
-                    "class_names": CLASSES,
+                    "class_names": list(classes),
+                    "notes": list(notes),
                     "n_train": 900,
                     "n_validation": 100,
                     "n_test": N_TEST,

@@ -11,6 +11,7 @@ import pytest
 from fusion_bench.report.findings import find
 from fusion_bench.report.notes import headline
 from fusion_bench.report.page import render_page
+from fusion_bench.report.plots import pictures
 from fusion_bench.report.table import table
 from fusion_bench.store import Store
 from fusion_bench.store.examples import Example, write_examples
@@ -34,7 +35,8 @@ def text(tmp_path_factory):
     write_examples(store.directory, "", make_examples())
     write_study(store, command=INJECTION)
     write_study(store, captions="synergy", command="fusion-bench run --captions synergy")
-    return render_page(find(store, table(store, details=True)))
+    findings = find(store, table(store, details=True))
+    return render_page(findings, {found.name: pictures(found) for found in findings})
 
 
 @pytest.fixture(scope="module")

@@ -329,5 +329,5 @@ def test_a_report_that_cannot_be_written_is_said_in_one_line(tmp_path):
 
 def test_a_directory_without_a_readable_run(tmp_path):
     (tmp_path / "runs").mkdir()
-    with pytest.raises(UserError, match="there is no run in"):
+    with pytest.raises(UserError, match="there is no complete run in"):
         write_report(Store(tmp_path, read_only=True))

@@ -347,7 +347,7 @@ GOLDEN = """\
 - Gain: over image-only, the best unimodal strategy on validation; percentage points, paired by seed.
 - Bold: the best multimodal mean and all strategies not significantly different from it (paired t-test, α = 0.05, uncorrected).
 - With n = 3 seeds a paired t-test detects a true gain of 2.9 points with 80 % power (5.0 after Holm's correction); to detect one point takes 14 seeds (19 after the correction). Medians over the multimodal rows.
-- The intervals leave out the sampling error of the 1,000 test examples, which is common to all rows: ± 2.78 to 3.08 points (95 %, binomial).
+- The intervals leave out the sampling error of the 1,000 test examples, which is common to all rows; its 95 % interval (Wilson) is 40.95 to 47.09 % for 44.00 % and 69.14 to 74.69 % for 72.00 %.
 - Bayes reference: the best possible use of one unimodal model and the exact caption channel. No strategy is significantly above it (paired t-test, α = 0.05, Holm-corrected).
 - Ceilings: the best possible accuracy from one modality alone, computed exactly from the caption channel; without captions, that of a perfect classifier of the class.
 - Examples/s: median of short timed passes, without compilation.
@@ -410,23 +410,57 @@ def test_interaction_bits_are_in_the_heading_where_there_are_any(frame_of):
     assert text.startswith("### shapes, synergy captions (0.000 bits and 3.322 of interaction), tiny encoders;")
 
 
-def printed(frame, width, **options):
+def printed(frame, width, columns=None, **options):
     console = Console(width=width, **options)
     with console.capture() as capture:
-        console.print(to_rich(frame))
+        console.print(to_rich(frame, columns))
     return capture.get()
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
-def test_the_terminal_shows_every_cell_whole(full, width):
-    lines = printed(full, width).splitlines()
+FITTING = {  # of a width, the columns beside the strategy, and those left out
+    40: (["accuracy"], ["family", "gain over image-only", "parameters", "train", "test", "compile s"]),
+    50: (["accuracy", "gain"], ["family", "parameters", "train", "test", "compile s"]),
+    60: (["accuracy", "gain", "params"], ["family", "train", "test", "compile s"]),
+    80: (["accuracy", "gain", "params", "train_rate", "test_rate", "compile"], ["family"]),
+    120: (["family", "accuracy", "gain", "params", "train_rate", "test_rate", "compile"], []),
+}
+
+
+@pytest.mark.parametrize("width", FITTING)
+def test_a_narrow_terminal_drops_columns_and_says_so_but_no_character(full, width):
+    text = printed(full, width)
+    lines = text.splitlines()
     assert max(map(len, lines)) <= width
-    for strategy, family in zip(full["strategy"], full["family"], strict=True):
-        (line,) = (line for line in lines if line[:20].rstrip() == strategy)
-        assert (f" {family} " in line) == (width >= 100)
-    (line,) = (line for line in lines if line.startswith("concat "))
-    cells = ["72.00 ±  4.97", "+11.00 ± 4.30", "12,345", "1,230", "98,800", "3.0"]
-    assert re.search(r"\s+".join(map(re.escape, cells)) + r"\s*$", line)
+    names, left_out = FITTING[width]
+    for row in full.to_dict("records"):
+        (line,) = (line for line in lines if line[:20].rstrip() == row["strategy"])
+        shown = [COLUMNS[name].cell(row) for name in names]
+        assert line.split()[len(row["strategy"].split()) :] == " ".join(shown).split()
+    told = " ".join(text.split()).replace(" ex./s", "").replace(" examples/s", "")
+    note = f"· Left out, as they do not fit: {', '.join(left_out)}; a wider terminal or --format md shows them."
+    assert (note in told) == bool(left_out)
+    assert "Left out" not in printed(full, 140)
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 80, 120])
+def test_columns_that_are_asked_for_are_shown_in_several_tables_that_fit(with_logits, width):
+    frame, columns = table(with_logits, details=True), choose_columns(["all"])
+    text = printed(frame, width, columns)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert "Left out" not in text
+    for row in frame.to_dict("records"):
+        parts = [line[20:].split() for line in lines if line[:20].rstrip() == row["strategy"]]
+        assert [*itertools.chain(*parts)] == " ".join(column.cell(row) for column in columns[1:]).split()
+        assert len(parts) > 2 or width == 120
+
+
+def test_a_name_that_is_wider_than_the_terminal_is_folded(frame_of):
+    name = "compact-bilinear:out_features=512"
+    lines = printed(frame_of(IMAGE, runs_of(name, "tensor", [0.70, 0.72, 0.74])), 40).splitlines()
+    place = next(place for place, line in enumerate(lines) if line.startswith("compact"))
+    assert "".join(line[:26].strip() for line in lines[place : place + 2]) == name
+    assert lines[place].endswith(" 72.00 ± 4.97")
 
 
 def test_the_terminal_lines_means_up_and_keeps_families_apart(full):
@@ -590,6 +624,18 @@ def test_the_sampling_of_a_gain_is_over_the_images_that_change(tmp_path):
     # One image of four is gained: the mean of four draws, each a gain with probability 1/4, is 0 to 3/4 in 95 %.
     assert frame.loc["concat", "gain_sampling_ci95"] == 0.375
     assert np.isnan(frame.loc["image-only", "gain_sampling_ci95"])
+
+
+def test_where_all_is_right_the_sampling_error_is_wilsons(tmp_path):
+    store = Store(tmp_path)
+    for run in runs_of("concat", "intermediate", [1.0, 1.0], data={**DATA, "n_test": 4}):
+        store.write(run, predictions={**PREDICTIONS, "test_labels": LOGITS.argmax(axis=1)})
+    frame = table(store, details=True)
+    z = 1.959964
+    assert frame["sampling_ci95"].iloc[0] == pytest.approx(
+        z**2 / (4 + z**2), rel=1e-6
+    )  # all of the interval is below 100 %
+    assert "its 95 % interval (Wilson) is 51.01 to 100.00 % for 100.00 %." in to_markdown(frame)
 
 
 def test_a_column_that_is_shown_is_explained(with_logits):

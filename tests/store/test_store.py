@@ -44,7 +44,7 @@ CONTENTS = {
     "curve": CURVE,
     "predictions": PREDICTIONS,
     "checkpoint": CHECKPOINT,
-    "tokenizer_json": '{"vocabulary": "größer"}',
+    "tokenizers": {"text": '{"vocabulary": "größer"}', "überschrift": "{}"},
 }
 
 
@@ -153,6 +153,13 @@ def test_a_setting_is_what_strategies_and_seeds_share():
 # Reading what was written
 
 
+def test_the_tokenizer_of_an_older_run_is_that_of_its_text(store):
+    folder = store.write(make_run(), **{**CONTENTS, "tokenizers": {}})
+    assert store.tokenizer_paths(folder.name) == {}
+    (folder / "tokenizer.json").write_text("{}")
+    assert store.tokenizer_paths(folder.name) == {"text": folder / "tokenizer.json"}
+
+
 def test_a_run_comes_back_as_it_was_written(store):
     run = make_run()
     folder = store.write(run, **CONTENTS)
@@ -161,7 +168,8 @@ def test_a_run_comes_back_as_it_was_written(store):
         "run.json",
         "curve.csv",
         "predictions.npz",
-        "tokenizer.json",
+        "tokenizer-text.json",
+        "tokenizer-überschrift.json",
         "checkpoint",
     }
     assert store.get(run.id) == run
@@ -171,7 +179,8 @@ def test_a_run_comes_back_as_it_was_written(store):
     assert predictions.keys() == PREDICTIONS.keys()
     for name, array in PREDICTIONS.items():
         np.testing.assert_array_equal(predictions[name], array, strict=True)
-    assert (folder / "tokenizer.json").read_text(encoding="utf-8") == CONTENTS["tokenizer_json"]
+    paths = store.tokenizer_paths(folder.name)
+    assert {name: path.read_text(encoding="utf-8") for name, path in paths.items()} == CONTENTS["tokenizers"]
     assert folders(store) == [run.id]
     assert store.damaged == {}
 

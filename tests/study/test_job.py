@@ -25,11 +25,28 @@ HERE = Surroundings("0" * 64, "cpu", {"jax": "1"}, 1)
 JOB = Job("train", StrategySpec("tensor"), 0, BASE.data, BASE.model, BASE.training)
 
 OTHER: dict[str, Any] = {
-    "data": vars(DataConfig("cifar10", Path("d"), "synergy", True, 100, 100, 0.2, 1, Path("c"), 16)),
+    "data": vars(
+        DataConfig(
+            "cifar10",
+            Path("d"),
+            "synergy",
+            True,
+            100,
+            100,
+            0.2,
+            1,
+            Path("c"),
+            16,
+            "bpe",
+            9,
+            ("flip",),
+            ("a",),
+            {"a": "grid"},
+        )
+    ),
     "model": vars(ModelConfig("small", "transformer", "bfloat16")),
     "training": {
-        **vars(TrainingConfig(6, 32, "muon", 0.001, "cosine", 2.0, 0.1, 0.0, True, "alternating", "last")),
-        "augment": False,
+        **vars(TrainingConfig(6, 32, "muon", 0.001, "cosine", 2.0, 0.1, 0.0, "alternating", "last")),
         "remedy": Choice("ogm-ge"),
     },
 }
@@ -100,6 +117,13 @@ def test_a_remedy_whose_version_is_bumped_gives_another_run(monkeypatch):
     newer = dataclasses.replace(remedies.find("ogm-ge"), version=2)
     monkeypatch.setitem(remedies.known, "ogm-ge", newer)
     assert changed(training=treated) != before
+
+
+def test_settings_of_jax_that_change_results_are_in_it_and_the_usual_ones_are_not():
+    rbg, x64 = (dataclasses.replace(HERE, numerics={name: value}) for name, value in (("a", "rbg"), ("b", True)))
+    assert len({identifier(JOB, around) for around in (HERE, rbg, x64)}) == 3
+    assert "numerics" not in identity(JOB, HERE)
+    assert identity(JOB, rbg)["numerics"] == {"a": "rbg"}
 
 
 def test_a_word_of_a_docstring_or_of_help_voids_no_run(tmp_path):

@@ -7,13 +7,13 @@ import pytest
 
 import fusion_bench
 from fusion_bench.errors import UserError
-from tests.studies import STRATEGIES, TRAINED, make_config, run_recorded
+from tests.studies import STRATEGIES, TRAINED, make_config, run_recorded, write_source
 
 COLUMNS = (
     *("strategy", "family", "n_seeds", "params", "test_accuracy_mean", "test_accuracy_ci95"),
     *("train_examples_per_s", "inference_examples_per_s", "compile_s"),
 )
-FILES = {"run.json", "curve.csv", "predictions.npz", "tokenizer.json", "checkpoint"}
+FILES = {"run.json", "curve.csv", "predictions.npz", "tokenizer-text.json", "checkpoint"}
 
 
 @pytest.fixture
@@ -153,9 +153,6 @@ def test_models_of_the_class_are_no_rows(shifted):
 
 
 def test_one_modality_cannot_be_fused(tmp_path):
-    import numpy as np
-
-    path = tmp_path / "words.npz"
-    np.savez(path, text=np.ones((20, 3), np.int32), label=np.arange(20) % 2)
-    with pytest.raises(UserError, match="words has one modality, text; a fusion needs two"):
-        fusion_bench.run(make_config(path, tmp_path / "out", strategies=STRATEGIES))
+    path = write_source(tmp_path / "photos.npz")
+    with pytest.raises(UserError, match="photos has one modality, image; a fusion needs two"):
+        fusion_bench.run(make_config(path, tmp_path / "out", strategies=STRATEGIES, captions="none"))

@@ -14,7 +14,7 @@ from fusion_bench.training.loop import train
 
 TRAIN, TEST = 4000, 2000
 MODEL = ModelConfig(encoder="tiny", dtype="float32")
-TRAINING = TrainingConfig(epochs=8, learning_rate=0.003, augment=False)
+TRAINING = TrainingConfig(epochs=8, learning_rate=0.003)
 
 
 @pytest.fixture(scope="module")

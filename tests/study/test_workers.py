@@ -117,8 +117,14 @@ import dataclasses
 import fusion_bench
 import jax.numpy as jnp
 from flax import nnx
+from fusion_bench.data.sources import npz
+from fusion_bench.data.sources.base import register_source
 from fusion_bench.fusion.registry import register
 from tests.studies import make_config
+
+@register_source("own", summary="a test")
+def load(config):
+    return npz.load(dataclasses.replace(config, source=sys.argv[1]))
 
 @register("mine", family="intermediate", reference="a test")
 class Mine(nnx.Module):
@@ -127,12 +133,12 @@ class Mine(nnx.Module):
     def __call__(self, features):
         return jnp.concatenate(list(features.values()), axis=1)
 
-config = make_config(Path(sys.argv[1]), Path(sys.argv[2]), strategies=("mine",), seeds=2)
+config = make_config(Path("own"), Path(sys.argv[2]), strategies=("mine",), seeds=2)
 fusion_bench.run(dataclasses.replace(config, workers=2))
 """
 
 
-def test_a_strategy_of_a_script_goes_to_the_workers(source, tmp_path):
+def test_a_strategy_and_a_source_of_a_script_go_to_the_workers(source, tmp_path):
     """The script has no guard against being run again by a process that it starts."""
     path, out = tmp_path / "script.py", tmp_path / "out"
     path.write_text(SCRIPT)

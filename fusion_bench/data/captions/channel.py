@@ -190,12 +190,12 @@ class Channel:
     @property
     def text_only_ceiling(self) -> float:
         """The best accuracy from the caption alone: sum_{w,k} max_t P(w, k, t) = sum_w max_y P(y, w)."""
-        return float(self._joint.max(axis=0).sum())
+        return min(1.0, float(self._joint.max(axis=0).sum()))  # sums round
 
     @property
     def image_only_ceiling(self) -> float:
         """The best accuracy of a perfect image classifier without the caption: sum_y max_t P(y, t)."""
-        return float(self.prior @ self._target_probabilities.max(axis=1))
+        return min(1.0, float(self.prior @ self._target_probabilities.max(axis=1)))
 
     @property
     def _groups(self) -> Mapping[str, tuple[int, ...]]:

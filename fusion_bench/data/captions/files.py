@@ -1,56 +1,69 @@
-"""Captions from and to a CSV or Parquet file.
+"""Captions from and to a file, in one of the formats of formats.py.
 
-Column `id` is the example's index in its source, 0 .. N - 1 in the order in which the source gives them (as a
-rule training examples first, then test), and `caption` is the text. Other columns are ignored.
+Column `id` is the example's index in its source, 0 .. N - 1 in the order in which the source gives them (as a rule
+training examples first, then test), or its name where the source has names; `caption` is a text, or a list of several.
+Other columns are ignored.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from fusion_bench import errors, files
+from fusion_bench.data.captions import formats
 
-if TYPE_CHECKING:
-    import pandas
-
-ENDINGS = (".csv", ".parquet")
 UNUSED = "unused"
 """Name that an export gives to the split of an example outside all splits."""
+_PRINTED = re.compile(r"""\[\s*['"].*['"]\s*,?\s*\]|\{\s*['"].*\}|b'.*'|b".*\"""", re.DOTALL)
+"""A list, a dictionary or bytes as Python prints them."""
 
 
 def is_caption_file(name: str) -> bool:
-    """Returns whether `name` means a file of captions rather than a caption channel."""
-    return Path(name).suffix.lower() in ENDINGS
+    """Returns whether `name` means a file of captions rather than a caption channel, which may have settings."""
+    return formats.ending(Path(name)) is not None or (":" not in name and Path(name).suffix != "")
 
 
-def read_captions(path: Path, num_examples: int) -> tuple[str, ...]:
-    """Returns the caption of each example, in the order of the source, from a file whose rows are in any order.
+def read_captions(
+    path: Path, num_examples: int, needed: Int[np.ndarray, " index"] | None = None, names: Sequence[str] = ()
+) -> tuple[tuple[str, ...], ...]:
+    """Returns the captions of each example, in the order of the source, from a file whose rows are in any order.
+
+    Args:
+      path: of the file.
+      num_examples: in the source.
+      needed: the examples that need a caption; others get none. None is all.
+      names: of the examples, where the source has names: ids may be these too.
 
     Raises:
-      UserError: the file is missing or cannot be read, a column is missing, an id is missing, duplicate, out
-        of range or not an integer, or a caption is empty.
+      UserError: the file cannot be read; an id is missing, duplicate, out of range or invalid; a caption is empty or
+        not a text.
     """
-    import pandas as pd
-
-    table = _read_table(path)
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for an index
-        raise errors.UserError(f"{path} has rows with more fields than columns; a caption with a comma needs quotes")
-    if lacking := [column for column in ("id", "caption") if column not in table.columns]:
-        lacks = " and no column ".join(lacking)
-        raise errors.UserError(f"{path} has no column {lacks}; it needs the columns id and caption")
-    ids = _integer_ids(path, table)
-    _reject(path, "id", "out of range", ids[(ids < 0) | (ids >= num_examples)], f"ids are 0..{num_examples - 1}")
-    counts = np.bincount(ids, minlength=num_examples)
-    _reject(path, "id", "duplicate", np.flatnonzero(counts > 1), "each id has one row")
-    _reject(path, "id", "missing", np.flatnonzero(counts == 0), f"each of 0..{num_examples - 1} needs a row")
-    caption = table["caption"].astype(object)
-    texts = caption.where(caption.notna(), "").astype(str)
-    empty = (texts.str.strip() == "").to_numpy(bool)
-    _reject(path, "caption", "empty", np.sort(ids[empty]), "each id needs a text")
-    return tuple(texts.to_numpy(object)[np.argsort(ids)].tolist())
+    ids, cells = formats.read_columns(path)
+    needed = np.arange(num_examples) if needed is None else needed
+    found, wanted = _match_ids(path, [_decoded(each) for each in ids], num_examples, needed.tolist(), names)
+    _reject(path, "id", "duplicate", [each for each, n in Counter(found).items() if n > 1], "each id has one row")
+    cell_of = dict(zip(found, cells, strict=True))
+    missing = [each for each in dict.fromkeys(wanted) if each not in cell_of]
+    _reject(path, "id", "missing", missing, "each example of the splits needs a row")
+    texts = {each: _texts(cell_of[each]) for each in wanted}
+    wrong = [f"id {each}: {_type(cell_of[each])}" for each, those in texts.items() if those is None]
+    _reject(path, "caption", "not text", wrong, "a caption is a string, or a list of strings")
+    empty = [each for each, those in texts.items() if not those or not all(map(str.strip, those))]
+    _reject(path, "caption", "empty", empty, "each id needs a text")
+    firsts = [those[0].strip() for those in texts.values() if those]
+    if firsts and all(map(_PRINTED.fullmatch, firsts)):
+        right = "JSON lines and Parquet hold lists of strings, which are several captions"
+        raise errors.UserError(f"{path}: its captions are values as Python prints them ({firsts[0][:30]} …); {right}")
+    captions: list[tuple[str, ...]] = [()] * num_examples
+    for example, each in zip(needed.tolist(), wanted, strict=True):
+        captions[example] = texts[each] or ()
+    return tuple(captions)
 
 
 def export_captions(
@@ -72,54 +85,83 @@ def export_captions(
     """
     import pandas as pd
 
-    _check_ending(path)
+    formats.check_ending(path)
     split = np.full(len(texts), UNUSED, object)
     for name, indices in splits.items():
         split[indices] = name
     k = np.zeros(len(texts), np.int32) if shifts is None else shifts
     columns = {"id": np.arange(len(texts)), "split": split, "caption": list(texts), "y": classes, "k": k, "t": targets}
-    table = pd.DataFrame(columns)
     with files.explained(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() == ".csv":
-            table.to_csv(path, index=False)
-        else:
-            table.to_parquet(path, index=False)
+        formats.write_table(path, pd.DataFrame(columns))
 
 
-def _read_table(path: Path) -> "pandas.DataFrame":
-    import pandas as pd
-    import pyarrow as pa
+def _match_ids(
+    path: Path, ids: list[Any], num_examples: int, needed: list[int], names: Sequence[str]
+) -> tuple[list[Hashable], list[Hashable]]:
+    """Returns the id of each row, and that of each needed example, both as names or both as indices.
 
-    _check_ending(path)
-    if not path.is_file():
-        raise errors.UserError(f"{path}: no such file; captions come from a .csv or .parquet file or a channel")
+    They are names if every needed example is there by its name, or if not all ids could be indices.
+    """
+    numbers = [_whole(each) for each in ids]
+    if names:
+        rows = zip(ids, numbers, strict=True)
+        as_names = [
+            str(value if number is None or isinstance(value, str) else number).strip() for value, number in rows
+        ]
+        wanted = [names[example].strip() for example in needed]
+        if None in numbers or set(wanted) <= set(as_names):
+            return list(as_names), list(wanted)
+    invalid = [repr(value) for value, number in zip(ids, numbers, strict=True) if number is None]
+    _reject(path, "id", "invalid", invalid, "ids are whole numbers")
+    outside = [number for number in numbers if not 0 <= (number or 0) < num_examples]
+    also = f", or names such as {names[0]}" if names else ""
+    _reject(path, "id", "out of range", outside, f"ids are 0..{num_examples - 1}{also}")
+    return list(numbers), list(needed)
+
+
+def _whole(value: Any) -> int | None:
+    """Returns a whole number that is one, or is written as one; else None."""
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, str) and "_" in value):
+        return None
     try:
-        if path.suffix.lower() == ".csv":
-            # All as text: a caption may well be "None" or "7", and only an empty one is missing.
-            return pd.read_csv(path, dtype=str, keep_default_na=False)
-        return pd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException) as error:  # what both parsers raise derives from these
-        raise errors.UserError(f"{path} cannot be read as {path.suffix[1:].lower()}: {errors.cause(error)}") from error
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return int(number) if math.isfinite(number) and number == int(number) and abs(number) <= 2**53 else None
 
 
-def _check_ending(path: Path) -> None:
-    if path.suffix.lower() not in ENDINGS:
-        raise errors.UserError(f"{path} must end in {' or '.join(ENDINGS)}")
-
-
-def _integer_ids(path: Path, table: "pandas.DataFrame") -> Int[np.ndarray, " row"]:
+def _texts(cell: Any) -> tuple[str, ...] | None:
+    """Returns the texts of a cell: none of a missing value; None if it holds anything else."""
     import pandas as pd
 
-    numbers = pd.Series(pd.to_numeric(table["id"], errors="coerce")).to_numpy(np.float64, na_value=np.nan)
-    wrong = ~np.isfinite(numbers) | (numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53)
-    _reject(path, "id", "invalid", [repr(value) for value in table["id"][wrong]], "ids are whole numbers")
-    return numbers.astype(np.int64)
+    if isinstance(cell, (list, tuple, np.ndarray)):
+        texts = tuple(map(_decoded, cell))
+    else:
+        texts = () if pd.isna(cell) else (_decoded(cell),)
+    return texts if all(isinstance(text, str) for text in texts) else None
 
 
-def _reject(path: Path, what: str, fault: str, culprits: Sequence | np.ndarray, right: str) -> None:
+def _decoded(value: Any) -> Any:
+    """Returns bytes in UTF-8 as the string that they are; all else, bytes in another encoding too, as it is."""
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
+
+
+def _type(cell: Any) -> str:
+    if isinstance(cell, bytes):
+        return "bytes that are not UTF-8"
+    if isinstance(cell, (list, tuple, np.ndarray)):
+        other = next((each for each in cell if not isinstance(_decoded(each), str)), None)
+        return f"a list with {type(other).__name__}"
+    return type(cell).__name__
+
+
+def _reject(path: Path, what: str, fault: str, culprits: Sequence, right: str) -> None:
     """Raises one line that counts the culprits and shows the first few, unless there are none."""
-    if len(culprits):
+    if culprits:
         noun = what if len(culprits) == 1 else f"{what}s"
         first = ", ".join(str(culprit) for culprit in culprits[:3]) + (", …" if len(culprits) > 3 else "")
         raise errors.UserError(f"{path}: {len(culprits)} {noun} {fault} ({first}); {right}")

@@ -51,7 +51,7 @@ class Source(Registered):
         return self.reference
 
 
-_REGISTRY: Axis[Source] = Axis(
+REGISTRY: Axis[Source] = Axis(
     "data source",
     "fusion_bench.data.sources",
     "fusion_bench.sources",
@@ -77,19 +77,19 @@ def register_source(
     unknown = set(options) - {field.name for field in dataclasses.fields(DataConfig)}
     if unknown:
         raise ValueError(f"source {name!r} reads {min(unknown)}, which is no field of DataConfig")
-    return lambda load: _REGISTRY.register(
+    return lambda load: REGISTRY.register(
         Source(name, summary, load, class_names=class_names, words=words, fields=options)
     )
 
 
 def sources() -> Mapping[str, Source]:
     """Returns every source by name."""
-    return _REGISTRY.registered()
+    return REGISTRY.registered()
 
 
 def recorded_name(name: str) -> str:
     """Returns a source's name without the folder of a file: where the data lie does not identify them."""
-    return Path(name).name if _REGISTRY.find(name).name.startswith("FILE") else name
+    return Path(name).name if REGISTRY.find(name).name.startswith("FILE") else name
 
 
 def load_raw(config: DataConfig) -> RawDataset:
@@ -98,9 +98,9 @@ def load_raw(config: DataConfig) -> RawDataset:
     Raises:
       UserError: there is no such source, its data are missing or damaged, or it does not read an option that is set.
     """
-    source = _REGISTRY.find(config.source)
+    source, default = REGISTRY.find(config.source), DataConfig()
     for field in {field for other in sources().values() for field in other.fields}:
-        if field not in source.fields and getattr(config, field) != getattr(DataConfig, field):
+        if field not in source.fields and getattr(config, field) != getattr(default, field):
             owners = " and ".join(name for name, other in sources().items() if field in other.fields)
             raise ConfigError(field, getattr(config, field), f"it is an option of {owners} only")
     return source.make(config)
@@ -108,4 +108,4 @@ def load_raw(config: DataConfig) -> RawDataset:
 
 def class_names(config: DataConfig) -> tuple[str, ...]:
     """Returns the classes of `config.source`; reads the data only if the source does not declare its classes."""
-    return _REGISTRY.find(config.source).class_names or load_raw(config).class_names
+    return REGISTRY.find(config.source).class_names or load_raw(config).class_names

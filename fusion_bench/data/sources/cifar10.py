@@ -80,7 +80,7 @@ def load(config: DataConfig) -> RawDataset:
     directory = data_root(config.data_dir, f"{NAME}/{VERSION}, or an empty one,") / NAME / VERSION
     if not directory.exists():
         prepare(directory.parent.parent)
-    return load_prepared(NAME, directory, config, _describe)
+    return load_prepared(NAME, directory, config, _describe, augment=("flip", "translate"))
 
 
 def _describe(directory: Path, info: "tfds.core.DatasetInfo") -> str:

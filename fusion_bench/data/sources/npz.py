@@ -1,35 +1,49 @@
-"""A dataset in one `.npz` file: an array for each modality, and `label`.
+"""A dataset in one `.npz` file: an array for each modality, and the labels.
 
-    image        uint8 [example, height, width, channel]
-    other names  float [example, height, width, channel] (a grid) or [example, feature] (a vector),
-                 uint8 grids, or whole numbers [example, token], 0 = padding
-    label        whole numbers 0..C-1 [example]
-    split        optional, strings [example]: train, validation, test
-    class_names  optional, strings [class]
+    label           whole numbers 0..C-1 [N] or [N, 1], class names [N], or one-hot [N, C]; also `labels` or `y`
+    split           optional, strings [N]: train, validation (val, valid, dev), test
+    class_names     optional, strings [C]
+    kinds           optional, strings such as "counts=vector": what an array is, where it could be several things
+    id, filename    optional, [N]: names of the examples, for captions
+    NAME_mask       optional, bool [N, T]: the steps of the sequence NAME; or NAME_length, whole numbers [N]
+    any other name  a modality; see `fusion_bench.data.arrays`
 
 Without `split`, a fifth of each class is the test split: a stratified 80/20 cut that never changes.
 """
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from fusion_bench.config import DataConfig
+from fusion_bench.data.arrays import ArrayKind, as_modality, as_strings, as_texts, describe, kind_of
 from fusion_bench.data.dataset import SPLITS, Kind, Modality, RawDataset
+from fusion_bench.data.sequences import step_mask
 from fusion_bench.data.sources.base import register_source
 from fusion_bench.data.splits import stratified_choice
-from fusion_bench.errors import UserError
+from fusion_bench.errors import ConfigError, UserError
 
 TEST_FRACTION = 0.2
-RESERVED = ("label", "split", "class_names")
+LABELS, IDS = ("label", "labels", "y"), ("id", "ids", "filename", "filenames")
+"""Names of the arrays of labels and of the examples' names; the first one that is there counts."""
+SPLIT_NAMES: Mapping[str, str] = {
+    **{name: name for name in SPLITS},
+    **dict.fromkeys(("val", "valid", "dev"), "validation"),
+    "training": "train",
+    "testing": "test",
+}
 
 _CUT_SEED = 0  # fixed, so that the test split is the same whatever the seed of a study
 
 
 @register_source(
-    "FILE.npz", summary="your own arrays: image, label, any other modality, optional split and class_names"
+    "FILE.npz",
+    summary="your own arrays: label, any number of modalities, optional split and class_names",
+    options=("modalities", "kinds"),
 )
 def load(config: DataConfig) -> RawDataset:
     """Returns the dataset of the file that the configuration names.
@@ -37,25 +51,46 @@ def load(config: DataConfig) -> RawDataset:
     Raises:
       UserError: the file cannot be read, or an array is not as this module's docstring says.
     """
-    path = Path(config.source).expanduser()
+    path = Path(config.source)
     arrays = _read(path)
-    names = sorted(set(arrays) - set(RESERVED))
-    if not names:
-        raise UserError(f"{path}: no modality; add an array such as image, uint8 [N, H, W, C]")
-    if "label" not in arrays:
-        raise UserError(f"{path}: no array label; add whole numbers 0..C-1, one for each example")
-    count = len(np.atleast_1d(arrays["label"]))
-    for name in ("label", *names, *(["split"] if "split" in arrays else [])):
+    try:
+        return _dataset(path, arrays, config)
+    except ConfigError:
+        raise
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _dataset(path: Path, arrays: dict[str, np.ndarray], config: DataConfig) -> RawDataset:
+    label = next((name for name in LABELS if name in arrays), None)
+    if label is None:
+        raise UserError("no array label; add whole numbers 0..C-1, or class names, one for each example")
+    names, ignored = _modality_names(arrays, label, config)
+    count = len(np.atleast_1d(arrays[label]))
+    for name in (*names, *({"split"} & set(arrays))):
         if np.ndim(arrays[name]) == 0 or len(arrays[name]) != count:
-            raise UserError(f"{path}: {name} has shape {np.shape(arrays[name])}, but label has {count} examples")
-    labels = _labels(path, arrays["label"])
+            raise UserError(f"{name} has shape {np.shape(arrays[name])}, but {label} has {count} examples")
+    labels, class_names = _labels(label, arrays[label], arrays.get("class_names"))
+    kinds = _kinds(arrays.get("kinds"), config, names)
+    texts, modalities = {}, {}
+    for name in names:
+        mask = _mask(name, arrays)
+        kind = kinds.get(name) or kind_of(name, arrays[name], mask is not None)
+        if kind == "text":
+            texts[name] = as_texts(name, arrays[name])
+        else:
+            modalities[name] = as_modality(name, arrays[name], kind, mask)
+    ids = next((name for name in IDS if name in arrays), None)
     return RawDataset(
         name=path.stem,
-        modalities={name: _modality(path, name, arrays[name]) for name in names},
+        modalities=modalities,
         labels=labels,
-        class_names=_class_names(path, arrays.get("class_names"), int(labels.max()) + 1),
-        split=_split(path, arrays.get("split"), labels),
-        description=f"{path.name}, {count} examples",
+        class_names=class_names,
+        split=_split(arrays.get("split"), labels),
+        description=f"{path.name}, {count} examples; {', '.join(_describe(modalities, texts))}",
+        texts=texts,
+        notes=(f"Arrays of {path.name} that are no modality here: {', '.join(ignored)}.",) if ignored else (),
+        ids=() if ids is None else tuple(map(str, _unicode(ids, arrays[ids]).tolist())),
     )
 
 
@@ -83,74 +118,108 @@ def _member(path: Path, name: str, file: np.lib.npyio.NpzFile) -> np.ndarray:
     return array
 
 
-def _labels(path: Path, labels: np.ndarray) -> np.ndarray:
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{path}: label is {_type(labels)}; whole numbers [N] are right")
-    if len(labels) == 0:
-        raise UserError(f"{path}: label is empty; at least two classes are needed")
+def _modality_names(arrays: Mapping[str, np.ndarray], label: str, config: DataConfig) -> tuple[list[str], list[str]]:
+    """Returns the names of the modalities, as chosen or as far as they are none of the known others, and the rest."""
+    about = {f"{name}_{what}" for name in arrays for what in ("mask", "length")}
+    rest = sorted(set(arrays) - {label, "split", "class_names", "kinds"})
+    if config.modalities:
+        for name in config.modalities:
+            if name not in rest:
+                raise ConfigError("modalities", config.modalities, f"the file has no {name}, but {', '.join(rest)}")
+        chosen = sorted(config.modalities)
+        return chosen, [name for name in rest if name not in chosen and name.rpartition("_")[0] not in chosen]
+    names = [name for name in rest if name not in about and name not in IDS]
+    if not names:
+        raise UserError("no modality; add an array such as image, uint8 [N, H, W, C]")
+    return names, [name for name in rest if name in IDS]
+
+
+def _kinds(stored: np.ndarray | None, config: DataConfig, names: list[str]) -> dict[str, ArrayKind]:
+    """Returns the kinds that the file's array `kinds` says, and the configuration in its place."""
+    known = (*get_args(Kind), "text")
+    said = {}
+    for entry in [] if stored is None else as_strings("kinds", np.atleast_1d(stored)).tolist():
+        name, _, kind = map(str.strip, entry.partition("="))
+        if kind not in known:
+            raise UserError(f"kinds has {entry!r}; NAME=KIND is right, with {', '.join(known)}")
+        said[name] = kind
+    for name in config.kinds:
+        if name not in names:
+            raise ConfigError("kinds", name, f"the modalities are {', '.join(names)}")
+    return said | dict(config.kinds)
+
+
+def _mask(name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Returns the mask of an array that has one beside it, or its lengths."""
+    is_masked = f"{name}_mask" in arrays or f"{name}_length" in arrays
+    if not is_masked or arrays[name].ndim < 2:
+        return None
+    return step_mask(name, arrays, (len(arrays[name]), arrays[name].shape[1]))
+
+
+def _labels(name: str, labels: np.ndarray, names: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Returns labels, int32, and the names of the classes."""
+    if labels.size == 0:
+        raise UserError(f"{name} is empty; at least two classes are needed")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    given = None if names is None else as_strings("class_names", names)
+    if labels.dtype.kind in "US":
+        return _named_labels(name, as_strings(name, labels), given)
+    if labels.ndim == 2 and labels.dtype.kind in "biuf" and np.isin(labels, (0, 1)).all():
+        if not (labels.sum(1) == 1).all():
+            row = int(np.flatnonzero(labels.sum(1) != 1)[0])
+            raise UserError(f"{name} has {int(labels[row].sum())} classes in example {row}; one class each is right")
+        labels = labels.argmax(1)
+    if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not (labels == np.rint(labels)).all():
+        raise UserError(f"{name} is {describe(labels)}; whole numbers [N], class names [N] or one-hot [N, C] are right")
     if labels.min() < 0:
-        raise UserError(f"{path}: label has {labels.min()}; classes are numbered from 0")
+        raise UserError(f"{name} has {labels.min():g}; classes are numbered from 0")
     present = np.unique(labels)
     if len(present) != present[-1] + 1:
         missing = next(index for index, label in enumerate(present) if index != label)
-        raise UserError(f"{path}: label goes up to {present[-1]} but has no {missing}; number classes without gaps")
+        raise UserError(f"{name} goes up to {present[-1]:g} but has no {missing}; number classes without gaps")
     if len(present) < 2:
-        raise UserError(f"{path}: label has one class only; at least two are needed")
-    return labels.astype(np.int32)
+        raise UserError(f"{name} has one class only; at least two are needed")
+    class_names = tuple(f"class {label}" for label in range(len(present))) if given is None else tuple(given.tolist())
+    if len(class_names) != len(present):
+        raise UserError(f"class_names has {len(class_names)} names, but {name} has {len(present)} classes")
+    if len(set(class_names)) != len(class_names):
+        raise UserError("class_names has a name twice; names must differ")
+    return labels.astype(np.int32), class_names
 
 
-def _class_names(path: Path, names: np.ndarray | None, num_classes: int) -> tuple[str, ...]:
-    if names is None:
-        return tuple(f"class {label}" for label in range(num_classes))
-    if names.dtype.kind != "U" or names.ndim != 1:
-        raise UserError(f"{path}: class_names is {_type(names)}; one string for each class is right")
-    if len(names) != num_classes:
-        raise UserError(f"{path}: class_names has {len(names)} names, but label has {num_classes} classes")
-    if len(set(names.tolist())) != num_classes:
-        raise UserError(f"{path}: class_names has a name twice; names must differ")
-    return tuple(names.tolist())
+def _named_labels(name: str, labels: np.ndarray, given: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Returns class names as numbers: in alphabetical order, or in that of `class_names`."""
+    names = sorted(set(labels.tolist())) if given is None else given.tolist()
+    unknown = sorted(set(labels.tolist()) - set(names))
+    if unknown:
+        raise UserError(f"{name} has {unknown[0]!r}, which is not in class_names")
+    position = {each: index for index, each in enumerate(names)}
+    return _labels(name, np.array([position[label] for label in labels.tolist()]), np.array(names))
 
 
-def _split(path: Path, split: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
+def _split(split: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
     if split is None:
         test = stratified_choice(np.arange(len(labels)), labels, max(1, round(TEST_FRACTION * len(labels))), _CUT_SEED)
         return np.where(np.isin(np.arange(len(labels)), test), "test", "train")
-    if split.dtype.kind != "U" or split.ndim != 1:
-        raise UserError(f"{path}: split is {_type(split)}; strings [N] of {', '.join(SPLITS)} are right")
-    unknown = sorted(set(split.tolist()) - set(SPLITS))
+    given = [name.strip().lower() for name in as_strings("split", split).tolist()]
+    unknown = sorted(set(given) - set(SPLIT_NAMES))
     if unknown:
-        raise UserError(f"{path}: split has {unknown[0]!r}; {', '.join(SPLITS)} are right")
+        raise UserError(f"split has {unknown[0]!r}; {', '.join(SPLITS)} are right")
+    parts = np.array([SPLIT_NAMES[name] for name in given])
     for name in ("train", "test"):
-        if not (split == name).any():
-            raise UserError(f"{path}: split has no {name} example; mark some, or leave split out for an 80/20 cut")
-    return split
+        if not (parts == name).any():
+            raise UserError(f"split has no {name} example; mark some, or leave split out for an 80/20 cut")
+    return parts
 
 
-def _modality(path: Path, name: str, array: np.ndarray) -> Modality:
-    if array.size == 0:
-        raise UserError(f"{path}: {name} has shape {array.shape}, which is empty")
-    if name == "image" and (array.dtype != np.uint8 or array.ndim != 4):
-        raise UserError(f"{path}: image is {_type(array)}; uint8 [N, H, W, C] is right")
-    kinds: dict[tuple[str, int], Kind] = {("f", 4): "grid", ("f", 2): "vector", ("i", 2): "tokens", ("u", 2): "tokens"}
-    if array.dtype == np.uint8 and array.ndim == 4:
-        return Modality("grid", array, augment=name == "image")
-    kind = kinds.get((array.dtype.kind, array.ndim))
-    if kind is None:
-        raise UserError(
-            f"{path}: {name} is {_type(array)}; a float grid [N, H, W, C], a float vector [N, D] or integer "
-            "tokens [N, T] is right"
-        )
-    if kind == "tokens":
-        if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
-            raise UserError(f"{path}: {name} has token {array.min()} .. {array.max()}; 0 (padding) or more is right")
-        return Modality(kind, array.astype(np.int32), vocabulary_size=int(array.max()) + 1)
-    with np.errstate(over="ignore"):
-        values = array.astype(np.float32)
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))[0])
-        raise UserError(f"{path}: {name} is not finite in example {row}; finite float32 numbers are right")
-    return Modality(kind, values)
+def _unicode(name: str, array: np.ndarray) -> np.ndarray:
+    return as_strings(name, array) if array.dtype.kind == "S" else array
 
 
-def _type(array: np.ndarray) -> str:
-    return f"{array.dtype} {list(array.shape)}"
+def _describe(modalities: Mapping[str, Modality], texts: Mapping[str, object]) -> list[str]:
+    """Returns what each modality was read as, in a few words."""
+    shapes = {name: "×".join(map(str, modality.values.shape[1:])) for name, modality in modalities.items()}
+    images = {name: "image" if modality.spec.is_image else modality.kind for name, modality in modalities.items()}
+    return [*(f"{name}: {images[name]} {shapes[name]}" for name in modalities), *(f"{name}: text" for name in texts)]

@@ -89,7 +89,7 @@ def load_shapes(
         parts.append(np.random.default_rng([seed, 0, part]).permutation(balanced))
     labels = np.concatenate(parts)
     images = draw_images(labels, np.random.default_rng([seed, 1]))
-    modalities = {"image": Modality("grid", images, augment=True)}
+    modalities = {"image": Modality("grid", images, augment=("flip", "translate"))}
     if audio:
         modalities["audio"] = Modality("grid", draw_audio(labels, np.random.default_rng([seed, 2])))
     return RawDataset(
@@ -99,6 +99,7 @@ def load_shapes(
         class_names=CLASS_NAMES,
         split=np.repeat(["train", "test"], [num_train, num_test]),
         description=f"procedural shapes, {num_train} + {num_test}, seed {seed}",
+        is_captioned=True,
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from fusion_bench import files
 from fusion_bench.config import DataConfig
 from fusion_bench.data import cache
-from fusion_bench.data.dataset import SPLITS, Modality, RawDataset
+from fusion_bench.data.dataset import SPLITS, Modality, RawDataset, Transform
 from fusion_bench.data.sources.base import register_source
 from fusion_bench.errors import UserError, cause
 
@@ -64,7 +64,11 @@ def data_root(data_dir: Path | None, wanted: str) -> Path:
 
 
 def load_prepared(
-    name: str, directory: Path, config: DataConfig, describe: Callable[[Path, "tfds.core.DatasetInfo"], str]
+    name: str,
+    directory: Path,
+    config: DataConfig,
+    describe: Callable[[Path, "tfds.core.DatasetInfo"], str],
+    augment: tuple[Transform, ...] = (),
 ) -> RawDataset:
     """Returns what is in a prepared directory: uint8 images, in the order of the feature `id` if there is one.
 
@@ -82,7 +86,7 @@ def load_prepared(
     arrays = cache.cached_arrays(entry, stamp, lambda: _read(directory, describe, size))
     return RawDataset(
         name=name,
-        modalities={"image": Modality("grid", arrays["image"], augment=True)},
+        modalities={"image": Modality("grid", arrays["image"], augment=augment)},
         labels=arrays["label"],
         class_names=tuple(arrays["class_names"].tolist()),
         split=arrays["split"],

@@ -25,8 +25,9 @@ Such a channel shifts all activations of the first layer together; a large shift
 class ChannelFusion(Strategy):
     """One CNN over the image; at one depth, each other modality is concatenated to its feature map as channels.
 
-    A text is the mean of its word embeddings, a vector a linear map of itself; both are normalised, scaled by
-    `loudness` and repeated at every pixel. A further grid is resized to the map's size.
+    A text is the mean of its word embeddings, a sequence the mean of a linear map of its steps, a vector a linear map
+    of itself; all are normalised, scaled by `loudness` and repeated at every pixel. A further grid is resized to the
+    map's size.
     """
 
     def __init__(self, blueprint: Blueprint, *, depth: int, channels: int, loudness: float):
@@ -61,24 +62,28 @@ class ChannelFusion(Strategy):
 
 
 class OverlaidChannels(nnx.Module):
-    """A text or a vector as channels: mean word embedding or linear map, with standard deviation `loudness`."""
+    """A text, a sequence or a vector as channels, with standard deviation `loudness`.
+
+    They are the mean of word embeddings, the mean of a linear map of the steps, or a linear map.
+    """
 
     def __init__(self, spec: ModalitySpec, channels: int, loudness: float, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.loudness = loudness
         if spec.kind == "tokens":
             self.embed = WordEmbedding(spec, channels, dtype=dtype, rngs=rngs)
         else:
-            self.embed = nnx.Linear(spec.shape[0], channels, dtype=dtype, rngs=rngs)
-        self.is_text = spec.kind == "tokens"
+            use_bias = spec.kind == "vector"  # the norm takes it away again; stored models of vectors have one
+            self.embed = nnx.Linear(spec.shape[-1], channels, use_bias=use_bias, dtype=dtype, rngs=rngs)
+        self.is_pooled = spec.kind in ("tokens", "sequence")
         self.norm = nnx.BatchNorm(channels, momentum=0.9, use_scale=False, use_bias=False, dtype=dtype, rngs=rngs)
 
     def __call__(self, batch: ModalityBatch) -> Inexact[Array, "batch channel"]:
         values = self.embed(batch.values)
-        return self.loudness * self.norm(masked_mean(values, batch.mask) if self.is_text else values)
+        return self.loudness * self.norm(masked_mean(values, batch.mask) if self.is_pooled else values)
 
 
 class JointTransformer(Strategy):
-    """head(mean(transformer([patches of every grid; words of every text; a token for every vector]))).
+    """head(mean(transformer([patches of grids; words of texts; steps of sequences; a token for each vector]))).
 
     Each modality has its own embedding and its own learned positions, which also distinguish the modalities. Every
     token attends to every other one that is not padding.

@@ -7,7 +7,12 @@ from fusion_bench.fusion.early.base import LOUDNESS, ChannelFusion
 from fusion_bench.fusion.registry import register
 
 
-@register("mid-channel", reference="text broadcast over a feature map: StackGAN, arXiv:1612.03242", size="channels")
+@register(
+    "mid-channel",
+    reference="text broadcast over a feature map: StackGAN, arXiv:1612.03242",
+    needs_grid=True,
+    size="channels",
+)
 class MidChannel(ChannelFusion):
     """As `early-channel`, with the channels concatenated to the feature map after stage `depth` of the CNN.
 

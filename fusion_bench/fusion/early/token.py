@@ -11,10 +11,10 @@ from fusion_bench.fusion.registry import register
     baseline="token-only",
 )
 class EarlyToken(JointTransformer):
-    """One transformer over the patches and the words of all modalities: head(mean(T([E_1 x_1; …; E_M x_M]))).
+    """One transformer over the patches, words and steps of all modalities: head(mean(T([E_1 x_1; …; E_M x_M]))).
 
     Any number of modalities. Parameters with width w: those of the embeddings (grid: (patch² · channels + 1) · w; text:
-    words · w; vector: (d_m + 1) · w); w for the position of each token; layers · (8 w² + 11 w) + 2 w. VisualBERT has 12
-    layers of width 768 on features of an object detector. Here depth and width follow the size of the encoders, and the
-    output is the mean over tokens instead of a class token.
+    words · w; sequence or vector: (d_m + 1) · w); w for the position of each token; layers · (8 w² + 11 w) + 2 w.
+    VisualBERT has 12 layers of width 768 on features of an object detector. Here depth and width follow the size of the
+    encoders, and the output is the mean over tokens instead of a class token.
     """

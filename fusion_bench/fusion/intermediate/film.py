@@ -36,7 +36,7 @@ class FiLM(nnx.Module):
         return [Modulation(1 + scale, shift) for scale, shift in zip(scales, shifts, strict=True)]
 
 
-@register("film", reference="FiLM: Perez et al. 2017, arXiv:1709.07871")
+@register("film", reference="FiLM: Perez et al. 2017, arXiv:1709.07871", needs_grid=True)
 class FilmFusion(Strategy):
     """The other modalities modulate the image's CNN: in every block, relu(γ ⊙ norm(conv(x)) + β).
 

@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from fusion_bench.families import FAMILIES
 from fusion_bench.report.palette import GRID, INK, PALE
+from fusion_bench.report.plots import fonts
 from fusion_bench.report.plots.labels import plain, spread
 from fusion_bench.report.plots.marks import Area, Axis, Bars, HeatMap, Image, Line, Names, Picture, Points, Values
 
@@ -31,14 +32,14 @@ _DASHES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def style() -> AbstractContextManager[None]:
-    """Returns the context with the style of all figures."""
+def style(families: Sequence[str] = (fonts.USUAL,)) -> AbstractContextManager[None]:
+    """Returns the context with the style of all figures; each font family supplies what those before it lack."""
     sheet = resources.files("fusion_bench.report") / "assets" / "paper.mplstyle"
     colours: dict[str, Any] = dict.fromkeys(
         ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK
     )
     colours |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), PALE) | {"grid.color": GRID}
-    return styles.context([str(sheet), colours])
+    return styles.context([str(sheet), colours | {"font.family": [*families]}])
 
 
 def write(picture: Picture, path: Path, title: str = "") -> list[Path]:
@@ -53,11 +54,13 @@ def write(picture: Picture, path: Path, title: str = "") -> list[Path]:
         parts = {path / re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-"): [name] for name in picture.printed}
     else:
         parts = {path: picture.printed} if picture.printed else {}
+    families, _ = fonts.families([title, *fonts.texts_of(picture)])
     for part, names in parts.items():
         part.parent.mkdir(parents=True, exist_ok=True)
-        with style():
+        with style(families), fonts.quiet():
             figure = draw(picture, names, title)
             figure.savefig(part.with_name(f"{part.name}.svg"), metadata={"Date": None})
+            figure.set_layout_engine("none")  # it is laid out, which takes longer than to draw
             figure.savefig(part.with_name(f"{part.name}.png"))
     return list(parts)
 

@@ -120,9 +120,8 @@ class LocalExecutor:
             self._events.finished(run)
 
     def _write(self, result: Result) -> None:
-        captions = self._resources.dataset.captions
-        tokenizer = None if captions is None or result.predictions is None else captions.tokenizer.to_str()
-        self._store.write(**vars(result), tokenizer_json=tokenizer)
+        found = {} if result.predictions is None else self._resources.dataset.tokenizers
+        self._store.write(**vars(result), tokenizers={name: each.to_str() for name, each in found.items()})
 
     def _report(self, job: Job, progress) -> None:
         self._display.training(job.label, job.seed, progress)

@@ -17,6 +17,8 @@ from fusion_bench.axis import Registered
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.data.cache import cache_directory
 from fusion_bench.data.dataset import Dataset
+from fusion_bench.data.sources import base as sources
+from fusion_bench.data.sources.base import Source
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import REGISTRY, Registration
 from fusion_bench.store import Run, Store
@@ -25,6 +27,7 @@ from fusion_bench.study.job import Job, Surroundings
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources
 from fusion_bench.study.tensorboard import EventFiles
+from fusion_bench.training.backend import use_numerics
 from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.remedies.base import remedies
 
@@ -73,6 +76,7 @@ class Origin(NamedTuple):
       surroundings: part of every run's identity, so they must be the same in all processes.
       strategies: registered in the user's script.
       remedies: registered in the user's script.
+      sources: registered in the user's script; their names are part of a run's identity.
     """
 
     config: BenchmarkConfig
@@ -80,12 +84,13 @@ class Origin(NamedTuple):
     surroundings: Surroundings
     strategies: tuple[Registration, ...]
     remedies: tuple[Registered, ...]
+    sources: tuple[Source, ...]
 
     @classmethod
     def of(cls, resources: Resources) -> "Origin":
         """Returns the facts about this process."""
         facts = resources.config, resources.environment, resources.surroundings
-        return cls(*facts, REGISTRY.of_script(), remedies.of_script())
+        return cls(*facts, REGISTRY.of_script(), remedies.of_script(), sources.REGISTRY.of_script())
 
     def resources(self, dataset: Dataset, store: Store) -> Resources:
         """Returns the resources of this process, which trains for the study.
@@ -97,6 +102,9 @@ class Origin(NamedTuple):
             REGISTRY.register(strategy)
         for remedy in self.remedies:
             remedies.register(remedy)
+        for source in self.sources:
+            sources.REGISTRY.register(source)
+        use_numerics(self.surroundings.numerics)
         keep_compiled(cache_directory(self.config.data.cache_dir))
         here = Resources(self.config, dataset, store, environment=self.environment)
         ours, theirs = dataclasses.asdict(here.surroundings), dataclasses.asdict(self.surroundings)

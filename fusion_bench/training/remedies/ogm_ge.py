@@ -74,8 +74,8 @@ class OGMGE(Remedy):
             return map_owned(modulate, modality_of, updates, *noise), state
 
         modulation = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-        parts = (optimizer, modulation) if self.stage == "update" else (modulation, optimizer)
-        return optax.chain(*parts)
+        orders = {"update": (optimizer, modulation), "gradient": (modulation, optimizer)}
+        return optax.chain(*orders[self.stage])
 
 
 def modulation_factors(

@@ -92,7 +92,7 @@ def load(config):
 @pytest.fixture
 def beeps(tmp_path, monkeypatch):
     """A source that a file of somebody else registers, for one test."""
-    monkeypatch.setattr(base._REGISTRY, "known", dict(sources()))
+    monkeypatch.setattr(base.REGISTRY, "known", dict(sources()))
     (tmp_path / "beeps_of_a_user.py").write_text(BEEPS)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("beeps_of_a_user")

@@ -12,8 +12,8 @@ from fusion_bench.errors import UserError
 COUNT = 40
 
 
-def load_npz(path):
-    return npz.load(DataConfig(str(path)))
+def load_npz(path, **fields):
+    return npz.load(DataConfig(str(path), **fields))
 
 
 LABEL = np.arange(COUNT) % 4
@@ -26,7 +26,7 @@ def arrays(**changes):
         "image": rng.integers(0, 256, (COUNT, 4, 4, 3), np.uint8),
         "audio": rng.random((COUNT, 6, 5, 1)),
         "sensor": rng.random((COUNT, 7), np.float32),
-        "text": rng.integers(0, 9, (COUNT, 5)),
+        "text": np.where(np.arange(5) < rng.integers(1, 6, (COUNT, 1)), rng.integers(1, 9, (COUNT, 5)), 0),
         "label": LABEL,
     }
     return {name: array for name, array in (right | changes).items() if array is not None}
@@ -47,13 +47,17 @@ def test_every_kind_of_modality(save):
     raw = load_npz(save())
     kinds = {name: modality.kind for name, modality in raw.modalities.items()}
     assert kinds == {"image": "grid", "audio": "grid", "sensor": "vector", "text": "tokens"}
-    assert [name for name, modality in raw.modalities.items() if modality.augment] == ["image"]
+    assert raw.notes == ()
+    assert not any(modality.augment for modality in raw.modalities.values())
     dtypes = {name: modality.values.dtype for name, modality in raw.modalities.items()}
     assert dtypes == {"image": np.uint8, "audio": np.float32, "sensor": np.float32, "text": np.int32}
     for name, modality in raw.modalities.items():
         np.testing.assert_allclose(modality.values, given[name], rtol=1e-6)
     assert raw.modalities["text"].vocabulary_size == given["text"].max() + 1
     assert raw.name == "mine"
+    assert raw.description == (
+        "mine.npz, 40 examples; audio: grid 6×5×1, image: image 4×4×3, sensor: vector 7, text: tokens 5"
+    )
     assert raw.labels.dtype == np.int32
     assert raw.labels.tolist() == LABEL.tolist()
     assert raw.class_names == ("class 0", "class 1", "class 2", "class 3")
@@ -87,30 +91,52 @@ FAULTS = {
     "split length": ({"split": np.array(["train", "test"])}, "split has shape (2,), but label has 40"),
     "scalar": ({"sensor": np.float32(1)}, "sensor has shape ()"),
     "negative label": ({"label": LABEL - 1}, "label has -1"),
-    "float label": ({"label": LABEL.astype(float)}, "label is float64 [40]; whole numbers"),
-    "label rank": ({"label": LABEL[:, None]}, "label is int64 [40, 1]; whole numbers"),
+    "float label": ({"label": LABEL + 0.5}, "label is float64 [40]; whole numbers"),
+    "label rank": ({"label": np.zeros((COUNT, 2, 2))}, "label is float64 [40, 2, 2]; whole numbers"),
+    "two labels": ({"label": np.eye(4)[LABEL] + np.eye(4)[0] * (LABEL == 1)[:, None]}, "2 classes in example 1"),
+    "no label one-hot": ({"label": np.eye(4)[LABEL] * (LABEL != 2)[:, None]}, "label has 0 classes in example 2"),
+    "unknown class": ({"label": np.array(list("abcd"))[LABEL], "class_names": np.array(list("abc"))}, "label has 'd'"),
     "gap in labels": ({"label": LABEL * 2}, "goes up to 6 but has no 1"),
     "one class": ({"label": LABEL * 0}, "one class only"),
     "huge label": ({"label": np.where(LABEL, LABEL, 2**62)}, "has no 0"),
     "empty": ({"label": LABEL[:0], **{name: array[:0] for name, array in arrays(label=None).items()}}, "empty"),
-    "image dtype": ({"image": np.zeros((COUNT, 4, 4, 3), np.float32)}, "image is float32 [40, 4, 4, 3]; uint8"),
-    "image rank": ({"image": np.zeros((COUNT, 4, 4), np.uint8)}, "image is uint8 [40, 4, 4]; uint8 [N, H, W, C]"),
     "empty image": ({"image": np.zeros((COUNT, 0, 4, 3), np.uint8)}, "image has shape (40, 0, 4, 3)"),
-    "float rank": ({"sensor": np.zeros((COUNT, 7, 2))}, "sensor is float64 [40, 7, 2]"),
-    "bool": ({"sensor": np.zeros((COUNT, 7), bool)}, "sensor is bool [40, 7]"),
-    "strings": ({"sensor": np.full(COUNT, "x")}, "sensor is <U1 [40]"),
+    "float rank": ({"sensor": np.zeros((COUNT, 7, 2, 2, 1))}, "sensor is float64 [40, 7, 2, 2, 1], which is no"),
+    "integers [N]": ({"sensor": np.arange(COUNT)}, "sensor is int64 [40], which is no modality"),
+    "strings [N, K]": ({"sensor": np.full((COUNT, 2), "x")}, "sensor is <U1 [40, 2], which is no modality"),
+    "complex": ({"sensor": np.zeros((COUNT, 2), complex)}, "sensor is complex128 [40, 2], which is no modality"),
+    "dates": ({"sensor": np.zeros((COUNT, 2), "datetime64[s]")}, "sensor is datetime64[s] [40, 2], which is no"),
+    "blank text": ({"text": np.where(LABEL, "word", " ")}, "text is empty in example 0"),
     "objects": ({"sensor": np.array([{}] * COUNT)}, "sensor holds Python objects"),
-    "negative token": ({"text": np.full((COUNT, 5), -1)}, "text has token -1"),
-    "large token": ({"text": np.full((COUNT, 5), 2**40)}, "text has token"),
-    "nan": ({"sensor": nan_at((COUNT, 7), (3, 2))}, "sensor is not finite in example 3"),
-    "overflow": ({"audio": np.full((COUNT, 2, 2, 1), 1e300)}, "audio is not finite in example 0"),
-    "unknown split": ({"split": np.full(COUNT, "val")}, "split has 'val'; train, validation, test are right"),
+    "blank tokens": ({"text": np.tri(COUNT, 60, -1, int)}, "text has padding (0) alone in example 0"),
+    "nan": ({"sensor": nan_at((COUNT, 7), (3, 2))}, "sensor is nan in example 3, at [2], which is no number of use"),
+    "overflow": ({"audio": np.full((COUNT, 2, 2, 1), 1e300)}, "audio is 1e+300 in example 0, at [0, 0, 0]"),
+    "unknown split": ({"split": np.full(COUNT, "dev2")}, "split has 'dev2'; train, validation, test are right"),
     "split numbers": ({"split": np.zeros(COUNT)}, "split is float64 [40]; strings"),
     "no test": ({"split": np.full(COUNT, "train")}, "split has no test example"),
     "no train": ({"split": np.full(COUNT, "test")}, "split has no train example"),
     "few class names": ({"class_names": np.array(["a", "b"])}, "class_names has 2 names, but label has 4 classes"),
     "class name twice": ({"class_names": np.array(list("abca"))}, "class_names has a name twice"),
-    "class numbers": ({"class_names": np.arange(4)}, "class_names is int64 [4]; one string"),
+    "class numbers": ({"class_names": np.arange(4)}, "class_names is int64 [4]; strings"),
+    "unknown kind": ({"kinds": np.array(["sensor=tensor"])}, "kinds has 'sensor=tensor'; NAME=KIND is right"),
+    "comma in a name": ({"a,b": np.zeros((COUNT, 2))}, "no modality can be called 'a,b'"),
+    "colon in a name": ({"a:b": np.zeros((COUNT, 2))}, "no modality can be called 'a:b'"),
+    "two masks": (
+        {"sensor": np.zeros((COUNT, 3, 2)), "sensor_mask": np.ones((COUNT, 3)), "sensor_length": np.full(COUNT, 3)},
+        "sensor_mask and sensor_length say the same",
+    ),
+    "mask without a step": (
+        {"sensor": np.zeros((COUNT, 3, 2)), "sensor_mask": np.zeros((COUNT, 3), bool)},
+        "sensor_mask: example 0 has no step",
+    ),
+    "length too long": (
+        {"sensor": np.zeros((COUNT, 3, 2)), "sensor_length": np.full(COUNT, 4)},
+        "sensor_length has 4, but sensor has 3 steps",
+    ),
+    "mask of another length": (
+        {"sensor": np.zeros((COUNT, 3, 2)), "sensor_mask": np.ones((COUNT, 4), bool)},
+        "sensor_mask is bool [40, 4]; bool [40, 3] is right",
+    ),
 }
 
 

@@ -135,7 +135,7 @@ def rows(array):
 def test_splits_labels_and_names_are_those_of_the_builder(read):
     raw = read("grey")
     image = raw.modalities["image"]
-    assert image.augment
+    assert not image.augment  # nobody knows what a flip does to these classes
     assert (image.kind, image.values.shape, image.values.dtype) == ("grid", (18, 5, 6, 1), np.uint8)
     for split, expected in {"train": GREY[:9], "validation": GREY[14:], "test": GREY[9:14]}.items():
         of_split = raw.split == split

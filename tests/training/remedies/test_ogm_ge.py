@@ -204,7 +204,7 @@ ALPHA = 0.7
 
 def step(label, remedy):
     """Returns the variables before and after one step of the first 16 training examples."""
-    training = TrainingConfig(batch_size=16, augment=False, weight_decay=0.0, remedy=remedy)
+    training = TrainingConfig(batch_size=16, weight_decay=0.0, remedy=remedy)
     functions = make_functions(StrategySpec(label), DATASET.task, CONFIG, training, 130)
     order, seed = jnp.asarray(DATASET.splits["train"]), jnp.int32(3)
     before = jit(functions.init)(seed)
