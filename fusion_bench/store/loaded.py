@@ -90,24 +90,7 @@ class LoadedRun:
         """Returns a modality as an array of the type that a dataset has."""
         if name not in inputs:
             raise UserError(f"{name} is missing; the model reads {', '.join(self.modalities)}")
-<<<<<<< HEAD
         return as_stored(name, inputs[name], spec, self.tokenizers.get(name))
-=======
-        given = inputs[name]
-        if spec.kind == "tokens" and len(given) and isinstance(given[0], str):
-            if self.tokenizer is None:
-                raise UserError(f"{name} is text, and the run has no tokenizer; give token ids")
-            return encode(self.tokenizer, list(given), spec.shape[0])
-        array = _padded(np.asarray(given), spec)
-        if array.shape[1:] != spec.shape or array.ndim != len(spec.shape) + 1:
-            wanted = ", ".join(map(str, ("example", *spec.shape)))
-            raise UserError(f"{name} has shape {np.shape(given)}; it must be ({wanted})")
-        if spec.kind != "tokens":
-            return array if array.dtype == np.uint8 else array.astype(np.float32)
-        if array.size and not 0 <= array.min() <= array.max() < (spec.vocabulary_size or 0):
-            raise UserError(f"{name} has token ids outside 0..{(spec.vocabulary_size or 0) - 1}")
-        return array.astype(np.int32)
->>>>>>> sequence
 
 
 _predict = jax.jit(predict, static_argnums=0)
