@@ -58,6 +58,7 @@ def _text(name: str, texts: list[Any], spec: ModalitySpec, tokenizer: "tokenizer
 
 def _of_shape(name: str, array: np.ndarray, spec: ModalitySpec) -> np.ndarray:
     """Returns examples of the model's shape; a shorter sequence is padded, a grey image may lack its channel."""
+    given = array.shape
     if spec.kind == "sequence" and array.ndim == 3 and array.shape[1] < spec.shape[0]:
         array = np.pad(array, ((0, 0), (0, spec.shape[0] - array.shape[1]), (0, 0)))
     if spec.shape[-1] == 1 and array.shape[1:] == spec.shape[:-1]:
@@ -70,7 +71,7 @@ def _of_shape(name: str, array: np.ndarray, spec: ModalitySpec) -> np.ndarray:
         way = f"; give numpy.moveaxis({name}, 1, -1)"
     elif array.shape == spec.shape:
         way = f"; give {name}[None] for one example"
-    raise UserError(f"{name} has shape {array.shape}; it must be ({wanted}){way}")
+    raise UserError(f"{name} has shape {given}; it must be ({wanted}){way}")
 
 
 def _ids(name: str, array: np.ndarray, spec: ModalitySpec) -> np.ndarray:
