@@ -20,12 +20,27 @@ PARTIAL = ".partial-"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8, replacing an older one; its folder is made if it is missing.
+    """Writes a text file as `encode` gives it, replacing an older one; its folder is made if it is missing.
 
     Raises:
       OSError: the disk is full, or the folder cannot be written to.
     """
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, encode(text))
+
+
+def encode(text: str) -> bytes:
+    """Returns a text in UTF-8; what a file's name that is not UTF-8 has brought into it becomes JSON's escapes."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def recorded(text: str) -> str:
+    """Returns a text as it is recorded: one that every library takes, even if it is of a name that is not UTF-8."""
+    return encode(text).decode("utf-8")
+
+
+def recorded_name(path: str | Path) -> str:
+    """Returns the name of a file, which tells what data are, without its folder, which tells where they are."""
+    return recorded(Path(path).name)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,19 +1,27 @@
 """Snippets and commands of the README and of docs/ work as they stand there."""
 
 import importlib.util
+import pickle
 import re
 import shlex
+import sys
+import types
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pandas as pd
 import pytest
 import tyro
+from PIL import Image
 
 from fusion_bench import cli
 from fusion_bench.cli import main
-from fusion_bench.config import TrainingConfig
+from fusion_bench.config import DataConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
+from fusion_bench.data.load import load_dataset
+from fusion_bench.errors import UserError
 from fusion_bench.fusion import registry
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.training.step import make_functions
@@ -73,9 +81,74 @@ def test_the_study_of_the_readme_gives_a_table(tmp_path, monkeypatch):
     assert set(namespace["names"]) <= set(namespace["loaded"].class_names)
 
 
+def recipe(word, files):
+    """Runs the recipe of docs/data.md with a word in it, and returns the dataset of the file that it writes."""
+    (snippet,) = [text for text in SNIPPETS if word in text]
+    exec(snippet, {})
+    return load_dataset(DataConfig(files))
+
+
+def test_a_dataset_from_numpy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = recipe("mine.npz", "mine.npz")
+    assert {name: spec.kind for name, spec in dataset.task.modalities.items()} == {"image": "grid", "sensor": "vector"}
+    assert dataset.num_classes == 3
+
+
+def test_a_dataset_from_a_folder_of_images_with_captions_from_pandas(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for index in range(60):
+        folder = tmp_path / "photos" / ("cat", "dog")[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (index, 0, 0)).save(folder / f"{index + 1}.png")
+    dataset = recipe("photos.npz", "photos.npz")
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.task.images == ("image",)
+    (snippet,) = [text for text in SNIPPETS if "captions.csv" in text]
+    exec(snippet, {})  # writes two captions
+    with pytest.raises(UserError, match="58 ids missing"):
+        load_dataset(DataConfig("photos.npz", captions="captions.csv"))
+    names = [f"{index + 1}.png" for index in range(60)]
+    pd.DataFrame({"id": names, "caption": [f"number {name}" for name in names]}).to_csv("captions.csv", index=False)
+    captioned = load_dataset(DataConfig("photos.npz", captions="captions.csv"))
+    assert captioned.captions is not None
+    assert captioned.captions.texts[0] == "number 1.png"
+
+
+def test_a_dataset_from_hugging_face(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"image": Image.new("L", (9, 9), i), "caption": f"word{i % 4}", "label": i % 2} for i in range(40)]
+    stub = types.ModuleType("datasets")
+    stub.load_from_disk = lambda folder: {"train": rows, "test": rows[:10]}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", stub)
+    dataset = recipe("load_from_disk", "pairs.npz")
+    assert sorted(dataset.modalities) == ["image", "text"]
+    assert [len(dataset.splits[name]) for name in ("train", "validation", "test")] == [36, 4, 10]
+
+
+def test_a_dataset_from_a_pickle_of_features(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+
+    def part(count):
+        steps = {name: rng.normal(size=(count, 6, width)) for name, width in (("audio", 4), ("vision", 3))}
+        lengths = {f"{name}_lengths": rng.integers(1, 7, count) for name in steps}
+        return {**steps, **lengths, "raw_text": [f"so {i % 5}" for i in range(count)], "labels": np.arange(count) % 3}
+
+    parts = {"train": part(60), "valid": part(30), "test": part(30)}
+    (tmp_path / "features.pkl").write_bytes(pickle.dumps(parts))
+    dataset = recipe("features.pkl", "features.npz")
+    kinds = {name: spec.kind for name, spec in dataset.task.modalities.items()}
+    assert kinds == {"audio": "sequence", "vision": "sequence", "text": "tokens"}
+    mask = dataset.modalities["audio"].mask
+    assert mask is not None
+    np.testing.assert_array_equal(mask.sum(1)[:60], parts["train"]["audio_lengths"])
+    assert len(dataset.splits["validation"]) == 30
+
+
 def test_every_snippet_is_run_here():
     """But the one that starts processes of a cluster, which tests/training/test_mesh.py does."""
-    run = ("@register", "import LowRank", "fusion_bench.run", "load_run")
+    run = ("@register", "import LowRank", "fusion_bench.run", "load_run", ".npz", "captions.csv")
     assert [text for text in SNIPPETS if not any(word in text for word in run)] == [
         text for text in SNIPPETS if "jax.distributed.initialize" in text
     ]

@@ -157,7 +157,7 @@ def facts(frame: pd.DataFrame, question: str) -> dict[str, Any]:
         "commands": [command(sys.argv)],
         "commit": str(row["commit"]),
         "date": datetime.date.today(),
-        "data": f"{row['dataset']}: {n_train:,} images to train, {n_test:,} to test",
+        "data": f"{row['dataset']}: {n_train:,} examples to train, {n_test:,} to test",
         "seeds": int(trained["n_seeds"].max()),
     }
 
@@ -239,7 +239,7 @@ def provenance(frame: pd.DataFrame) -> str:
     captions = {row["captions"] for row in trained}
     return (
         f"{names('dataset')}, {f'{captions.pop()} captions, ' if len(captions) == 1 else ''}{names('encoder')} "
-        f"encoders, {span('n_train')} images to train, {span('epochs')} epochs, {span('n_test')} images to test; "
+        f"encoders, {span('n_train')} examples to train, {span('epochs')} epochs, {span('n_test')} to test; "
         f"mean ± 95 % interval over n = {span('n_seeds')} seeds (Student's t). "
         f"Made on {names('device')}, commit {names('commit')}."
     )

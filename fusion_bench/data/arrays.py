@@ -103,25 +103,6 @@ def as_strings(name: str, array: np.ndarray) -> np.ndarray:
         raise UserError(f"{name} is bytes that are not UTF-8 ({error.reason}); save strings") from error
 
 
-def as_mask(name: str, array: np.ndarray, steps: int) -> np.ndarray:
-    """Returns a mask, bool [N, T], from one, or from the lengths, whole numbers 1..T [N].
-
-    Raises:
-      UserError: it is neither, or an example has no step.
-    """
-    if array.ndim == 1 and array.dtype.kind in "iu":
-        wrong = np.flatnonzero((array < 1) | (array > steps))
-        if len(wrong):
-            raise UserError(f"{name} is {array[wrong[0]]} in example {wrong[0]}; lengths are 1..{steps}")
-        return np.arange(steps) < array[:, None]
-    if array.ndim != 2 or array.shape[1] != steps or array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise UserError(f"{name} is {describe(array)}; a mask bool [N, {steps}] or lengths, integer [N], are right")
-    empty = np.flatnonzero(~array.astype(bool).any(1))
-    if len(empty):
-        raise UserError(f"{name} leaves no step in example {empty[0]}; each example needs one")
-    return array.astype(bool)
-
-
 def describe(array: np.ndarray) -> str:
     """Returns the type and shape of an array for a message."""
     return f"{array.dtype} {list(array.shape)}"
@@ -141,7 +122,7 @@ def as_pixels(name: str, array: np.ndarray) -> np.ndarray:
         return array
     if array.dtype.kind in "iu" and 0 <= array.min() <= array.max() <= 255:
         return array.astype(np.uint8)
-    values = _floats(name, array)
+    values = as_floats(name, array)
     if array.shape[-1] in IMAGE_CHANNELS and values.min() >= 0:
         for scale in (255, 1):
             pixels = np.rint(values * scale)
@@ -150,10 +131,22 @@ def as_pixels(name: str, array: np.ndarray) -> np.ndarray:
     return values
 
 
+def as_floats(name: str, array: np.ndarray) -> np.ndarray:
+    """Returns numbers as float32; raises UserError if one is not finite there, or stands for infinity."""
+    with np.errstate(over="ignore"):
+        values = array.astype(np.float32)
+    if np.abs(values).max() < NO_NUMBER:  # false for NaN too
+        return values
+    place = tuple(np.argwhere(~(np.abs(values) < NO_NUMBER))[0].tolist())
+    where = f"in example {place[0]}" + (f", at {list(place[1:])}" if values.ndim > 1 else "")
+    right = "drop the example, or put a value of the usual size there"
+    raise UserError(f"{name} is {array[place]:g} {where}, which is no number of use; {right}")
+
+
 def _vector(name: str, array: np.ndarray, _: np.ndarray | None) -> Modality:
     if array.ndim not in (1, 2):
         raise UserError(f"{name} is {describe(array)}; [N, D] is right for a vector")
-    return Modality("vector", _floats(name, array.reshape(len(array), -1)))
+    return Modality("vector", as_floats(name, array.reshape(len(array), -1)))
 
 
 def _sequence(name: str, array: np.ndarray, mask: np.ndarray | None) -> Modality:
@@ -162,7 +155,7 @@ def _sequence(name: str, array: np.ndarray, mask: np.ndarray | None) -> Modality
     values = array.reshape(*array.shape[:2], -1)
     if mask is not None:
         values = np.where(mask[..., None], values, 0)  # whatever fills the rest
-    return Modality("sequence", _floats(name, values), mask=mask)
+    return Modality("sequence", as_floats(name, values), mask=mask)
 
 
 def _tokens(name: str, array: np.ndarray, _: np.ndarray | None) -> Modality:
@@ -189,18 +182,6 @@ _MAKE: Mapping[Kind, Callable[[str, np.ndarray, np.ndarray | None], Modality]] =
     "tokens": _tokens,
 }
 assert set(_MAKE) == set(get_args(Kind))
-
-
-def _floats(name: str, array: np.ndarray) -> np.ndarray:
-    """Returns numbers as float32; raises UserError if one is not finite there, or stands for infinity."""
-    with np.errstate(over="ignore"):
-        values = array.astype(np.float32)
-    if np.abs(values).max() < NO_NUMBER:  # false for NaN too
-        return values
-    place = tuple(np.argwhere(~(np.abs(values) < NO_NUMBER))[0].tolist())
-    where = f"in example {place[0]}" + (f", at {list(place[1:])}" if values.ndim > 1 else "")
-    right = "drop the example, or put a value of the usual size there"
-    raise UserError(f"{name} is {array[place]:g} {where}, which is no number of use; {right}")
 
 
 def _are_pixels(array: np.ndarray) -> bool:

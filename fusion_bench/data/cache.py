@@ -50,7 +50,7 @@ def cached_arrays(entry: Path, stamp: str, build: Callable[[], Mapping[str, np.n
         with files.new_folder(entry) as folder:
             for name, array in arrays.items():
                 np.save(folder / f"{name}.npy", array, allow_pickle=False)
-            (folder / MANIFEST).write_text(json.dumps(manifest))
+            (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     except OSError as error:
         warnings.warn(f"decoded images cannot be cached: {error}", stacklevel=2)
     return arrays
@@ -58,7 +58,7 @@ def cached_arrays(entry: Path, stamp: str, build: Callable[[], Mapping[str, np.n
 
 def _read(entry: Path, stamp: str) -> dict[str, np.ndarray] | None:
     try:
-        manifest = json.loads((entry / MANIFEST).read_text())
+        manifest = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
         if manifest["stamp"] != stamp:
             return None
         arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in manifest["checksums"]}

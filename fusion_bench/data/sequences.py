@@ -29,7 +29,8 @@ def step_mask(name: str, arrays: Mapping[str, Any], shape: tuple[int, int]) -> B
     (key,) = given
     array = np.asarray(arrays[key])
     if key == f"{name}_mask":
-        wanted, is_right = f"bool [{count}, {steps}]", array.dtype == bool and array.shape == shape
+        is_right = array.shape == shape and array.dtype.kind in "biuf" and bool(np.isin(array, (0, 1)).all())
+        wanted = f"bool [{count}, {steps}]"
     else:
         wanted, is_right = f"whole numbers [{count}]", array.dtype.kind in "iu" and array.shape == (count,)
     if not is_right:
@@ -41,4 +42,4 @@ def step_mask(name: str, arrays: Mapping[str, Any], shape: tuple[int, int]) -> B
     empty = np.flatnonzero(~array.any(1))
     if len(empty):
         raise UserError(f"{key}: example {empty[0]} has no step; each needs one at least")
-    return array
+    return array.astype(bool)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality
-from fusion_bench.data.captions.tokenizer import encode, load_tokenizer
+from fusion_bench.data.captions.tokenizer import load_tokenizer
 from fusion_bench.data.dataset import ModalitySpec, Task
+from fusion_bench.data.inputs import as_stored
 from fusion_bench.data.sequences import step_mask
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.blueprint import Blueprint
@@ -54,15 +55,16 @@ class LoadedRun:
         """Returns the logits of any number of examples.
 
         Args:
-          inputs: the modalities by name, as a dataset stores them: grids, uint8 in 0..255 or float [example, height,
-            width, channel]; tokens, int [example, token], or the texts themselves, a list of strings; sequences, float
-            [example, token, feature] of no more steps than in training, with NAME_mask, bool [example, token], or
-            NAME_length, int [example], beside them where steps are padding; vectors, float [example, feature]. A
-            modality that the model does not read is left aside.
+          inputs: the modalities by name, as a dataset stores them or a file holds them: images [example, height, width,
+            channel] of 8 bits, or floats k / 255; other grids, float; tokens, int [example, token], or the texts
+            themselves, strings; sequences, float [example, token, feature] of no more steps than in training, with
+            NAME_mask, bool [example, token], or NAME_length, int [example], beside them where steps are padding;
+            vectors, float [example, feature]. A modality that the model does not read is left aside.
 
         Raises:
-          UserError: a modality is missing, or is not of the right shape.
+          UserError: a modality is missing, or is not of the right kind, shape and range.
         """
+        inputs = {name: list(given) if isinstance(given, Iterator) else given for name, given in inputs.items()}
         values = {name: self._values(name, spec, inputs) for name, spec in self.modalities.items()}
         masks = {name: _mask(name, spec, inputs) for name, spec in self.modalities.items() if spec.kind == "sequence"}
         counts = {name: len(array) for name, array in values.items()}
@@ -88,20 +90,7 @@ class LoadedRun:
         """Returns a modality as an array of the type that a dataset has."""
         if name not in inputs:
             raise UserError(f"{name} is missing; the model reads {', '.join(self.modalities)}")
-        given = inputs[name]
-        if spec.kind == "tokens" and len(given) and isinstance(given[0], str):
-            if name not in self.tokenizers:
-                raise UserError(f"{name} is text, and the run has no tokenizer of it; give token ids")
-            return encode(self.tokenizers[name], list(given), spec.shape[0])
-        array = _padded(np.asarray(given), spec)
-        if array.shape[1:] != spec.shape or array.ndim != len(spec.shape) + 1:
-            wanted = ", ".join(map(str, ("example", *spec.shape)))
-            raise UserError(f"{name} has shape {array.shape}; it must be ({wanted})")
-        if spec.kind != "tokens":
-            return array if array.dtype == np.uint8 else array.astype(np.float32)
-        if array.size and not 0 <= array.min() <= array.max() < (spec.vocabulary_size or 0):
-            raise UserError(f"{name} has token ids outside 0..{(spec.vocabulary_size or 0) - 1}")
-        return array.astype(np.int32)
+        return as_stored(name, inputs[name], spec, self.tokenizers.get(name))
 
 
 _predict = jax.jit(predict, static_argnums=0)
@@ -132,12 +121,6 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     read = specs if run.modality is None else {run.modality: specs[run.modality]}
     tokenizers = {name: load_tokenizer(path) for name, path in store.tokenizer_paths(run.id).items()}
     return LoadedRun(run, load_model(store, run), tokenizers, read, tuple(run.data["class_names"]), stats)
-
-
-def _padded(array: np.ndarray, spec: ModalitySpec) -> np.ndarray:
-    """Returns a sequence with zeros up to the length of training; all else as it is."""
-    missing = spec.shape[0] - array.shape[1] if spec.kind == "sequence" and array.ndim == 3 else 0
-    return np.pad(array, ((0, 0), (0, missing), (0, 0))) if missing > 0 else array
 
 
 def _mask(name: str, spec: ModalitySpec, inputs: Mapping[str, Any]) -> Bool[np.ndarray, "example token"]:

@@ -105,7 +105,7 @@ def write_record(folder: Path, run: Run, files: Sequence[str]) -> None:
     record = json.loads(written, parse_constant=lambda name: None)
     record["digest"] = _digest(record)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    (folder / FILE).write_bytes(contents.encode(text + "\n"))
 
 
 def read_record(folder: Path) -> Run:

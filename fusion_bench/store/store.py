@@ -267,6 +267,10 @@ class Store:
 
 def _check_writable(folder: Path) -> None:
     """Raises UserError unless the folder, or the nearest one above it that exists, can be written to."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:  # checkpoints are written by a library that takes no such path
+        raise UserError(f"results cannot be written to {folder}: its name is not UTF-8; choose another") from None
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
         raise UserError(f"results cannot be written to {folder}: {existing} is not a directory")

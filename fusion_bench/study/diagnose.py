@@ -1,9 +1,9 @@
 """Diagnostics of stored runs, computed once and stored beside the runs."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
+from fusion_bench import files
 from fusion_bench.config import Choice, DataConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.dataset import Dataset
@@ -99,6 +99,6 @@ def _load(run: Run, places: DataConfig) -> Dataset:
     stated = run.identity["data"] | {"data_dir": places.data_dir, "cache_dir": places.cache_dir}
     for name in ("source", "captions"):
         given = getattr(places, name)
-        if Path(given).name == stated[name]:
+        if files.recorded_name(given) == stated[name]:
             stated[name] = given
     return load_dataset(DataConfig(**stated))

@@ -1,9 +1,9 @@
 """One job of a study as plain values, and the identity of its result."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any, Literal
 
+from fusion_bench import files
 from fusion_bench.config import DataConfig, Match, ModelConfig, TrainingConfig
 from fusion_bench.data.sources.base import recorded_name
 from fusion_bench.fusion.registry import Registration, StrategySpec
@@ -109,7 +109,10 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     """Returns everything that can change the job's result, as JSON: see `store.Run.identity`."""
     data = dataclasses.asdict(job.data)
     del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them,
-    data |= {"source": recorded_name(job.data.source), "captions": Path(job.data.captions).name}  # and in any file.
+    data |= {
+        "source": recorded_name(job.data.source),
+        "captions": files.recorded_name(job.data.captions),
+    }  # and in any file.
     training = dataclasses.asdict(job.training)
     training["remedy"]["version"] = remedies.find(job.training.remedy.name).version
     if job.tune and job.members:  # each of them was trained with its own

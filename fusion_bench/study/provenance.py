@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fusion_bench import files
 from fusion_bench.config import DataConfig
 from fusion_bench.data.batches import normalization_stats
 from fusion_bench.data.dataset import Dataset, Modality
@@ -58,11 +59,11 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
     """Returns the facts about its data in a run's record, as JSON: see `store.Run.data`."""
     captions = dataset.captions
     facts: dict[str, Any] = {
-        "name": dataset.name,
-        "description": dataset.description,
-        "captions": Path(config.captions).name,
+        "name": files.recorded(dataset.name),
+        "description": files.recorded(dataset.description),
+        "captions": files.recorded_name(config.captions),
         "modalities": list(dataset.modalities),
-        "notes": list(dataset.notes),
+        "notes": list(map(files.recorded, dataset.notes)),
         "num_classes": dataset.num_classes,
         "class_names": list(dataset.class_names),
         "inputs": {
@@ -93,7 +94,7 @@ def _command() -> str:
         words = ["python", sys.argv[0]]
     else:
         words = [called.name]
-    return shlex.join([*words, *sys.argv[1:]])
+    return files.recorded(shlex.join([*words, *sys.argv[1:]]))
 
 
 def _commit() -> str:
@@ -104,7 +105,7 @@ def _commit() -> str:
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, encoding="utf-8", check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
@@ -121,7 +122,9 @@ def _processor() -> str:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        models = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text("utf-8").splitlines() if "model name" in line
+        ]
         name = models[0] if models else name
     usable, all_cores = _usable_cores(), os.cpu_count()
     cores = f"{all_cores} cores" if usable == all_cores else f"{usable} of {all_cores} cores"

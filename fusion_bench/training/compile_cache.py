@@ -62,7 +62,7 @@ def hits() -> int:
 def _machine() -> str:
     """Returns a name for this kind of processor, by its instructions."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
     return f"{platform.machine()}-{files.digest_text(flags)[:8]}"
 

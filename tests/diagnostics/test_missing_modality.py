@@ -1,5 +1,6 @@
 """Accuracy with missing modalities, against a loop over examples."""
 
+import dataclasses
 import types
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from flax import nnx
 
 from fusion_bench.config import Choice
 from fusion_bench.data.batches import to_device
+from fusion_bench.data.dataset import Modality
 from fusion_bench.diagnostics.base import Model, diagnostics
 from fusion_bench.diagnostics.missing_modality import MissingModality, _missing_sets, derangement
 from fusion_bench.errors import UserError
@@ -74,6 +76,26 @@ def test_zero_is_the_mean_image_and_a_text_without_words(model):
         "accuracy_without_image_zero": pytest.approx(expected_accuracy(model, None, TEST), abs=1e-12),
         "accuracy_without_text_zero": pytest.approx(expected_accuracy(model, TEST, None), abs=1e-12),
     }
+
+
+def test_a_sequence_is_missing_with_its_mask():
+    """Logits tell the number of steps, which is the label."""
+
+    class Steps(nnx.Module):
+        def __call__(self, inputs):
+            values, mask = inputs["motion"]
+            counts = (mask & (values[:, :, 0] != 0)).sum(1)
+            return types.SimpleNamespace(logits=jnp.eye(CLASSES)[counts])
+
+    labels, rng = DATASET.labels, np.random.default_rng(0)
+    values = rng.normal(size=(len(labels), CLASSES, 1)).astype(np.float32)
+    motion = Modality("sequence", values, mask=np.arange(CLASSES) < np.maximum(labels, 1)[:, None])
+    dataset = dataclasses.replace(DATASET, modalities={**DATASET.modalities, "motion": motion})
+    model, told = Model(Steps(), to_device(dataset)), np.maximum(labels, 1)
+    other = TEST[derangement(len(TEST), 0, "motion")]
+    np.testing.assert_array_equal(model.logits(TEST).argmax(1), told[TEST])
+    np.testing.assert_array_equal(model.logits(TEST, swapped={"motion": other}).argmax(1), told[other])
+    assert not model.logits(TEST, zeroed=["motion"]).argmax(1).any()
 
 
 def test_nothing_missing_is_the_usual_accuracy(model):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fusion_bench.data.sources import base
 from fusion_bench.fusion.registry import strategies
 from fusion_bench.store import Store
 from fusion_bench.study import execute
@@ -25,7 +26,8 @@ def make_up(job, resources):
     logits = {}
     for split in ("validation",) if job.kind == "tune" else ("validation", "test"):
         of_split = labels[resources.dataset.splits[split]]
-        logits[split] = rng.normal(size=(len(of_split), 10)) + 2 * np.eye(10)[of_split]
+        classes = resources.dataset.num_classes
+        logits[split] = rng.normal(size=(len(of_split), classes)) + 2 * np.eye(classes)[of_split]
     cost = {"params": 1000, "train_seconds": 1.0}
     return execute._result(job, resources, logits, labels, metrics={"epoch": 1}, cost=cost)
 
@@ -37,6 +39,12 @@ def make_up_cost(job, resources):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return write_source(tmp_path_factory.mktemp("ablations") / "tiny.npz", 500)
+
+
+@pytest.fixture(autouse=True)
+def own_sources(monkeypatch):
+    """Keeps the sources of data that an ablation registers from other tests."""
+    monkeypatch.setattr(base.REGISTRY, "known", base.sources())
 
 
 @pytest.fixture
@@ -114,6 +122,38 @@ def test_what_is_below_its_baseline_is_named(images, untrained, tmp_path):
     assert rows[-1][-1] == "no: log-scores add up |"
     below = ", ".join(row[0][2:] for row in rows if row[3].startswith(("−", "+0.00 "))) or "none"
     assert f"Not above their baseline with `default` captions: {below}." in text
+
+
+def test_the_formula_of_sequences_gives_its_labels_and_ceilings():
+    """The coins are read off the data, and the ceilings counted on them."""
+    module = load("sequences")
+    for shuffled in (False, True):
+        raw = module.draw(shuffled)
+        words, mask = raw.modalities["text"].values, raw.modalities["text"].mask
+        shown = np.where(mask[:, :, None], words, -np.inf)
+        coins = {
+            "order": (shown[:, :, 0].argmax(1) < shown[:, :, 1].argmax(1)).astype(int),
+            "positive": (raw.modalities["audio"].values[:, 0] > 0).astype(int),
+            "light": (raw.modalities["image"].values.mean((1, 2, 3)) > 125).astype(int),
+            "level": (words[:, 0, 2] + words[:, 1, 2] + words[:, 2, 2] > 0).astype(int),
+        }
+        right = (module.label(**coins) == raw.labels).mean()
+        assert right == (pytest.approx(0.5, abs=0.02) if shuffled else 1)
+        if not shuffled:
+            for names in (*module.SHOWN.values(), module.ONE_BY_ONE, module.COINS, module.COINS[1:]):
+                seen = pd.DataFrame({name: coins[name] for name in names})
+                best = pd.crosstab([seen[name] for name in names], raw.labels).max(axis=1).sum() / len(raw.labels)
+                assert module.ceiling(names) == pytest.approx(best, abs=0.03)
+    assert [module.ceiling(names) for names in module.SHOWN.values()] == [0.25, 0.125, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "interval", "expected"),
+    [(0.8, 0.04, "yes"), (0.8, 0.06, "in part"), (0.53, 0.0, "not shown"), (0.9, np.nan, "not shown")],
+)
+def test_an_interaction_is_learned_where_the_whole_interval_says_so(accuracy, interval, expected):
+    row = {"test_accuracy_mean": accuracy, "test_accuracy_ci95": interval, "n_test": 2000}
+    assert load("sequences").verdict(row) == expected
 
 
 def test_theory_speaks_of_every_strategy():

@@ -112,7 +112,7 @@ def test_runs_that_are_damaged(done, tmp_path):
         ({"text": ["a"]}, "^image is missing; the model reads image, text$"),
         (
             {"image": np.zeros((8, 8, 3)), "text": ["a"]},
-            r"^image has shape \(8, 8, 3\); it must be \(example, 8, 8, 3\)$",
+            r"^image has shape \(8, 8, 3\); it must be \(example, 8, 8, 3\); give image\[None\] for one example$",
         ),
         ({"image": np.zeros((2, 8, 8, 3)), "text": ["a"]}, "different numbers of examples: .*image.: 2"),
         ({"image": np.zeros((1, 8, 8, 3)), "text": [[99_999] * 3]}, "text has shape"),

@@ -8,8 +8,8 @@ It raises UserError if the data are missing or damaged.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
+from fusion_bench import files
 from fusion_bench.axis import Axis, Registered
 from fusion_bench.config import DataConfig
 from fusion_bench.data.dataset import RawDataset
@@ -89,7 +89,7 @@ def sources() -> Mapping[str, Source]:
 
 def recorded_name(name: str) -> str:
     """Returns a source's name without the folder of a file: where the data lie does not identify them."""
-    return Path(name).name if REGISTRY.find(name).name.startswith("FILE") else name
+    return files.recorded_name(name) if REGISTRY.find(name).name.startswith("FILE") else name
 
 
 def load_raw(config: DataConfig) -> RawDataset:

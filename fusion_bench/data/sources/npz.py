@@ -20,8 +20,9 @@ from typing import get_args
 import numpy as np
 
 from fusion_bench.config import DataConfig
-from fusion_bench.data.arrays import ArrayKind, as_mask, as_modality, as_strings, as_texts, describe, kind_of
+from fusion_bench.data.arrays import ArrayKind, as_modality, as_strings, as_texts, describe, kind_of
 from fusion_bench.data.dataset import SPLITS, Kind, Modality, RawDataset
+from fusion_bench.data.sequences import step_mask
 from fusion_bench.data.sources.base import register_source
 from fusion_bench.data.splits import stratified_choice
 from fusion_bench.errors import ConfigError, UserError
@@ -149,15 +150,11 @@ def _kinds(stored: np.ndarray | None, config: DataConfig, names: list[str]) -> d
 
 
 def _mask(name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    found = [f"{name}_{what}" for what in ("mask", "length") if f"{name}_{what}" in arrays]
-    if not found or arrays[name].ndim < 2:
+    """Returns the mask of an array that has one beside it, or its lengths."""
+    is_masked = f"{name}_mask" in arrays or f"{name}_length" in arrays
+    if not is_masked or arrays[name].ndim < 2:
         return None
-    if len(found) == 2:
-        raise UserError(f"{name} has a mask and a length; one of them is right")
-    mask = arrays[found[0]]
-    if np.ndim(mask) == 0 or len(mask) != len(arrays[name]):
-        raise UserError(f"{found[0]} has shape {np.shape(mask)}, but {name} has {len(arrays[name])} examples")
-    return as_mask(found[0], mask, arrays[name].shape[1])
+    return step_mask(name, arrays, (len(arrays[name]), arrays[name].shape[1]))
 
 
 def _labels(name: str, labels: np.ndarray, names: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -123,19 +123,19 @@ FAULTS = {
     "colon in a name": ({"a:b": np.zeros((COUNT, 2))}, "no modality can be called 'a:b'"),
     "two masks": (
         {"sensor": np.zeros((COUNT, 3, 2)), "sensor_mask": np.ones((COUNT, 3)), "sensor_length": np.full(COUNT, 3)},
-        "sensor has a mask and a length",
+        "sensor_mask and sensor_length say the same",
     ),
     "mask without a step": (
         {"sensor": np.zeros((COUNT, 3, 2)), "sensor_mask": np.zeros((COUNT, 3), bool)},
-        "sensor_mask leaves no step in example 0",
+        "sensor_mask: example 0 has no step",
     ),
     "length too long": (
         {"sensor": np.zeros((COUNT, 3, 2)), "sensor_length": np.full(COUNT, 4)},
-        "sensor_length is 4 in example 0; lengths are 1..3",
+        "sensor_length has 4, but sensor has 3 steps",
     ),
     "mask of another length": (
         {"sensor": np.zeros((COUNT, 3, 2)), "sensor_mask": np.ones((COUNT, 4), bool)},
-        "a mask bool [N, 3] or lengths",
+        "sensor_mask is bool [40, 4]; bool [40, 3] is right",
     ),
 }
 
