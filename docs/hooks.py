@@ -1,4 +1,4 @@
-"""Fills the reference: a section for everything that is registered, from its docstring, with formulas set."""
+"""Fills the reference: a section for every registered strategy, remedy and diagnostic, with typeset formulas."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ PAGE = "reference/strategies.md"
 
 
 class PlainUnderscores(Extension):
-    """Takes away the emphasis between underscores: in x_m they begin an index."""
+    """Disables emphasis by underscores, which begin an index in x_m."""
 
     def extendMarkdown(self, md) -> None:
         md.inlinePatterns.register(SimpleTextInlineProcessor("(_)", md), "underscore", 65)  # before emphasis, 60
@@ -47,7 +47,7 @@ def on_page_markdown(markdown: str, page, **_) -> str:
 
 
 def section(title: str, members: Iterable[Registered]) -> Iterator[str]:
-    """Gives the lines of one section, in Markdown."""
+    """Yields the lines of one section, in Markdown."""
     yield f"\n## {title}"
     for member in members:
         yield f"\n### {member.name}\n\n{member.reference}\n"
@@ -55,7 +55,7 @@ def section(title: str, members: Iterable[Registered]) -> Iterator[str]:
 
 
 def on_page_content(html: str, page, **_) -> str:
-    """Sets the indices and exponents of formulas, outside of code and tags."""
+    """Typesets the indices and exponents of formulas outside of code and tags."""
     if page.file.src_uri != PAGE:
         return html
     parts = re.split(r"(<(?:pre|code)\b.*?</(?:pre|code)>|<[^>]*>)", html, flags=re.DOTALL)

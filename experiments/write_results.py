@@ -2,8 +2,8 @@
 
 python experiments/write_results.py
 
-A run.toml has the question, the finding, the commands as they were at the commit, the commit, the date, the data, the
-number of seeds if there are any, and details in Markdown.
+A run.toml has the question, the finding, the commands, the commit, the date, the data, the number of seeds if there are
+any, and details in Markdown.
 """
 
 import re
@@ -19,11 +19,11 @@ RESULTS = Path(__file__).parents[1] / "results"
 INTRODUCTION = """\
 # Results
 
-One folder for each device and experiment. `run.toml` has the commands, the commit, the data and the finding; this page
-is written from these files by `experiments/write_results.py`. A command is that of its commit; `DIR` is a prepared TFDS
-directory of the JPEG copy (quality 75) of CIFAR-10. ± is half a 95 % interval over seeds.
+There is one folder for each device and experiment. Its `run.toml` has the commands, the commit, the data and the
+finding; `experiments/write_results.py` writes this page from these files. Paths in a command are those at its commit;
+`DIR` is a prepared TFDS directory with a JPEG copy (quality 75) of CIFAR-10. ± is half a 95 % interval over seeds.
 
-Examples per second are comparable within shapes-default, shapes-neutral and shapes-synergy alone: other programs ran
+Examples per second are comparable only within shapes-default, shapes-neutral and shapes-synergy: other programs ran
 beside the other studies.
 """
 

@@ -30,19 +30,19 @@ _NEED_FLAX = {"StrategySpec": "fusion_bench.fusion.registry", "load_run": "fusio
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what needs Flax when it is asked for."""
+    """Imports the names that need Flax on first use."""
     if name not in _NEED_FLAX:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_NEED_FLAX[name]), name)
 
 
 def run(config: BenchmarkConfig | None = None) -> "pandas.DataFrame":
-    """Trains every run of a study, the default one if None, that is not complete yet, and returns its table.
+    """Trains the incomplete runs of a study, the default one if None, and returns its table.
 
     The table is also written to `config.out` as table.csv and table.md.
 
     Raises:
-      UserError: the configuration, the data or the output directory are not as they should be.
+      UserError: the configuration, the data or the output directory cannot be used.
     """
     return run_and_tabulate(config or BenchmarkConfig())[1]
 

@@ -1,7 +1,7 @@
 """An axis of the benchmark: its strategies, sources, remedies or diagnostics, each registered by name.
 
-A file in the axis's folder registers its class or function; nothing else has to know of it. What belongs to another
-package is registered in a module that the package names as an entry point.
+A file in the axis's folder registers its class or function, and nothing else is edited. Another package registers its
+own in a module that it names as an entry point.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ class Registered:
 
     Attributes:
       name: as on the command line; "{modality}" in it stands for a word, capitals for any text.
-      reference: the paper it comes from, or what it is.
+      reference: the paper it comes from, or a few words.
       make: the class or function; options of a class are its keyword-only arguments, with defaults.
-      version: of its results, kept by hand: raise it when they change.
+      version: of its results, kept by hand; raise it when they change.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Registered:
         return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
 
     def matches(self, name: str) -> bool:
-        """Returns whether `name` asks for it."""
+        """Returns whether `name` is its name, or fits its pattern."""
         pattern = re.sub("[A-Z]+", ".+", re.escape(self.name)).replace(r"\{modality\}", r"\w+")
         flags = re.IGNORECASE if "." in self.name else 0  # an ending may be in capitals
         return name == self.name or re.fullmatch(pattern, name, flags) is not None
@@ -64,7 +64,7 @@ class Registered:
         """Returns the given options, with values of the types of their defaults.
 
         Raises:
-          UserError: there is no such option, or it does not take the value.
+          UserError: there is no such option, or the value is not one of its type.
         """
         known, converted = self.options, {}
         for name, value in options.items():
@@ -81,7 +81,7 @@ class Registered:
         return converted
 
     def resolve(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns all options, with their defaults; raises UserError for one that is not right."""
+        """Returns all options, with their defaults; raises UserError as `convert`."""
         return {name: option.default for name, option in self.options.items()} | self.convert(options)
 
     def label(self, options: Mapping[str, Any]) -> str:
@@ -109,14 +109,14 @@ class Axis(Generic[Member]):
     """Everything that is registered on one axis.
 
     Args:
-      kind: what a member is called: "remedy".
+      kind: a word for its members: "remedy".
       package: the folder of its files, as in an import statement.
       group: of entry points.
-      names: regular expression of the names that a member can have.
-      order: by which members are sorted wherever they are listed.
+      names: regular expression of valid names.
+      order: key by which members are sorted in every list.
 
     Attributes:
-      known: the members that are imported so far, by name.
+      known: the members imported so far, by name.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Axis(Generic[Member]):
         return member.make
 
     def of_script(self) -> tuple[Member, ...]:
-        """Returns the members that a script or notebook has registered, which no import brings into another process."""
+        """Returns the members that a script or notebook has registered; other processes cannot import them."""
         return tuple(member for member in self.known.values() if member.make.__module__ == "__main__")
 
     def registered(self) -> dict[str, Member]:
@@ -169,9 +169,9 @@ class Axis(Generic[Member]):
         return {member.name: member for member in sorted(self.known.values(), key=self._order)}
 
     def _import(self) -> None:
-        """Imports every file below the package, and what each entry point of the group names.
+        """Imports every file below the package, and the module of each entry point of the group.
 
-        A module of another package that fails registers nothing, and all else stays usable.
+        If the module of another package fails, it registers nothing, and everything else stays usable.
         """
         for module in pkgutil.walk_packages(importlib.import_module(self._package).__path__, f"{self._package}."):
             importlib.import_module(module.name)
@@ -200,20 +200,20 @@ class Axis(Generic[Member]):
         return ""
 
     def match(self, name: str) -> Member | None:
-        """Returns the member that a name asks for, if there is one."""
+        """Returns the member that matches a name, if there is one."""
         return self.known.get(name) or next((m for m in self.registered().values() if m.matches(name)), None)
 
     def find(self, name: str) -> Member:
-        """Returns the member that a name asks for; raises UserError if there is none."""
+        """Returns the member that matches a name; raises UserError if there is none."""
         found = self.match(name)
         if found is None:
             raise unknown_name(self.kind, name, self.registered())
         return found
 
     def resolve(self, choice: Choice) -> Choice:
-        """Returns the choice with all its options, as it is recorded; raises UserError if it is not right."""
+        """Returns the choice with all options of its member, as it is recorded; raises UserError if it is wrong."""
         return Choice(choice.name, self.find(choice.name).resolve(choice.options))
 
     def make(self, choice: Choice) -> Any:
-        """Returns the member that a choice asks for; raises UserError if it is not right."""
+        """Returns an instance of the chosen member; raises UserError if the choice is wrong."""
         return self.find(choice.name).make(**self.resolve(choice).options)

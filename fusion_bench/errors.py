@@ -1,4 +1,4 @@
-"""Errors that the user can mend: one line each, what was wrong and what would be right."""
+"""Errors that the user can correct: one line each, what is wrong and what would be right."""
 
 import difflib
 from collections.abc import Iterable

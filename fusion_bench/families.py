@@ -1,4 +1,4 @@
-"""The families of a table's rows: their order, their look, and which of them join modalities."""
+"""The families of a table's rows: their order, their look, and which of them are multimodal."""
 
 from typing import NamedTuple
 

@@ -39,7 +39,7 @@ _SCALARS: Mapping[type, tuple[Any, str]] = {
     str: ((str, os.PathLike), "a string"),
     Path: ((str, os.PathLike), "a path"),
 }
-"""By type, the types of the values that it takes, and its words."""
+"""By type, the types of the values that it takes, and its description."""
 
 
 class Checked:
@@ -67,10 +67,10 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 
 def convert(value: Any, hint: Any) -> Any:
-    """Returns a value as one of the type.
+    """Returns a value converted to the type.
 
     Raises:
-      ValueError: it is none; the message says what would be right, to follow "must be".
+      ValueError: it cannot be converted; the message continues "it must be".
     """
     if getattr(value, "ndim", None) == 0:  # of NumPy or JAX
         value = value.item()
@@ -120,7 +120,7 @@ def _from_home(path: str) -> str:
 
 
 def _convert_to_one(value: Any, hints: tuple[Any, ...]) -> Any:
-    """Returns a value as one of the first type that it fits."""
+    """Returns a value converted to the first type that it fits."""
     wanted = []
     for hint in hints:
         try:

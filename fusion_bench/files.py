@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all, and digests of their contents.
 
 Everything is written under a hidden name beside its final one, synchronised to the disk, and renamed. The hidden name
-holds machine and process, so that leftovers of processes that were killed can be told from work in progress.
+holds machine and process, so that leftovers of killed processes can be distinguished from work in progress.
 """
 
 import contextlib
@@ -106,10 +106,10 @@ def scratch_folder(folder: Path, name: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Makes of an OSError in a block one line: `what` cannot be done, and the cause.
+    """Turns an OSError inside the context into one line: `what`, and the cause.
 
     Raises:
-      DiskFull: there is no space for it.
+      DiskFull: there is no space left.
       UserError: there is another cause.
     """
     try:
@@ -119,8 +119,21 @@ def explained(what: str) -> Iterator[None]:
         raise kind(f"{what}: {cause(error)}") from error
 
 
+def copy_missing(source: Path, target: Path, pattern: str) -> None:
+    """Copies the files of a folder that another folder lacks.
+
+    Raises:
+      UserError: the other folder cannot be written to.
+    """
+    for path in sorted(source.glob(pattern)):
+        copy = target / path.name
+        if not copy.exists():
+            with explained(f"{copy} cannot be written"):
+                write_bytes(copy, path.read_bytes())
+
+
 def remove_partial(folder: Path) -> None:
-    """Removes what processes of this machine left in a folder when they were killed in the middle of a write."""
+    """Removes what killed processes of this machine have left half-written in a folder."""
     for path in folder.glob(f"{PARTIAL}*"):
         process = path.name.rpartition("-")[2]
         if not process.isdecimal() or not path.name.endswith(_owner(int(process))):
@@ -158,7 +171,7 @@ def _partial(path: Path) -> Path:
 
 
 def _owner(process: int) -> str:
-    """The ending of the names of what a process has not completed."""
+    """Ending of the hidden names of a process."""
     return f"@{platform.node()}-{process}"
 
 

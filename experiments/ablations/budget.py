@@ -3,11 +3,11 @@
     python experiments/ablations/budget.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 
 Found on shapes (tiny, 9,000 images to train, 2,000 to test, n = 5 seeds, commit 5686f9fefc): in part. late-posthoc is
-the first after 4 epochs (88.0 %) and after 40 (89.9), 0.2 below the Bayes reference both times. But the order behind
-it changes: tensor rises from fifth of six (85.1) to third (89.6), concat to 89.9, level with the first, and what
-joins through one CNN or one score each falls behind (early-channel 89.2, late-mean 89.3). Kendall's τ of the two
-orders is 0.47; among the five on the CNN the spread shrinks from 3.0 to 0.8 points, and early-token, 31 points behind
-at first, to 5. A ranking made with few epochs ranks speed of learning.
+the first after 4 epochs (88.0 %) and after 40 (89.9), 0.2 below the Bayes reference both times. But the order of the
+others changes: tensor rises from fifth of six (85.1) to third (89.6), concat to 89.9, level with the first;
+early-channel (89.2) and late-mean (89.3) fall behind. Kendall's τ of the two orders is 0.47. Among the five on the CNN
+the spread shrinks from 3.0 to 0.8 points; early-token is 31 points behind after 4 epochs and 5 after 40. A ranking
+after few epochs ranks speed of learning.
 """
 
 import dataclasses

@@ -2,17 +2,17 @@
 
     python experiments/ablations/every_strategy.py [--out results/cpu-2-cores/every-strategy] [--seeds 3] [--quick]
 
-All strategies on `shapes`, twice. With `default` captions each multimodal one should end above the better unimodal
+All strategies on `shapes`, twice. With `default` captions each multimodal strategy should end above the better unimodal
 baseline; a joint transformer above that transformer on one modality. With `synergy` captions the target is the image's
-class plus a number in the text, modulo ten, and beside what was measured stands what theory allows.
+class plus a number in the text, modulo ten; the table compares the measured accuracy with theory.
 
 The theory. Let log-scores add, s_c = f_c(y) + g_c(k), as in `late-mean`. By the inequality of the means
 log Σ_c e^{s_c} ≥ ln C + Σ_c s_c / C, and as the target t is uniform given y alone and given k alone, the expectation
 of s_t is that of Σ_c s_c / C: no cross-entropy is below ln C, that of guessing. Let probabilities add, as in
-`late-mixture`: by Jensen's inequality E[-log (p_t(y) + q_t(k)) / 2] ≥ -log E[(p_t(y) + q_t(k)) / 2] = ln C. The maximum
-of two probabilities is not bound so; with free tables for p and q, gradient descent from 12 random starts reaches 2.08
-nats, where ln 10 = 2.30. All others can express the shift: as a bilinear form of the class and the number, or by the
-hidden layer of the head.
+`late-mixture`: by Jensen's inequality E[-log (p_t(y) + q_t(k)) / 2] ≥ -log E[(p_t(y) + q_t(k)) / 2] = ln C. This bound
+does not hold for the maximum of two probabilities: with free tables for p and q, gradient descent from 12 random starts
+reaches 2.08 nats, below ln 10 = 2.30. All others can express the shift, as a bilinear form of the class and the number
+or by the hidden layer of the head.
 """
 
 import dataclasses
@@ -79,9 +79,9 @@ def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:
     joined = frame.loc[(frame["x"] == "default") & frame["family"].isin(MULTIMODAL)].to_dict("records")
     below = ", ".join(row["strategy"] for row in joined if not gain(row)[0] > 0) or "none"
     return [
-        "Gain: over the best unimodal strategy on validation; that of a joint transformer over it on one modality.",
+        "Gain: over the best unimodal strategy on validation; for a joint transformer over it on one modality.",
         f"Not above their baseline with `default` captions: {below}.",
-        f"Synergy captions are trained on for {SYNERGY_EPOCHS} times as many epochs.",
+        f"Studies with synergy captions have {SYNERGY_EPOCHS} times as many epochs.",
     ]
 
 

@@ -1,15 +1,15 @@
-"""At which depth of one CNN should a text join?
+"""At which depth of one CNN should text be fused?
 
     python experiments/ablations/fusion_depth.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 
-`mid-channel` lays the text over the feature map after stage 0 (the image itself), 1, … to the last, after which only
-pooling and the head are left; `concat` is the next step. --strategies has no effect here. The captions add to what the
-image tells (`default`), tell apart what images confuse (`contrast`), or count only together with the image (`synergy`).
+`mid-channel` concatenates the text to the feature map after stage 0 (the image itself), 1, … up to the last, which only
+pooling and the head follow; `concat` is the next step. --strategies has no effect here. The captions add information to
+the image (`default`), separate classes that images confuse (`contrast`), or inform only together with it (`synergy`).
 
 Found on CIFAR-10 (JPEG copy; tiny, 5,400 images to train, 6 epochs, 20 with `synergy`; 10,000 to test), n = 5 seeds,
-commit 4a3bbd977c: over the image itself is too early, 60.2 and 62.4 % with `default` and `contrast`; after the first of
-two stages 62.1 and 65.0, and later nothing more is gained (62.4 and 64.5 after the last, `concat` 62.6 and 64.5). Where
-only the interaction counts, later is better, up to `concat`: 29.4, 30.6, 32.8 and 37.4 %.
+commit 4a3bbd977c: fusion with the image itself is too early, 60.2 and 62.4 % with `default` and `contrast`. After the
+first of two stages it has 62.1 and 65.0 %, and later stages gain nothing (62.4 and 64.5 after the last, `concat` 62.6
+and 64.5). If only the interaction informs, later is better, up to `concat`: 29.4, 30.6, 32.8 and 37.4 %.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from fusion_bench.models.encoders import WIDTHS
 CHANNELS = ("default", "contrast", "synergy")
 SYNERGY_EPOCHS = 5
 """Factor on the epochs with `synergy` captions, which take longer to learn."""
-NOTE = f"Synergy captions are trained on for {SYNERGY_EPOCHS} times as many epochs."
+NOTE = f"Studies with synergy captions have {SYNERGY_EPOCHS} times as many epochs."
 
 
 def points(scale: Scale) -> dict[str, BenchmarkConfig]:
@@ -40,7 +40,7 @@ def points(scale: Scale) -> dict[str, BenchmarkConfig]:
 
 
 def by_depth(frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows with the joins in order, the earliest first; `mid-channel` alone is at depth 1."""
+    """Returns the rows in order of fusion depth; `mid-channel` without an option has depth 1."""
     named = frame.assign(strategy=frame["strategy"].replace("mid-channel", "mid-channel:depth=1"))
     joins = sorted(name for name in set(named["strategy"]) if name.startswith("mid-channel"))
     order = [*joins, "concat"]

@@ -1,17 +1,17 @@
-"""Which strategy is best, as they are and at equal cost?
+"""Which strategy is best, at the usual widths and at equal parameters?
 
     python experiments/ablations/main_table.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 
-All strategies with `default` captions, twice: with their usual widths, and with the joint part resized until the
-parameters are those of `tensor`.
+All strategies with `default` captions, twice: with their usual widths, and with the fusion module resized to the
+number of parameters of `tensor`.
 
 Found on CIFAR-10 (JPEG copy; tiny, 5,400 images to train, 6 epochs, 10,000 to test), all strategies, n = 5 seeds,
-commit 4a3bbd977c: late-posthoc has the highest mean of 27 joins, 64.7 ± 0.6 %, 1.8 below the Bayes reference; eight
-others are not shown to be behind it at usual widths, and eight at equal parameters (named below the table). The outer
-product, made for interactions that these captions do not have, is 2.6 points behind; joining at the input 4.5
-(early-channel) and 8.9 (early-token). Equal parameters change little: gated gains 1.0 point, mfh loses 2.3, and of the
-other 13 that were resized no change is established. What has no joint part, all late strategies and concat, keeps its
-size, 12 to 13 % below the target.
+commit 4a3bbd977c: late-posthoc has the highest mean of 27 strategies, 64.7 ± 0.6 %, 1.8 below the Bayes reference; it
+is not significantly above eight others at the usual widths, nor above eight at equal parameters (named below the
+table). The outer product, made for interactions that these captions do not have, is 2.6 points behind; early fusion is
+4.5 (early-channel) and 8.9 points behind (early-token). Equal parameters change little: gated gains 1.0 point, mfh
+loses 2.3, and the change of the other 13 resized strategies is not significant. Strategies without a size option, all
+late ones and concat, stay 12 to 13 % below the target.
 """
 
 import sys
@@ -35,18 +35,18 @@ from fusion_bench.store import Store
 
 USUAL, EQUAL = "usual widths", "equal parameters"
 FOLDERS = {USUAL: "width-matched", EQUAL: "parameter-matched"}
-MARKED = "not within 2 % of the parameters of tensor, which the width of the join does not reach or is no part of"
+MARKED = "not within 2 % of the parameters of tensor, for lack of a size option or of a closer size"
 
 
 def points(scale: Scale) -> dict[str, BenchmarkConfig]:
     names = [item if isinstance(item, str) else item.name for item in scale.strategies]
     if len(set(names)) < len(names):
-        raise SystemExit("a strategy has one row here, and one is named twice")
+        raise SystemExit("a strategy is named twice, but has only one row here")
     return {USUAL: scale.study(FOLDERS[USUAL]), EQUAL: scale.study(FOLDERS[EQUAL], match="params")}
 
 
 def arrange(frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows with the names of the strategies alone, which matching has given sizes."""
+    """Returns the rows with the names of the strategies, without the sizes that matching has chosen."""
     is_ceiling = frame["family"] == "ceiling"
     names = frame["strategy"].where(is_ceiling, frame["strategy"].str.partition(":")[0])
     return frame.assign(strategy=names)
@@ -77,7 +77,7 @@ def params(row: Row) -> str:
 
 
 def level_with_best(study: Path) -> str:
-    """Returns one sentence: the join with the highest mean, and which others are not shown to be behind it."""
+    """Returns one sentence: the strategy with the highest mean, and those not significantly below it."""
     store = Store(study, read_only=True)
     frame = table(store)
     joined = frame.loc[frame["family"].isin(MULTIMODAL) & (frame["n_seeds"] > 0)]
@@ -88,28 +88,29 @@ def level_with_best(study: Path) -> str:
     level.sort(key=lambda row: -row["test_accuracy_mean"])
     names = ", ".join(row["strategy"].partition(":")[0] for row in level) or "any other"
     return (
-        f"{best.partition(':')[0]} has the highest mean of {len(rows)} joins; it is not shown to be ahead of {names} "
-        "(paired t-tests over seeds, Holm-corrected over the rows)."
+        f"{best.partition(':')[0]} has the highest mean of {len(rows)} strategies; it is not significantly above "
+        f"{names} (paired t-tests over seeds, Holm-corrected over the rows)."
     )
 
 
 def changes(usual: Path, matched: Path) -> str:
-    """Returns one sentence: which strategies gain or lose by the equal number of parameters."""
+    """Returns one sentence: the strategies whose accuracy changes significantly with equal parameters."""
     before, after = (accuracies(Store(study, read_only=True)) for study in (usual, matched))
     resized = {name: after[name] for name in after if name in before and after[name] != before[name]}
     n_test = next(run.data["n_test"] for run in Store(usual, read_only=True).runs())
     raw = {name: paired_p_value(paired_differences(resized[name], before[name]), 1 / n_test) for name in resized}
     shown = {name: p for name, p in holm(raw).items() if p < 1 - CONFIDENCE}
-    told = ", ".join(f"{name} {in_points(*paired_interval(after[name], before[name], 1 / n_test))}" for name in shown)
-    established = f"{told} points" if told else "none that the seeds establish"
+    changed = ", ".join(
+        f"{name} {in_points(*paired_interval(after[name], before[name], 1 / n_test))}" for name in shown
+    )
     return (
-        f"Changes by equal parameters, of {len(resized)} strategies that were resized: {established} (paired t-tests "
-        "over seeds, Holm-corrected)."
+        f"Significant changes by equal parameters, of {len(resized)} strategies that were resized: "
+        f"{f'{changed} points' if changed else 'none'} (paired t-tests over seeds, Holm-corrected)."
     )
 
 
 def accuracies(store: Store) -> dict[str, dict[int, float]]:
-    """Returns the test accuracies of each join by seed, by the name without what matching chose."""
+    """Returns the test accuracies of each multimodal strategy by seed, by its name without the matched size."""
     found: dict[str, dict[int, float]] = {}
     for block in blocks(store).values():
         for row in block.multimodal:

@@ -1,4 +1,4 @@
-"""Figures of the ablations: accuracy along a sweep, or side by side at its points."""
+"""Figures of the ablations: accuracy along a sweep, or one panel for each of its points."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -26,9 +26,9 @@ def lines(
       frame: of all points.
       note: below the figure.
       label: of the horizontal axis.
-      place: where a point stands on the horizontal axis.
+      place: position of a point on the horizontal axis.
       log: whether the horizontal axis is logarithmic.
-      legend: name the lines in a legend, for lines that end in one point; else at their ends.
+      legend: name the lines in a legend instead of at their ends.
     """
     marks: list[Mark] = []
     ends: dict[str, float] = {}

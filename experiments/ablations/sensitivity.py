@@ -2,16 +2,16 @@
 
     python experiments/ablations/sensitivity.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 
-Every strategy that has a width, at half of it, at its own and at twice, by three learning rates: a third of the usual
-one, the usual one and three times that. Then the same rows with the best of so many random settings of learning rate
-and weight decay, chosen on validation, with the same budget for each.
+Every strategy with a width, at half, once and twice its usual width, with three learning rates: a third of the usual
+one, the usual one and three times that. Then the same rows with the best of several random trials of learning rate and
+weight decay, chosen on validation, with the same budget for each.
 
 Found on shapes (tiny, 9,000 images to train, 4 epochs, 2,000 to test, n = 5 seeds, commit 5686f9fefc): the learning
-rate moves every row with the CNN by 8 to 15 points; the width of a join by up to 5 at the lowest rate (tensor: 71.2 to
-76.3) and by about one at the others. Three times the usual rate is better for all but early-token and as good as
-tuning. late-posthoc is the first at every rate; tensor is behind the other joins on the CNN, but at the lowest rate,
-and tuned as well (86.4 to 86.9 against 87.5 to 88.9); in between the order is noise: Kendall's τ with the tuned order
-is 0.52, 0.63 and 0.72 at the three rates.
+rate changes every row with the CNN by 8 to 15 points; the width changes it by up to 5 at the lowest rate (tensor: 71.2
+to 76.3) and by about one at the others. Three times the usual rate is better for all but early-token, and as good as
+tuning. late-posthoc is the first at every rate. tensor is behind the other strategies on the CNN at all rates but the
+lowest, and also after tuning (86.4 to 86.9 against 87.5 to 88.9). The order between them is noise: Kendall's τ with the
+tuned order is 0.52, 0.63 and 0.72 at the three rates.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from fusion_bench.fusion.registry import StrategySpec, resolve
 WIDTHS = (0.5, 1.0, 2.0)
 LEARNING_RATES = (0.001, 0.003, 0.009)
 TRIALS = 8
-"""Settings that are tried for each strategy at each width."""
+"""Tuning trials of each strategy at each width."""
 
 
 def widths_of(scale: Scale) -> tuple[StrategySpec, ...]:

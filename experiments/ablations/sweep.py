@@ -1,4 +1,4 @@
-"""Sweeps: a question as studies at several points, run and written by one command."""
+"""Sweeps: studies at several points that answer a question, run and written by one command."""
 
 import dataclasses
 import datetime
@@ -31,16 +31,16 @@ Row = Mapping[Hashable, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """Size of the studies of an ablation. Runs that are complete in --out are not repeated."""
+    """Size of the studies of an ablation. Complete runs in --out are not repeated."""
 
     out: Path = Path("runs/ablation")
     """Directory of runs, table and figure."""
     data: str = "shapes"
     """shapes, cifar10, or a file."""
     data_dir: Path | None = None
-    """A prepared TFDS directory."""
+    """Directory of prepared TFDS data."""
     train_size: int | None = None
-    """Keep only so many examples for training and validation."""
+    """Keep only this number of examples for training and validation."""
     encoder: EncoderSize = "tiny"
     """Size of every encoder."""
     epochs: int = 4
@@ -50,7 +50,7 @@ class Scale:
     strategies: Strategies = ("canonical",)
     """As in `fusion-bench run`."""
     quick: bool = False
-    """Three strategies on a few images at two points, in seconds: it shows that this runs, nothing more."""
+    """Train three strategies on a few images at two points, as a smoke test."""
 
     def study(self, name: str, *, captions: str = "default", **changes: Any) -> BenchmarkConfig:
         """Returns the study of one point, whose runs go to the folder of this name.
@@ -86,16 +86,16 @@ def no_remarks(frame: pd.DataFrame, scale: Scale) -> Sequence[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A question, as the studies that answer it.
+    """The studies that answer a question.
 
     Attributes:
-      points: gives the study of each point; the frame has its key in the column `x`.
-      table: gives the Markdown of a frame.
+      points: returns the study of each point; the frame has its key in the column `x`.
+      table: returns the Markdown of a frame.
       scale: the usual size.
-      draw: gives the figure of a frame, with a note below it.
-      against: the strategy over which gains are; else the best unimodal one.
+      draw: returns the figure of a frame, with a note below it.
+      against: the strategy that gains are measured against; the best unimodal one if empty.
       arrange: orders and names the rows.
-      remarks: gives further lines below the table.
+      remarks: returns further lines below the table.
       note: the beginning of the note below the figure.
     """
 
@@ -147,7 +147,7 @@ def main(sweep: Sweep, text: str | None) -> int:
 
 
 def facts(frame: pd.DataFrame, question: str) -> dict[str, Any]:
-    """Returns what experiments/write_results.py shows of a result; the finding is added by hand."""
+    """Returns the facts of run.toml, for experiments/write_results.py; the finding is added by hand."""
     trained = frame.loc[frame["n_seeds"] > 0]
     row = trained.iloc[0]
     n_train, n_test = int(trained["n_train"].max()), int(row["n_test"])
@@ -188,13 +188,13 @@ def cell(row: Row, of: str = "test_accuracy") -> str:
 
 
 def rows_of_strategies(frame: pd.DataFrame) -> Iterator[tuple[str, dict[Any, Row]]]:
-    """Gives each strategy with its row at every point."""
+    """Yields each strategy with its row at every point."""
     for strategy, group in frame.groupby("strategy", sort=False):
         yield str(strategy), {row["x"]: row for row in group.to_dict("records")}
 
 
 def by_strategy(label: str, of: str = "test_accuracy") -> Callable[[pd.DataFrame], str]:
-    """Returns the writer of a table of the strategies by the points of a sweep, without what is never measured.
+    """Returns the writer of a table of strategies by points of a sweep, without rows that have no result.
 
     Args:
       label: names the points, above the first column.
@@ -226,7 +226,7 @@ def rank_correlation(frame: pd.DataFrame, scale: Scale) -> list[str]:
 
 
 def provenance(frame: pd.DataFrame) -> str:
-    """Returns one line: data, n, what ± means, device, commit; of what differs between points, the range."""
+    """Returns one line: data, n, meaning of ±, device, commit; ranges of numbers that differ between points."""
     trained = frame.loc[frame["n_seeds"] > 0].to_dict("records")
 
     def span(column: str) -> str:

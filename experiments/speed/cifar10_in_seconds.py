@@ -1,17 +1,17 @@
-"""How many seconds does an image model need for CIFAR-10, and which ideas of the fast recipes pay?
+"""How many seconds does an image model need for CIFAR-10, and which ideas of the fast recipes help?
 
     python experiments/speed/cifar10_in_seconds.py --data-dir DIR [--seeds 5] [--ablate] [--out DIR] [--quick]
 
-`image-only` with `resnet9`, in bfloat16 where that is the backend's way, and the ideas of the published single-GPU
-recipes: a first layer that starts as a whitening of the training images' patches (Page 2018), label smoothing, flips
-that alternate and a higher learning rate for biases (Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024),
-Muon (Jordan et al. 2024). Validation accuracy against seconds of training, compilation apart; then test accuracy,
-examples per second, and model FLOPs utilisation: three times XLA's count of the forward pass, which is what the network
-needs for a step, against this device's fastest matrix product.
-The whitening is estimated before the clock starts. --ablate leaves out one idea after another, paired by seed.
+`image-only` with `resnet9`, in bfloat16 on accelerators, and the ideas of the published single-GPU recipes: a first
+layer that is initialised to whiten patches of the training images (Page 2018), label smoothing, alternating flips and a
+higher learning rate for biases (Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024), and Muon (Jordan et
+al. 2024). It prints validation accuracy by seconds of training, without compilation; then test accuracy, examples per
+second, and model FLOPs utilisation: three times XLA's count of the forward pass, the operations of a training step,
+relative to this device's fastest matrix product. The whitening is estimated before the clock starts. --ablate leaves
+out one idea at a time, paired by seed.
 
-Those recipes also average weights or predictions of mirrored images, and train on all 50,000 images; here a tenth is
-held out, and the last epoch is tested, once. Not run on an accelerator so far.
+The published recipes also average weights or predictions of mirrored images, and train on all 50,000 images. Here a
+tenth is held out, and the last epoch is tested once. Not run on an accelerator so far.
 """
 
 import dataclasses
@@ -47,9 +47,9 @@ Initialiser = Callable[..., TrainState]  # as Program.init
 HEADER = ["", "test, %", "against the whole", "seconds", "examples/s", "MFU, %", "compile s"]
 REPETITIONS = 5
 NOISE = 0.01
-"""Added to the variance of each direction before whitening: less than that is taken for noise."""
+"""Added to the variance of each direction before whitening; smaller variances count as noise."""
 IMAGES = 2000
-"""Whose patches the whitening is estimated from."""
+"""Number of images from whose patches the whitening is estimated."""
 USUAL = TrainingConfig()
 WHOLE = "all ideas"
 IDEAS: Mapping[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ IDEAS: Mapping[str, dict[str, Any]] = {
     "bias rate": {"bias_rate": 1.0},
     "Muon": {"optimizer": "adamw", "learning_rate": USUAL.learning_rate, "weight_decay": USUAL.weight_decay},
 }
-"""The ideas, and what stands in the place of each where it is left out."""
+"""The ideas, each with the configuration without it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Config:
     data_dir: Path | None = None
     """A prepared TFDS directory."""
     train_size: int | None = None
-    """Keep only so many examples for training and validation."""
+    """Keep only this number of examples for training and validation."""
     encoder: EncoderSize = "resnet9"
     """The CNN."""
     epochs: int = 10
@@ -89,11 +89,11 @@ class Config:
     ablate: bool = False
     """Also train without each of the ideas."""
     target: float = 0.94
-    """The validation accuracy whose seconds are asked for."""
+    """Validation accuracy for which the seconds of training are reported."""
     out: Path | None = None
     """Also write table.md there."""
     quick: bool = False
-    """Few images, one epoch, the smallest network: it shows that this runs, nothing more."""
+    """Train the smallest network for one epoch on a few images, as a smoke test."""
 
     def training(self, without: str | None) -> TrainingConfig:
         """Returns the recipe, without one idea."""
@@ -137,7 +137,7 @@ def patches_of(dataset: Dataset, side: int, stride: int) -> Float[np.ndarray, "p
 
 
 def whitening(patches: Float[np.ndarray, "patch feature"], count: int) -> Float[np.ndarray, "feature filter"]:
-    """Returns up to so many filters ±v / √(λ + noise), of the eigenpairs of the patches' covariance, largest first.
+    """Returns up to `count` filters ±v / √(λ + noise), of the eigenpairs of the patches' covariance, largest first.
 
     Their responses to the patches, before the sign, have variance λ / (λ + noise) and no correlation.
     """
@@ -149,7 +149,7 @@ def whitening(patches: Float[np.ndarray, "patch feature"], count: int) -> Float[
 
 
 def whiten_first_layer(init: Initialiser, dataset: Dataset) -> Initialiser:
-    """Returns an initialisation whose first kernel whitens; filters beyond those that can do so stay random."""
+    """Returns an initialisation whose first kernel whitens; surplus filters stay random."""
     params = init(np.int32(0)).variables.params
     leaves = jax.tree_util.tree_leaves_with_path(params)
     first, kernel = next((path, leaf) for path, leaf in leaves if is_first_kernel(path))
@@ -218,15 +218,15 @@ def learning_curve(result: Result) -> list[list[str]]:
 
 
 def seconds_to(result: Result, target: float) -> str:
-    """Returns one line: after how many seconds of training each seed has the target on validation."""
+    """Returns one line: the seconds of training after which the seeds reach the target on validation."""
     epochs = result.curves.shape[1]
     reached = [
         seconds * (int(np.argmax(curve >= target)) + 1) / epochs
         for seconds, curve in zip(result.seconds, result.curves, strict=True)
         if (curve >= target).any()
     ]
-    told = f", after {min(reached):.2f} to {max(reached):.2f} s of training" if reached else ""
-    return f"{100 * target:g} % on validation: {len(reached)} of {len(result.curves)} seeds{told}."
+    when = f", after {min(reached):.2f} to {max(reached):.2f} s of training" if reached else ""
+    return f"{100 * target:g} % on validation: {len(reached)} of {len(result.curves)} seeds{when}."
 
 
 def variants(results: Mapping[str, Result], matmul_flops: float) -> list[list[str]]:

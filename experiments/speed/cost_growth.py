@@ -2,17 +2,17 @@
 
     python experiments/speed/cost_growth.py [--out results/cpu-2-cores/cost-growth] [--quick]
 
-Each is doubled a few times, all else as usual. FLOPs and temporary memory of a training step come from the compiled
-program, seconds from timed passes by turns. FLOPs are a constant, what does not grow, and a power: a line through the
-logarithms of their increments gives its exponent, free of the constant; 1 is linear. Where growth is exponential, one
-more modality at a time, the factor between the last increments is given. Memory and seconds, which are no such sums,
-have a line, or a last factor, of their own. Beside each stands the formula's, which FLOPs and memory must not exceed;
-the exit status is 1 if they do.
+Each is doubled a few times, with everything else as usual. FLOPs and temporary memory of a training step come from the
+compiled program, seconds from interleaved timed passes. FLOPs are the sum of a constant and a power; the slope of a
+line through the logarithms of their increments is the exponent of the power, and 1 is linear. If the growth is
+exponential, with one more modality at a time, the factor between the last increments is printed. Memory and seconds
+are no such sums: their line is fitted to the values, and their factor is that of the last values. Each number stands
+beside that of the formula, which FLOPs and memory must not exceed; else the exit status is 1.
 
-Found on two cores of an AMD EPYC, jax 0.10.2 (results/cpu-2-cores/cost-growth): FLOPs grow as the formulas say, to 0.05
-of an exponent, and memory no faster. Temporary memory and seconds hardly notice the width or the number of modalities:
-the CNN has most of both, up to a product of six factors of 5, which doubles a step's time and more than doubles its
-memory. An epoch of several seeds takes as long as so many epochs, in the memory of one.
+Found on two cores of an AMD EPYC, jax 0.10.2 (results/cpu-2-cores/cost-growth): FLOPs grow as the formulas predict, up
+to 0.05 in the exponent, and memory no faster. Temporary memory and seconds hardly depend on the width or the number of
+modalities, as the CNN dominates both. Only a product of six factors of 5 doubles a step's time and more than doubles
+its memory. Training several seeds takes the time of as many trainings, in the memory of one.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ from fusion_bench.training.step import epoch_order
 from fusion_bench.training.timing import train_loop
 
 SLACK = 0.05
-"""By what part a fitted exponent or factor may exceed the formula's: XLA's counts include small terms."""
+"""Relative amount by which a fitted exponent or factor may exceed the formula's: XLA's counts include small terms."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,22 +51,22 @@ class Config:
     out: Path = Path("runs/cost-growth")
     """Directory of table.md and table.csv."""
     repetitions: int = 6
-    """Timed passes of each size; an even number favours none on a drifting machine."""
+    """Timed passes of each size; with an even number a steady drift of the machine cancels."""
     quick: bool = False
-    """Some of them, three sizes of each, few images."""
+    """Measure some quantities at three sizes with few images, as a smoke test."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Growth:
-    """The quantity that grows.
+    """A quantity that grows.
 
     Attributes:
       what: its name.
-      strategy: what is trained.
-      sizes: that are tried.
-      build: size → what is measured there.
-      exponents: the formula's, for FLOPs, memory and seconds.
-      exponential: whether sizes go up one by one, and `exponents` has factors.
+      strategy: the trained strategy.
+      sizes: its values.
+      build: size → Measured.
+      exponents: of the formula, for FLOPs, memory and seconds.
+      exponential: whether sizes increase by one, and `exponents` are factors.
     """
 
     what: str
@@ -79,7 +79,7 @@ class Growth:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One size: FLOPs and bytes, exact, and a function that takes the seconds once."""
+    """Costs at one size: exact FLOPs and bytes, and a function that measures the seconds once."""
 
     flops: float
     memory: float
@@ -103,7 +103,7 @@ def compile_for(dataset: Dataset, strategy: str, batch_size: int = 64) -> tuple[
 
 
 def epochs_of(dataset: Dataset, strategy: str, seeds: int = 1) -> Measured:
-    """Returns the cost of an epoch with each of so many seeds; memory is the dataset's and a step's temporaries."""
+    """Returns the cost of an epoch with each of several seeds; memory is that of the dataset and of temporaries."""
     program, data, train = compile_for(dataset, strategy)
     orders = [epoch_order(train, seed, 1) for seed in range(seeds)]
     steps = np.int32(program.steps_per_epoch)
@@ -122,7 +122,7 @@ def epochs_of(dataset: Dataset, strategy: str, seeds: int = 1) -> Measured:
 
 
 def with_sensors(dataset: Dataset, count: int) -> Dataset:
-    """Returns the dataset with so many modalities: image, text, and vectors of 16 random numbers."""
+    """Returns the dataset with `count` modalities: image, text, and vectors of 16 random numbers."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(count - 2, len(dataset.labels), 16)).astype(np.float32)
     sensors = {f"sensor{i}": Modality("vector", values) for i, values in enumerate(vectors)}
@@ -130,7 +130,7 @@ def with_sensors(dataset: Dataset, count: int) -> Dataset:
 
 
 def growths(config: Config) -> list[Growth]:
-    """Returns all that is made larger."""
+    """Returns all quantities that grow."""
     dataset = load_dataset(DataConfig(train_size=1000 if config.quick else None, test_size=100))
 
     def few(*sizes: int) -> tuple[int, ...]:
@@ -199,7 +199,7 @@ def measure(growth: Growth, repetitions: int) -> list[dict[str, Any]]:
 
 
 def row_of(growth: Growth, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], bool]:
-    """Returns a growth's line of the table, and whether it is no faster than its formula."""
+    """Returns the line of a growth in the table, and whether it is within its formula."""
     cells, within = [growth.what, growth.strategy, f"{growth.sizes[0]:,} to {growth.sizes[-1]:,}"], True
     for quantity, formula in zip(("flops", "memory_bytes", "seconds"), growth.exponents, strict=True):
         values = [row[quantity] for row in rows]
@@ -218,7 +218,7 @@ def row_of(growth: Growth, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str]
 
 
 def main(config: Config) -> int:
-    """Measures, prints and writes the table; returns 1 if something grows faster than its formula."""
+    """Measures, prints and writes the table; returns 1 if a cost grows faster than its formula."""
     rows, lines, all_within = [], [], True
     for growth in growths(config):
         found = measure(growth, 1 if config.quick else config.repetitions)
@@ -229,12 +229,13 @@ def main(config: Config) -> int:
     header = ["grows", "strategy", "from, to", "FLOPs", "memory", "seconds"]
     environment = describe_environment()
     text = markdown_table(header, lines, "lllrrr") + (
-        "\n- Fitted exponents, in brackets the formula's, which FLOPs and memory do not exceed by more than "
-        f"{100 * SLACK:.0f} % (! where they do). × is the factor of one modality more: the outer product has "
-        "(width + 1)^M entries.\n"
-        "- FLOPs and temporary memory of a compiled training step, seconds of one; of an epoch where that is named, "
-        "with the dataset's memory on the device; seeds take turns, so that theirs is that of one.\n"
-        f"- shapes, tiny encoders, batch 64, n = {1 if config.quick else config.repetitions} passes by turns, medians; "
+        "\n- Fitted exponents, with those of the formula in brackets; ! marks FLOPs and memory that exceed them by "
+        f"more than {100 * SLACK:.0f} %. × is the factor of one more modality: the outer product has (width + 1)^M "
+        "entries.\n"
+        "- FLOPs, temporary memory and seconds are those of a compiled training step, or of an epoch where that is "
+        "named, then with the dataset's memory on the device. Seeds are trained one after another, in the memory of "
+        "one.\n"
+        f"- shapes, tiny encoders, batch 64, medians of n = {1 if config.quick else config.repetitions} passes; "
         f"{environment['device']}, jax {jax.__version__}, commit {environment['commit']}.\n"
     )
     config.out.mkdir(parents=True, exist_ok=True)

@@ -1,24 +1,24 @@
-"""What does a fusion operator cost, and how does that grow with the features' width D and the number of modalities M?
+"""What does a fusion operator cost, and how does its cost grow with feature width D and number of modalities M?
 
     python experiments/speed/operator_cost.py [--out results/cpu-2-cores/operator-cost] [--quick]
 
-Parameters, floating-point operations and memory, each of the join alone and at the operator's default options, read
-off the compiled program: nothing is computed, no formula is written by hand.
+Parameters, floating-point operations and memory of the fusion alone, with the operator's default options, from the
+compiler's analysis: nothing is executed, and no formula is written by hand.
 
 Found with jax 0.10.2 on a CPU, commit eb08c5c40c, in 75 seconds; at the defaults, from D = 64 and M = 2:
 
-- Of the joins only `multiplicative` is quadratic in D: 412 kFLOP an example, 15.5 times as many at D = 256. What
-  projects to a fixed width first is linear; `tucker`, `mutan` and `block` spend much on a core that D does not enter.
-- In M most are linear; `gmu` (a gate that sees all, for each modality) and `cross-attention` (pairs) are quadratic.
+- Only `multiplicative` is quadratic in D: 412 kFLOP per example, 15.5 times as many at D = 256. Operators that project
+  to a fixed width first are linear; `tucker`, `mutan` and `block` spend much on a core that does not depend on D.
+- In M most are linear; `gmu` (one gate over all features per modality) and `cross-attention` (pairs) are quadratic.
   `tensor` and `tucker` are exponential: at M = 4 they need 352 and 314 times the memory, `tucker` 230 times the
-  operations. The parameters that `tensor` needs for it are its head's, of (width + 1)^M rows: 289, 4,913, 83,521.
-- Joins of tokens cost most: `bottleneck` 18,470 kFLOP and 504 kB, 374 and 327 times those of `sum`. `early-channel`
+  operations. The parameters for the product of `tensor` are in the head, with (width + 1)^M rows: 289, 4,913, 83,521.
+- Operators on tokens cost most: `bottleneck` 18,470 kFLOP and 504 kB, 374 and 327 times those of `sum`. `early-channel`
   is third with 3,371 kFLOP, as every further modality becomes 16 channels at every pixel.
 - `compact-bilinear` trains nothing, and its 939 kFLOP are 19 times those of `sum`.
-- `tensor` makes the product at its defaults, and rightly. To contract the head's kernel with one factor first makes
-  (width + 1)^(M - 1) · hidden entries instead of (width + 1)^M: more where hidden > width + 1. With 64 against 17 that
-  is 3.1 times the temporary memory at M = 2 (14.2 kB against 4.62) and 3.0 at M = 3 (246 against 80.9), and 5 % more
-  operations. With a head of 8 it is the other way round, 0.4 times the memory; there the operator contracts.
+- `tensor` materialises the product at its defaults, which is cheaper. Contracting the head's kernel with one factor
+  first makes (width + 1)^(M - 1) · hidden entries instead of (width + 1)^M: more if hidden > width + 1. For 64 and 17
+  this is 3.1 times the temporary memory at M = 2 (14.2 kB against 4.62) and 3.0 at M = 3 (246 against 80.9), and 5 %
+  more operations. With a head of 8 it is 0.4 times the memory, so the operator contracts there.
 """
 
 import dataclasses
@@ -52,14 +52,14 @@ IMAGE = ModalitySpec("grid", (32, 32, 3))
 MODEL = ModelConfig(encoder="tiny", dtype="float32")
 BASE = (2, 64)
 """The number of modalities M and the width D that all others are compared with."""
-SETTINGS = (BASE, (2, 128), (2, 256), (3, 64), (4, 64))
-QUICK_SETTINGS = SETTINGS[:2]
+SIZES = (BASE, (2, 128), (2, 256), (3, 64), (4, 64))
+QUICK_SIZES = SIZES[:2]
 QUICK_OPERATORS = ("sum", "multiplicative", "tensor", "bottleneck", "late-weighted", "early-channel")
 NOT_OF_THE_JOIN = ("encoders", "members", "head")
-"""Parts of a strategy with a join: what comes before it and after it."""
+"""Parts of a strategy before and after the fusion."""
 MARKS = {"inside": " †", "late": " ‡", "post-hoc": " §"}
 COMPILER_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 0}
-"""Makes the machine code, which is not run, in half the time; operations and memory are counted before it."""
+"""Compiles faster: operations and memory are counted before the machine code, which is not run, is optimised."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Config:
     out: Path = Path("runs/operator-cost")
     """Directory of table.md and table.csv."""
     quick: bool = False
-    """Only some operators, and only D = 64 and 128 of two modalities."""
+    """Measure only some operators, with two modalities and D = 64 and 128."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class SizedBlueprint(Blueprint):
 
 
 class Cost(NamedTuple):
-    """Costs of a program: parameters; operations, kB beside the arguments and temporary kB of one example."""
+    """Costs of a program: parameters; operations, kB besides the arguments and temporary kB per example."""
 
     parameters: int
     kflop: float
@@ -119,7 +119,7 @@ def floats(*shape: int) -> Any:
 
 
 def vectors(count: int, width: int) -> dict[str, ModalitySpec]:
-    """Returns so many modalities that are vectors of this length."""
+    """Returns `count` modalities that are vectors of this length."""
     return {f"vector {i}": ModalitySpec("vector", (width,)) for i in range(count)}
 
 
@@ -137,7 +137,7 @@ def of_the_join(path: tuple, value: Any) -> bool:
 
 
 def kind_of(registration: Registration) -> str:
-    """Returns what is measured of a strategy: "features", "tokens", "late", "post-hoc" or "inside"."""
+    """Returns the kind of a strategy's measurement: "features", "tokens", "late", "post-hoc" or "inside"."""
     if registration.reads is not None:
         return registration.reads
     kinds = {PosthocFusion: "post-hoc", LateFusion: "late"}
@@ -145,7 +145,7 @@ def kind_of(registration: Registration) -> str:
 
 
 def measure(registration: Registration, count: int, width: int) -> Cost:
-    """Returns the cost of joining so many modalities with features of this width."""
+    """Returns the cost of fusing `count` modalities with features of this width."""
     kind, modalities = kind_of(registration), vectors(count, width)
     if kind == "inside":
         return added_cost(registration, count, width)
@@ -161,12 +161,12 @@ def measure(registration: Registration, count: int, width: int) -> Cost:
 
 
 def join_cost(module: Any, join: Callable[[Any, Any], jax.Array], inputs: Any) -> Cost:
-    """Returns the cost of a join and of its gradient in its parameters and inputs, for any gradient of its result.
+    """Returns the cost of a fusion and of its gradients with respect to parameters and inputs.
 
     Args:
-      module: that has the join.
-      join: (module, inputs) → joint feature or scores, [batch, joint].
-      inputs: shapes of features, tokens or scores, by modality.
+      module: the strategy.
+      join: (module, inputs) → joint features or logits, [batch, joint].
+      inputs: shapes of features, tokens or logits, by modality.
     """
     graph, params, rest = nnx.split(module, of_the_join, ...)
 
@@ -184,7 +184,7 @@ def join_cost(module: Any, join: Callable[[Any, Any], jax.Array], inputs: Any) -
 
 
 def added_cost(registration: Registration, count: int, width: int) -> Cost:
-    """Returns what M - 1 vectors of length D add to the training of a model of one image."""
+    """Returns the cost that M - 1 vectors of length D add to the training of a model of one image."""
     modalities = {"image": IMAGE, **vectors(count - 1, width)}
     joint = training_cost(build(registration, modalities, width), modalities)
     return jax.tree.map(operator.sub, joint, image_cost(registration.baseline))
@@ -217,8 +217,9 @@ def tensor_cost(count: int, hidden: int, *, materialised: bool, size: int = 17) 
     Args:
       count: number of factors [1; z_m].
       hidden: width of the head's first layer.
-      materialised: whether their product, of size^M entries, is made and then multiplied with the layer's kernel;
-        else the kernel is contracted with one factor after another, and the first result has size^(M-1) · hidden.
+      materialised: whether their product, of size^M entries, is computed and then multiplied with the layer's kernel;
+        else the kernel is contracted with one factor after another, and the first result has size^(M-1) · hidden
+        entries.
       size: of each factor.
     """
 
@@ -237,13 +238,13 @@ def tensor_cost(count: int, hidden: int, *, materialised: bool, size: int = 17) 
     return cost_of(forward_and_backward, kernel, factors, floats(BATCH, hidden))
 
 
-def measure_all(names: Iterable[str], settings: Iterable[tuple[int, int]]) -> pd.DataFrame:
-    """Returns a row for each operator and each setting for which it is defined; where D does not matter, at one D."""
+def measure_all(names: Iterable[str], sizes: Iterable[tuple[int, int]]) -> pd.DataFrame:
+    """Returns a row for each operator and each (M, D) for which it is defined; if D does not matter, for one D."""
     rows = []
     for registration in (strategies(["image"])[name] for name in names):
         kind = kind_of(registration)
         about = {"operator": registration.name, "family": registration.family, "measured": kind}
-        for count, width in settings:
+        for count, width in sizes:
             differs = width == BASE[1] or kind not in ("late", "post-hoc")
             if differs and (count == 2 or not registration.pairs_only):
                 cost = measure(registration, count, width)
@@ -255,7 +256,7 @@ def measure_all(names: Iterable[str], settings: Iterable[tuple[int, int]]) -> pd
 
 
 def cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Returns header and rows: each quantity at the base, and by how much it is multiplied at the other settings."""
+    """Returns header and rows: each quantity at the base, and its factors at the other (M, D)."""
     counts = sorted(set(frame["M"]))
     compared = [(BASE[0], frame["D"].max()), *((count, BASE[1]) for count in counts if count != BASE[0])]
     growth = "× at " + " · ".join(f"D={d}" if m == BASE[0] else f"M={m}" for m, d in compared)
@@ -266,7 +267,7 @@ def cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         joint = dict.fromkeys(at[count, BASE[1]]["joint"] for count in counts if (count, BASE[1]) in at)
         row = [f"{name}{MARKS.get(kind, '')}", family, " · ".join(f"{x:,}" for x in joint if x) or "–"]
         for quantity in ("parameters", "kflop", "kb"):
-            base, others = at[BASE][quantity], [at.get(setting, {}).get(quantity) for setting in compared]
+            base, others = at[BASE][quantity], [at.get(size, {}).get(quantity) for size in compared]
             factors = [f"{x / base:.3g}" if x and base > 0 else "–" for x in others]
             row += [number(base), " · ".join(factors)]
         rows.append(row)
@@ -279,23 +280,24 @@ def number(value: float) -> str:
 
 
 def notes(frame: pd.DataFrame) -> list[str]:
-    """Returns what stands under the table."""
+    """Returns the notes below the table."""
     environment = describe_environment()
     return [
         f"Commit {environment['commit']}, jax {jax.__version__}, {environment['platform']}, float32, batch {BATCH}.",
-        f"M modalities, features of width D; options at their defaults. Numbers are those at M={BASE[0]} and "
-        f"D={BASE[1]}; × is the factor at another D or M, – where it is not defined or D does not matter.",
-        "joint: entries of the joint feature, at each M where it changes; the head's first layer has as many rows. "
-        "That of `tensor` is (width + 1)^M: the join has few parameters, the head has them.",
-        "parameters: of the join, without encoders and heads. What `compact-bilinear` draws is not trained.",
-        "kFLOP: per example, forward and backward, as XLA counts: 8 log2 n for each entry of a Fourier transform of n, "
-        "nothing for tanh, exp and the like.",
-        f"kB: per example, all that the program needs beside its arguments, divided by {BATCH}: temporary arrays, the "
-        "joint feature, the gradients of features and parameters. table.csv has the temporary ones alone.",
+        f"M modalities, features of width D, default options. Numbers are those at M={BASE[0]} and D={BASE[1]}; × is "
+        "the factor at another D or M, – if the operator is not defined there or D does not matter.",
+        "joint: entries of the joint features at each M where they change; the head's first layer has as many rows. "
+        "For `tensor` these are (width + 1)^M: the operator has few parameters, the head has many.",
+        "parameters: of the fusion module, without encoders and heads. `compact-bilinear` trains none.",
+        "kFLOP: per example, forward and backward, as counted by XLA: 8 log2 n for each entry of a Fourier transform "
+        "of n, nothing for tanh, exp and the like.",
+        f"kB: memory of the program besides its arguments, divided by {BATCH} examples: temporary arrays, joint "
+        "features, gradients of features and parameters. table.csv has the temporary arrays separately.",
         f"Operators on tokens get {TOKENS} tokens of width D for each modality.",
-        "† inside an encoder: what M - 1 vectors of length D (in `film`, with their encoders of width D) add to the "
-        f"training of a model of one {'×'.join(map(str, IMAGE.shape))} image; kB, as a difference of peaks, may fall.",
-        f"‡ on scores of {CLASSES} classes: D does not matter. § the same; forward alone, as nothing is trained.",
+        "† inside an encoder: cost that M - 1 vectors of length D (in `film`, with their encoders of width D) add to "
+        f"the training of a model of one {'×'.join(map(str, IMAGE.shape))} image; kB is a difference of peaks and may "
+        "fall.",
+        f"‡ on logits of {CLASSES} classes: D does not matter. § the same, forward only, as nothing is trained.",
         width_exponents(frame),
         *(tensor_note(count, hidden) for hidden in (64, 8) for count in (2, 3)),
     ]
@@ -322,8 +324,8 @@ def tensor_note(count: int, hidden: int) -> str:
     costs = (tensor_cost(count, hidden, materialised=materialised) for materialised in (True, False))
     product, factors = (f"{number(c.temporary_kb)} temporary kB and {number(c.kflop)} kFLOP" for c in costs)
     return (
-        f"`tensor` with its head's first layer of {hidden}, M={count}: {product} by the product, {factors} if the "
-        "kernel is contracted with one factor after another."
+        f"`tensor` with its head's first layer of {hidden}, M={count}: {product} with the product, {factors} with the "
+        "kernel contracted with one factor after another."
     )
 
 
@@ -339,9 +341,9 @@ def main(config: Config) -> int:
     """Measures, prints the table, and writes it."""
     operators = [name for name, r in strategies(["image"]).items() if r.family != "unimodal"]
     if config.quick:
-        frame = measure_all([name for name in operators if name in QUICK_OPERATORS], QUICK_SETTINGS)
+        frame = measure_all([name for name in operators if name in QUICK_OPERATORS], QUICK_SIZES)
     else:
-        frame = measure_all(operators, SETTINGS)
+        frame = measure_all(operators, SIZES)
     table = listing(frame)
     config.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(config.out / "table.csv", index=False, float_format="%.6g")

@@ -1,29 +1,28 @@
-"""Do training and prediction here cost what they cost in PyTorch, on two CPU cores?
+"""How fast are training and prediction relative to the same networks in PyTorch, on two CPU cores?
 
     pip install torch==2.13.0                 # an optional comparison: nothing else needs PyTorch
     python experiments/speed/pytorch_speed.py [--strategies image-only concat --encoder small --batch-size 128]
 
 Each strategy is trained by the project's own compiled program, and the same network (pytorch_networks.py) by PyTorch:
 eager with channels last, and under torch.compile. Batch, optimiser, schedule, label smoothing and order of examples
-are the same, augmentation is off, inputs are integers in memory, each side has two threads. Then a single example is
-predicted again and again: here by a program with its weights built in, there in inference mode, eager, compiled, and
-compiled with its weights frozen. PyTorch lives in a process of its own, and the two take turns, so that a ratio
-compares neighbours in time. That the networks are one is checked first.
+are the same, augmentation is off, inputs are integers in memory, and each side has two threads. Then single examples
+are predicted repeatedly: here by a program with constant weights, there in inference mode, eager, compiled, and
+compiled with frozen weights. PyTorch has its own process, and the two sides are timed in turn, so that a ratio compares
+times that are close to each other. The equality of the networks is checked first.
 
 Found on two cores of an AMD EPYC, idle, with `small`, batch 128, 7 turns, jax 0.10.2, torch 2.13.0, package of commit
 5707beb7d3, against the better of eager and compiled PyTorch, medians: training 1.38 times as fast (image-only), 1.50
 (concat), 1.53 (tensor), 1.45 (low-rank); one prediction takes 0.68, 0.75, 0.76 and 0.74 of its time.
 
-What was tried for it, on a step of image-only, `small`, batch 128 (26.3 ms before; jax 0.10.2):
+What contributed to it with jax 0.10, and what did not:
 
-- Winograd tiles of 4×4 outputs in place of 2×2: 26.3 → 22 ms, 4 multiplications for 9 become 2.25 (float32 only).
-- Which library multiplies matrices (`compiler_options` in training/lowering.py): XLA's new default is slow at batches
-  of middling matrices and good at sums. Sums alone left to it: → 19 ms; nothing left to it: `tiny` 18 % slower.
-- Channels before tiles in memory, for the products: 373 against 190 GFLOP/s in the product alone, but every transform
-  would then work on a strided axis; not built in.
-- oneDNN, fast-math and XNNPACK's flags: within noise.
-- Predicting in batches of 100 in place of 500, so that maps stay in cache: 11,200 → 21,900 examples/s.
-- Weights built into the program of a single prediction, so that kernels are transformed once: 394 → 177 μs.
+- Winograd tiles of 4×4 instead of 2×2 outputs: 2.25 multiplications instead of 4 for 9 (float32 only).
+- The library for matrix products (`compiler_options` in training/lowering.py): XLA's new default is slow at batches of
+  medium matrices and good at sums, so it is used only for sums.
+- Prediction in batches of 100 instead of 500, so that feature maps stay in the cache.
+- Constant weights in the program of a single prediction, so that kernels are transformed once.
+- Not used: channels before tiles in memory, which speeds up the products but makes every transform work on a strided
+  axis; and the flags of oneDNN, fast-math and XNNPACK, whose effect is within noise.
 """
 
 # What PyTorch's types make of a dynamic module is checked only where it is installed.
@@ -60,7 +59,7 @@ from fusion_bench.training.optimizer import make_schedule
 from fusion_bench.training.step import epoch_order
 
 THREADS = 2
-EXAMPLES = 2560  # in one turn of training: about half a second of `small`
+EXAMPLES = 2560  # in one turn of training
 PREDICTIONS = 300  # in one turn, of one example each
 TURNS_PER_EPOCH = 4
 CLASSES = 10
@@ -163,7 +162,7 @@ def pytorch_process(connection: Connection, job: Job) -> None:
 def pytorch_trainer(
     network: Any, inputs: Callable[[Any], Any], compiler: Callable[[Any], Any], job: Job
 ) -> Callable[[Any], tuple[float, float]]:
-    """Returns a function that trains on batches and tells how long it took, and the mean loss."""
+    """Returns a function that trains on batches and returns its duration and the mean loss."""
     import torch  # pyright: ignore[reportMissingImports]
 
     training, labels = job.training, torch.from_numpy(job.labels).long()
@@ -203,7 +202,7 @@ def seconds_of_one(predict: Callable[[np.ndarray], np.ndarray], indices: np.ndar
 
 
 class Ours:
-    """The project's own side: the compiled program of a strategy, and where its training stands."""
+    """The project's own side: the compiled program of a strategy, and the state of its training."""
 
     def __init__(self, strategy: str, config: Config, data: DeviceData):
         task = Task(
@@ -267,7 +266,7 @@ def sizes_of(config: Config) -> dict[str, Any]:
 
 
 def compare(strategy: str, config: Config, console: Console) -> dict[Turn, dict[str, np.ndarray]]:
-    """Lets both sides take turns; returns (seconds, loss) of each turn after the first, by side.
+    """Times both sides in turn; returns (seconds, loss) of each turn after the first, by side.
 
     Raises:
       ValueError: the networks differ.
@@ -315,7 +314,7 @@ def compare(strategy: str, config: Config, console: Console) -> dict[Turn, dict[
 
 
 def rows(strategy: str, config: Config, turns: dict[Turn, dict[str, np.ndarray]]) -> list[list[str]]:
-    """Returns the rows of a strategy: what is measured, by whom, how much, and its ratio turn by turn to ours."""
+    """Returns the rows of a strategy: quantity, side, value, and its ratio to ours by turn."""
     lines = []
     examples = config.steps * config.batch_size
     for kind, sides in turns.items():

@@ -2,8 +2,8 @@
 
     python experiments/speed/pytorch_study.py DATA.npz [--epochs 4 --seeds 3 --strategies image-only concat]
 
-One process, eager networks, a Dataset whose examples are augmented one by one, a DataLoader. Networks, steps, optimiser
-and schedule are those of `fusion-bench run`; validation after each epoch chooses the one that is tested.
+It has one process, eager networks, a Dataset that augments examples one by one, and a DataLoader. Networks, steps,
+optimiser and schedule are those of `fusion-bench run`; validation after each epoch selects the one that is tested.
 """
 
 # What PyTorch's types make of a dynamic module is checked only where it is installed.

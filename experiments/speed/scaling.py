@@ -2,15 +2,10 @@
 
     python experiments/speed/scaling.py [--devices 1 2 --strategies image-only concat --encoder small] [--quick]
 
-Training on one device and on more, batches divided among them: with one batch size for all (strong scaling), and with
-one for each device (weak). Efficiency is speed over that of one device times their number. On a CPU a device is one
-core, and a process of its own is divided into so many; on an accelerator one process uses so many. They take turns, so
-that a ratio compares neighbours in time.
-
-Found on two cores of an AMD EPYC, jax 0.10.2, `small`, batch 128, medians of 5 passes (the cores are noisy: single
-ratios spread by a third): two devices of one core are 1.6 to 2.1 times as fast as one with the same batch, an
-efficiency of 0.78 (concat), 0.91 (tensor) and 1.05 (image-only), and 1.5 to 1.7 times with twice the batch, an
-efficiency of 0.76 to 0.83.
+Batches are divided among the devices: with the same batch size for any number of devices (strong scaling), and with the
+same batch size per device (weak scaling). Efficiency is speed over that of one device times their number. On a CPU a
+device is one core, and each number of devices has its own process; on an accelerator one process uses them all. The
+numbers of devices are timed in turn, so that a ratio compares passes that are close in time.
 """
 
 import dataclasses
@@ -43,7 +38,7 @@ class Config:
     repetitions: int = 5
     """Timed passes of each."""
     platform: Annotated[Literal["cpu", "cuda", "tpu"], tyro.conf.arg(help_behavior_hint="")] = "cpu"
-    """Where; a CPU is divided into devices of one core each."""
+    """Platform of the devices; a CPU is divided into devices of one core each."""
     quick: bool = False
     """One strategy and one pass, in seconds."""
 
@@ -52,7 +47,7 @@ Case = tuple[str, str, int]  # strategy, "strong" or "weak", batch size
 
 
 def cases_of(config: Config, devices: int) -> list[Case]:
-    """Returns what is measured on so many devices."""
+    """Returns the cases that are measured on a number of devices."""
     sizes = {"strong": config.batch_size, "weak": config.batch_size * devices}
     return [(strategy, kind, size) for strategy in config.strategies for kind, size in sizes.items()]
 

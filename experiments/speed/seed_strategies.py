@@ -2,14 +2,15 @@
 
     python experiments/speed/seed_strategies.py [--strategies image-only concat --encoder tiny --seeds 4] [--quick]
 
-One after another on one executable, as a study does; `lax.map` over the seeds in one program; `vmap`, which trains
-them side by side, their convolutions as batched matrix products on a CPU. An epoch of each from its initialisation,
-the ways by turns; then compilation, memory, and how far the parameters are from those of the first way.
+One seed after another with one executable, as in a study; `lax.map` over the seeds in one program; or `vmap`, which
+trains them side by side, with convolutions as batched matrix products on a CPU. An epoch of each from its
+initialisation is timed in turn; then compilation and memory, and the distance of the parameters from those of the first
+way.
 
-Found on two cores of an AMD EPYC, jax 0.10.2, `tiny`, 4 seeds, commit d0dc11f715, medians of 3 epochs: no way is faster
-than another by more than the machine's noise (`lax.map` 0.94 to 1.09 and `vmap` 0.93 to 1.03 times the seconds of one
-by one). vmap takes 1.5 times as long to compile and four times the memory, and its sums in another order lead a
-training elsewhere; lax.map ends the same to the last bit, but could not stop, report or save between seeds. So a study
+Found on two cores of an AMD EPYC, jax 0.10.2, `tiny`, 4 seeds, commit d0dc11f715, medians of 3 epochs: the differences
+are within the machine's noise (`lax.map` takes 0.94 to 1.09 and `vmap` 0.93 to 1.03 times the seconds of one by one).
+vmap takes 1.5 times as long to compile and four times the memory, and its other order of sums gives different
+parameters. lax.map gives the same parameters to the last bit, but cannot stop, report or save between seeds. So a study
 trains one seed after another. No accelerator was measured.
 """
 

@@ -3,16 +3,16 @@
     pip install torch==2.13.0                 # an optional comparison: nothing else needs PyTorch
     python experiments/speed/study_speed.py [--repetitions 3 --loaders 0] [--quick]
 
-Wall clock of `fusion-bench run`, from start to table in a process of its own, start-up and compilation included: with
-an empty compilation cache (cold) and with what an equal study left in it (warm); and of pytorch_study.py, which trains
-the same networks for as many steps. The study is run with its default number of worker processes, and with one. All
-take turns. Both sides use as many threads as the machine has cores, by their own defaults; PyTorch's data are loaded in
-the training process, as a quick one is.
+The wall-clock time of `fusion-bench run` in a process of its own, from start to table, with start-up and compilation:
+with an empty compilation cache (cold), and with the cache of an equal study (warm). It is compared with
+pytorch_study.py, which trains the same networks for as many steps. The study is run with its default number of worker
+processes, and with one; all are timed in turn. Both sides use as many threads as the machine has cores, by their own
+defaults; PyTorch loads its data in the training process.
 
 Found on two cores of an AMD EPYC, jax 0.10.2, torch 2.13.0, commit 40b116fea8, canonical strategies, three seeds, one
 study of each side: 95.8 s cold and 76.0 s warm, 0.39 and 0.31 of PyTorch's 245.3 s; with one worker 123.7 and 88.8 s.
-So two workers are 1.29 and 1.17 times as fast as one. More is not to be had there: a training takes 7.5 s on one core
-and 5.3 s on two (early-channel), which leaves 1.4 for trainings alone, and start, costs and joins are not divided.
+So two workers are 1.29 and 1.17 times as fast as one. Their limit is 1.4: a training takes 7.5 s on one core and 5.3 s
+on two (early-channel), and start-up, costs and post-hoc fusion are not divided.
 """
 
 import dataclasses

@@ -1,12 +1,12 @@
-"""Does a study that is killed again and again end like one that is left in peace?
+"""Does a study that is killed repeatedly end like an undisturbed one?
 
     python experiments/stress/kill_study.py --kills 50 [--workers 2 | --ray]
 
-A study (three strategies and post-hoc fusion, two seeds, four epochs each, saved after every epoch) runs as a process
-of its own, is killed with SIGKILL at a random moment, uniform over the time that it takes in peace, and started again,
-until it completes; then the next one, until there were so many kills. After every kill: each complete run is still
-there, its run.json the same file. In the end: no run was made twice, nothing half-written is left, and the table and
-all logits are those of the study in peace, bit for bit; only measured seconds and rates differ.
+A study (three strategies and post-hoc fusion, two seeds, four epochs each, saved after every epoch) runs in its own
+process. It is killed with SIGKILL at a random moment, uniform over the time of an undisturbed study, and started again,
+until it completes; further studies follow until the number of kills is reached. Checked after every kill: each complete
+run is still there, with the same run.json. Checked at the end: no run was made twice, nothing half-written is left, and
+the table and all logits are those of an undisturbed study, bit for bit; only measured seconds and rates differ.
 
 Found on two cores of an AMD EPYC, jax 0.10.2, no difference in 300 kills:
 - commit 252f3b570f: 50 kills (22 training, 17 starting up, 9 saving an epoch, 2 writing) in 14 studies of 10.2 s;
@@ -110,7 +110,7 @@ class Victim:
         self._seen: dict[str, tuple[int, int, bytes]] = {}
 
     def start(self, *, patience: float | None = None) -> bool:
-        """Starts the study and kills it after so many seconds; returns whether it was quicker."""
+        """Starts the study and kills it after a delay in seconds; returns whether it was faster."""
         command = [sys.executable, __file__, "--work", str(self._work), "--study", str(self.out), *self._executor]
         environment = os.environ | {
             "PYTHONPATH": str(Path(__file__).parents[2]),
@@ -159,7 +159,7 @@ class Victim:
         self._seen = found
 
     def compare(self, peace: "Victim") -> None:
-        """Notes every difference from a study that was left in peace, measured costs aside."""
+        """Notes every difference from an undisturbed study, measured costs aside."""
         made = collections.Counter(re.findall(r"^(?:\[.*?\] )?(\S+, seed \d+): test", self.said, re.MULTILINE))
         self.faults += [f"{name} was made {count} times" for name, count in made.items() if count > 1]
         left = {path.name for path in self.out.iterdir()} - {"runs", "examples", "table.csv", "table.md"}

@@ -4,15 +4,15 @@
     python experiments/stress/schedule.py runs/one-core [--seeds 10 --sizes 6]
 
 Replays the schedule of the executors (study/schedule.py), without training anything, on a plan of every strategy of a
-directory × seeds × sizes of training data (each size half of the one before). Durations are those measured there: the
-seconds of a training and of a compilation, on one core. Each program is compiled anew by every worker that takes it,
-as on nodes that share no cache. A result keeps the study's process busy for a while, in which no other one is handed
-out: that is measured first, on a study of the smallest trainings.
+directory × seeds × sizes of training data (each size half of the one before). The directory has the durations of each
+training and compilation on one core. Each worker compiles every program that it takes, as on nodes without a shared
+cache. The study's process handles one result at a time; the time for that is measured first, on a study of tiny
+trainings.
 
 Found with the durations of one core of an AMD EPYC (jax 0.10.2, commit 8e96c69828, `shapes`, `tiny`, 29 strategies that
 are trained: 1,740 trainings, 1.1 hours on one worker): efficiency 99 % with 8 workers, 94 % with 16, 81 % with 32, 62 %
-with 64 and 41 % with 256, where the longest training with its compilation, 37 s, is the whole study. The study's
-process takes 4.7 ms a training (commit c8f7024594) and limits nothing.
+with 64 and 41 % with 256, where the study takes as long as the longest training with its compilation, 37 s. The study's
+process takes 4.7 ms per training (commit c8f7024594) and limits nothing.
 
 Efficiency is the work of one worker, over workers × makespan. A makespan is never shorter than any of three bounds:
 the work divided by the workers, the longest training with its compilation, and the study's process.

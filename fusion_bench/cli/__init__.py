@@ -1,4 +1,4 @@
-"""The command line: a file a command. Heavy imports happen in the command that needs them."""
+"""The command line, one file per command. A command imports JAX and pandas only when it runs, so `--help` is quick."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ _COMMANDS: Mapping[str, tuple[type, Callable[[Any, Console], int]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits: 0 if all went well, 1 if not with every run, 2 if the request was not right."""
+    """Runs one command and exits: 0 if all went well, 1 if a run failed, 2 if the request was wrong."""
     with robust_streams():
         sys.exit(_run(arguments))
 
@@ -37,7 +37,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         command: Any = tyro.cli(
             Union[forms],  # type: ignore[arg-type]  # noqa: UP007
             prog="fusion-bench",
-            description="Which place to join modalities wins, when, and at what cost.",
+            description="Compare fusion strategies for multimodal classifiers: accuracy, statistics and cost.",
             args=arguments,
             config=(OmitArgPrefixes, FlagCreatePairsOff),
             registry=flags.REGISTRY,
@@ -48,6 +48,6 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"fusion-bench: {message}", file=sys.stderr)
         status = 1 if isinstance(error, DiskFull) else 2
     except KeyboardInterrupt:
-        print("fusion-bench: interrupted; the same command goes on from the last complete run", file=sys.stderr)
+        print("fusion-bench: interrupted; the same command continues where it stopped", file=sys.stderr)
         status = 130
     return status

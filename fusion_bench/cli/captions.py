@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
 
+from fusion_bench import files
 from fusion_bench.cli.flags import OPTIONS, option
 from fusion_bench.config import DataConfig
 from fusion_bench.errors import UserError
@@ -18,22 +19,22 @@ from fusion_bench.fields import Checked, Count, NameOrPath, Natural
 
 @dataclasses.dataclass(frozen=True)
 class CaptionsCommand(Checked):
-    """Show what a caption channel says, the bits that it carries and the ceilings that follow."""
+    """Show samples of a caption channel, its information in bits, and its accuracy ceilings."""
 
     name: Annotated[Positional[str], option("NAME")]
-    """A caption channel; see `fusion-bench list`."""
+    """A caption channel of `fusion-bench list`; an option follows a colon: half:named=0.2."""
     num: Annotated[Count, option("N", aliases=["-n"])] = 10
     """Number of samples to print."""
     data: Annotated[NameOrPath, option("shapes|cifar10|tfds:NAME|FILE.npz")] = "shapes"
-    """Whose classes the captions are about."""
+    """Source of the classes that the captions are about."""
     data_dir: Annotated[Path | None, OPTIONS[DataConfig]["data_dir"]] = None
-    """For --export and --figure: a prepared TFDS directory."""
+    """Directory of prepared TFDS data, for --export and --figure."""
     data_seed: Natural = 0
-    """Seeds the captions."""
+    """Seed of the captions."""
     figure: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
-    """Write test images with their captions as FILE.svg and FILE.png, -n of them."""
+    """Draw N test images with their captions in FILE.svg and FILE.png."""
     export: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
-    """Write the captions of all examples as .csv, .tsv, .jsonl or .parquet: id, split, caption, y, k, t."""
+    """Write all captions to a .csv, .tsv, .jsonl or .parquet file with the columns id, split, caption, y, k, t."""
 
 
 def run(command: CaptionsCommand, console: Console) -> int:
@@ -52,7 +53,7 @@ def run(command: CaptionsCommand, console: Console) -> int:
         samples.add_row(*map(Text, cells))
     figures = Table(box=None, show_header=False, pad_edge=False)
     figures.add_row("bits about the target", f"{channel.bits:.3f}")
-    figures.add_row("interaction bits, given the class", f"{channel.interaction_bits:.3f}")
+    figures.add_row("bits about the target, given the class (interaction)", f"{channel.interaction_bits:.3f}")
     figures.add_row("text-only ceiling", f"{channel.text_only_ceiling:.4f}")
     figures.add_row("image-only ceiling", f"{channel.image_only_ceiling:.4f}")
     console.print(samples, "", figures)
@@ -73,10 +74,8 @@ def _draw_examples(command: CaptionsCommand, path: Path, console: Console) -> in
     if not shown:
         raise UserError(f"{dataset.name} has no colour images with captions to show")
     picture = examples.picture(shown, dataset.name)
-    try:
+    with files.explained(f"{path} cannot be written"):
         matplotlib.write(picture, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     for line in fonts.lacking([picture]):
         print(f"fusion-bench: left out: {line}", file=sys.stderr)
     console.out(f"{len(picture.panels)} examples drawn in {path}.svg and {path}.png")
@@ -90,7 +89,7 @@ def _export_captions(command: CaptionsCommand, path: Path, console: Console) -> 
     dataset = load_dataset(_data(command))
     captions = dataset.captions
     if captions is None:
-        raise UserError(f"{command.data} has a text of its own; there are no captions to export")
+        raise UserError(f"{command.data} brings its own text, so there are no captions to export")
     parts = {"splits": dataset.splits, "classes": dataset.classes, "targets": dataset.labels}
     export_captions(path, captions.texts, **parts, shifts=captions.shifts)
     console.out(f"{len(captions.texts):,} captions written to {path}")

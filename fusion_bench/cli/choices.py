@@ -5,12 +5,12 @@ from fusion_bench.errors import UserError
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Reads words, comma-separated."""
+    """Reads comma-separated words."""
     return tuple(word for word in map(str.strip, text.split(",")) if word)
 
 
 def parse_choices(text: str) -> tuple[str | Choice, ...]:
-    """Reads names, comma-separated, each with its options.
+    """Reads comma-separated names, each with its options.
 
     Raises:
       UserError: an option is given twice. Names and values are checked where they are looked up.
@@ -20,10 +20,10 @@ def parse_choices(text: str) -> tuple[str | Choice, ...]:
 
 def parse_choice(text: str) -> str | Choice:
     """Reads one name, with its options after colons."""
-    name, *settings = text.split(":")
+    name, *assignments = text.split(":")
     options: dict[str, int | float | str | bool] = {}
-    for setting in settings:
-        option, _, value = setting.partition("=")
+    for assignment in assignments:
+        option, _, value = assignment.partition("=")
         if option in options:
             raise UserError(f"option {option} of {name} is given twice")
         options[option] = _parse_value(value)

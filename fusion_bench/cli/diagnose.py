@@ -20,17 +20,17 @@ class DiagnoseCommand(Checked):
     """Apply diagnostics to the stored models of a directory; nothing is trained."""
 
     directory: Annotated[Positional[Path], option("DIR")]
-    """The --out directory of `fusion-bench run`; values go to DIR/diagnostics, and are columns of the table."""
+    """The --out directory of `fusion-bench run`. Values are stored in DIR/diagnostics and are columns of the table."""
     names: Annotated[tuple[str | Choice, ...], word("a,b", parse_choices), arg(name="with")] = ("missing-modality",)
     """Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero."""
     data_dir: Annotated[Path | None, option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
-    """Directory of a TFDS source on this machine."""
+    """Directory of prepared TFDS data."""
     source: Annotated[NameOrPath, option("FILE.npz", "none", name="data")] = ""
-    """The file of data that the runs were trained on; a run records its name, not its folder."""
+    """Path of the data file that the runs were trained on; a run records only the file's name."""
     captions: Annotated[NameOrPath, option("FILE", "none")] = ""
-    """The file of captions, likewise."""
+    """Path of the caption file that the runs were trained on."""
     cache_dir: Annotated[Path | None, option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")] = None
-    """Directory of decoded images."""
+    """Directory in which decoded images are cached."""
 
 
 def run(command: DiagnoseCommand, console: Console) -> int:
@@ -48,7 +48,7 @@ def run(command: DiagnoseCommand, console: Console) -> int:
     say_damaged(store)
     for line in (*(f"skipped: {line}" for line in done.skipped), *done.failed):
         print(f"fusion-bench: {line}", file=sys.stderr)
-    console.out(f"{done.computed} computed, {done.kept} there already; written to {command.directory}/diagnostics")
+    console.out(f"{done.computed} computed, {done.kept} already stored; written to {command.directory}/diagnostics")
     if done.names:
         console.out(f"show them: fusion-bench table {command.directory} --columns accuracy,{','.join(done.names[:3])}")
     return 1 if done.failed else 0

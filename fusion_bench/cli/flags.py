@@ -1,4 +1,4 @@
-"""Flags: what the command line adds to the fields of configurations, and the flag of each field."""
+"""Flags: names, placeholders and parsers of the fields of configurations on the command line."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,12 +15,12 @@ from fusion_bench.speed.config import SpeedConfig
 
 
 def option(metavar: str, default: str = "", **more: Any) -> Any:
-    """An argument with a placeholder; `default` says in the help what a default of None means."""
+    """Returns an argument with a placeholder; `default` states in the help what a default of None means."""
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})" if default else None, **more)
 
 
 def word(metavar: str, parse: Callable[[str], Any]) -> Any:
-    """An argument whose value is read from one word; a tuple is shown with commas."""
+    """Returns an argument whose value is parsed from one word; a tuple is shown with commas."""
 
     def show(value: Any) -> list[str]:
         return [",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
@@ -54,7 +54,7 @@ STRATEGIES = (
     arg(help="Names, comma-separated; an option of a strategy follows a colon: tensor:width=8."),
 )
 Strategies = Annotated[tuple[str | Choice, ...], *STRATEGIES]
-"""The type of a field of strategies that a command line sets."""
+"""Type of a field that holds strategies given on the command line."""
 
 OPTIONS: Mapping[type, Mapping[str, Any]] = {
     DataConfig: {
@@ -100,7 +100,7 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
         "figure": arg(metavar="FILE", help_behavior_hint="(optional)"),
     },
 }
-"""By configuration and field, what annotates the field's type."""
+"""Annotations of the type of each field, by configuration."""
 
 REGISTRY = ConstructorRegistry()
 """For `tyro.cli`: reads every configuration with its options."""

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from fusion_bench.cli.flags import option
 from fusion_bench.config import DataConfig, ModelConfig
 from fusion_bench.errors import unknown_name
 from fusion_bench.fields import Checked
@@ -19,8 +18,8 @@ from fusion_bench.fields import Checked
 class ListCommand(Checked):
     """List strategies, remedies, diagnostics, datasets, caption channels and encoders."""
 
-    name: Annotated[Positional[str], option("NAME")] = ""
-    """Show one of them in full: formula, paper, options."""
+    name: Annotated[Positional[str], arg(metavar="[NAME]", help_behavior_hint="(optional)")] = ""
+    """Show one entry in full: formula, paper, options."""
     json: Annotated[bool, arg(help_behavior_hint="")] = False
     """Print JSON, for scripts."""
 
@@ -53,7 +52,7 @@ def run(command: ListCommand, console: Console) -> int:
 
 
 def _named(catalogue: dict[str, list[dict[str, Any]]], name: str) -> dict[str, list[dict[str, Any]]]:
-    """Returns the entries of this name, those of strategies with what a model of theirs is.
+    """Returns the entries of this name, those of strategies with facts about their model.
 
     Raises:
       UserError: there is none.
@@ -66,7 +65,7 @@ def _named(catalogue: dict[str, list[dict[str, Any]]], name: str) -> dict[str, l
 
 
 def _model_facts(name: str) -> dict[str, Any]:
-    """Returns what modalities a strategy is defined for, and the size of its model of `shapes`."""
+    """Returns the number of modalities that a strategy takes, and the number of parameters of its model of `shapes`."""
     from fusion_bench.training import backend
 
     backend.start()
@@ -85,7 +84,7 @@ def _model_facts(name: str) -> dict[str, Any]:
 
 
 def _show(title: str, entry: dict[str, Any], console: Console) -> None:
-    """Prints an entry: name and summary, description, and a line for every other field."""
+    """Prints an entry: name, summary, description, and one line for every other field."""
     console.print(Text.assemble((entry["name"], "bold"), f" ({_KINDS[title]})"))
     console.print(Text(entry["summary"]), "", sep="\n")
     for paragraph in filter(None, entry.get("description", "").split("\n\n")):
@@ -97,8 +96,9 @@ def _show(title: str, entry: dict[str, Any], console: Console) -> None:
             continue
         if isinstance(value, dict):
             value = ", ".join(f"{name}={default}" for name, default in value.items()) or "none"
-        facts.add_row(field.replace("_", " "), Text(f"{value:.3f}" if isinstance(value, float) else str(value)))
-    console.print(facts, "")
+        title = _FIGURES.get(field, field).replace("\n", " ")
+        facts.add_row(title, Text(f"{value:.3f}" if isinstance(value, float) else str(value)))
+    console.print(*[facts, ""][not facts.row_count :])
 
 
 _KINDS = {

@@ -20,7 +20,7 @@ class ReportCommand(Checked):
     directory: Annotated[Positional[Path], option("DIR")]
     """The --out directory of `fusion-bench run`; the report goes to DIR/report."""
     against: Annotated[str | None, option("STRATEGY", "the best unimodal one")] = None
-    """The strategy that gains are over."""
+    """The strategy that gains are measured against."""
 
 
 def run(command: ReportCommand, console: Console) -> int:

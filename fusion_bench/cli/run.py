@@ -1,4 +1,4 @@
-"""`fusion-bench run`: trains what a study lacks and prints its table."""
+"""`fusion-bench run`: trains the missing runs of a study and prints its table."""
 
 import dataclasses
 
@@ -11,10 +11,10 @@ from fusion_bench.config import BenchmarkConfig
 
 @dataclasses.dataclass(frozen=True)
 class RunCommand(BenchmarkConfig):
-    """Train, measure and tabulate a study."""
+    """Train and measure strategies with several seeds, and print their table."""
 
     dry_run: bool = False
-    """Print the plan, stage by stage, with what is complete already; train nothing."""
+    """Print the stages of the study with the number of complete runs; train nothing."""
 
 
 def run(command: RunCommand, console: Console) -> int:
@@ -39,7 +39,7 @@ def _show_plan(config: BenchmarkConfig, console: Console) -> int:
 
     with make_display(Console(stderr=True)) as display:
         planned = plan_study(config, display)
-    listing = Table("stage", "jobs", "runs", "complete", box=None, pad_edge=False)
+    listing = Table("stage", "job", "runs", "complete", box=None, pad_edge=False)
     for stage, done in planned:
         for name, states in _grouped(stage.jobs, done).items():
             listing.add_row(stage.kind, Text(name), str(len(states)), str(sum(states)))
@@ -50,11 +50,11 @@ def _show_plan(config: BenchmarkConfig, console: Console) -> int:
 
 
 def _grouped(jobs, done) -> dict[str, list[bool]]:
-    """Returns what jobs that differ in their seed alone have in common, and which of them are complete."""
+    """Returns which jobs are complete, in groups that differ only by seed, by the group's description."""
     groups: dict[str, list[bool]] = {}
     for job, is_done in zip(jobs, done, strict=True):
         rate = job.training.learning_rate
-        purpose = {"tune": f"tried with learning rate {rate:g}", "measure": "costs", "train": f"learning rate {rate:g}"}
+        purpose = {"tune": f"trial with learning rate {rate:g}", "measure": "costs", "train": f"learning rate {rate:g}"}
         parts = [job.label, purpose.get(job.kind, ""), "learns the class" if job.target == "class" else ""]
         groups.setdefault(", ".join(filter(None, parts)), []).append(is_done)
     return groups

@@ -34,7 +34,7 @@ Inputs = Mapping[str, ModalityBatch]
 
 
 class DeviceModality(NamedTuple):
-    """All examples of one modality, as stored, and what standardises them (empty for tokens).
+    """All examples of one modality, as stored, with their mean and standard deviation (empty for tokens).
 
     `mask` is a sequence's; `alternatives` are the texts of examples that have several.
     """
@@ -89,8 +89,8 @@ def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarr
 def _mean_power(modality: Modality, examples: np.ndarray, centre: np.ndarray, power: int) -> np.ndarray:
     """Returns the mean of (value - centre)^power by channel, over the examples and their pixels or steps.
 
-    In blocks, since NumPy's own mean and deviation over a short last axis are ten times as slow. Pixels of 8 bits add
-    up in float32; other numbers may be of any size.
+    In blocks, as NumPy's own mean and standard deviation by channel are slow over a short last axis. Pixels of 8 bits
+    are summed in float32; other numbers may be of any size.
     """
     values, mask = modality.values, modality.mask
     precision = np.float32 if values.dtype == np.uint8 else np.float64
@@ -140,15 +140,15 @@ def augment(
     key: Key[Array, ""],
     flip: Bool[Array, " batch"] | None = None,
 ) -> Inputs:
-    """Flips and translates grids at random; all else stays as it is.
+    """Flips and translates grids at random; other modalities stay as they are.
 
     The draws depend on the key and the modality's name alone, so every strategy sees the same images.
 
     Args:
       inputs: standardised, by modality.
       transforms: of each modality that is augmented, `Task.augmented`.
-      key: of the draws; each modality has one of its own, so that they move independently.
-      flip: which examples are flipped; None draws that too.
+      key: random key; the image has it as it is, others fold in their name, so that modalities move independently.
+      flip: which examples are flipped; None draws it.
     """
     augmented = {}
     for name, chosen in transforms.items():
@@ -160,10 +160,10 @@ def augment(
 def alternating_flip(
     indices: Int[Array, " batch"], key: Key[Array, ""], epoch: int | Int[Array, ""]
 ) -> Bool[Array, " batch"]:
-    """Returns which images an epoch flips: each one in every other epoch, from one that is drawn by image.
+    """Returns which images are flipped in an epoch: each in every other epoch; the first one is drawn for each image.
 
-    So two epochs see an image both ways, where draws would repeat it half of the time. Jordan, "94% on CIFAR-10 in 3.29
-    Seconds on a Single GPU", 2024.
+    So any two successive epochs see both orientations; with independent draws they repeat one half of the time.
+    Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024.
     """
     first = _bits(key, indices) % 2
     return first.astype(jnp.int32) == epoch % 2
@@ -203,7 +203,7 @@ def flip_and_shift(
 ) -> Float[Array, "batch height width channel"]:
     """Flips each image left to right where `flip` is True, then moves the view on it by `down` and `right`.
 
-    In pixels, `reach` at most. What lies outside an image is its mirror image, without the edge itself.
+    They are in pixels, at most `reach`. Outside an image stands its reflection, without the edge pixels themselves.
     """
     height, width = images.shape[1:3]
     images = jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)

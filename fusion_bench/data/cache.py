@@ -1,4 +1,4 @@
-"""Decoded arrays kept on disk, so that a study starts at once from the second time on."""
+"""Cache of decoded arrays on disk."""
 
 import json
 import os
@@ -29,15 +29,15 @@ def files_stamp(directory: Path) -> str:
 
 
 def cached_arrays(entry: Path, stamp: str, build: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
-    """Returns the arrays of a cache entry; builds and keeps them where it is missing, stale or damaged.
+    """Returns the arrays of a cache entry; builds and stores them if it is missing, stale or damaged.
 
     Args:
-      entry: its directory; the one that holds it is made, readable by its owner alone.
-      stamp: says what the arrays were made from; an entry with another stamp is replaced.
+      entry: its directory; the parent is created, readable by its owner only.
+      stamp: identifies the data that the arrays were made from; an entry with another stamp is replaced.
       build: makes the arrays, by name; none of them of Python objects.
 
     Warns:
-      UserWarning: they cannot be kept.
+      UserWarning: they cannot be stored.
     """
     arrays = _read(entry, stamp)
     if arrays is not None:
@@ -52,7 +52,7 @@ def cached_arrays(entry: Path, stamp: str, build: Callable[[], Mapping[str, np.n
                 np.save(folder / f"{name}.npy", array, allow_pickle=False)
             (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     except OSError as error:
-        warnings.warn(f"decoded images are not kept for next time: {error}", stacklevel=2)
+        warnings.warn(f"decoded images cannot be cached: {error}", stacklevel=2)
     return arrays
 
 

@@ -15,7 +15,7 @@ def split(raw: RawDataset, config: DataConfig) -> Mapping[Split, np.ndarray]:
     """Returns the indices of the examples of each split, int32, ascending, disjoint.
 
     Validation is cut from train where `raw.split` has none. Every subset keeps the proportions of the classes, to
-    within one example of each: what is balanced stays balanced. The seed decides what is kept and what is held out.
+    within one example of each. The seed decides which examples are kept and held out.
 
     Raises:
       UserError: a size cannot be met, or a class would be missing from train.
@@ -41,16 +41,16 @@ def split(raw: RawDataset, config: DataConfig) -> Mapping[Split, np.ndarray]:
 
 
 def stratified_choice(pool: np.ndarray, labels: np.ndarray, size: int, seed: int | list[int]) -> np.ndarray:
-    """Returns `size` of the indices in `pool`, ascending, each class within one of its part of the pool.
+    """Returns `size` of the indices in `pool`, ascending, each class within one example of its share of the pool.
 
-    With one seed, a smaller choice is part of a larger one, give or take one a class. `labels` are of every example.
+    With one seed, a smaller choice is part of a larger one, up to one example per class. `labels` has every example.
     """
     classes, counts = np.unique(labels[pool], return_counts=True)
     chosen = []
     for label, count in zip(classes, _quotas(counts, size), strict=True):
-        members = pool[labels[pool] == label]
+        of_class = pool[labels[pool] == label]
         rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), int(label)])
-        chosen.append(rng.permutation(members)[:count])
+        chosen.append(rng.permutation(of_class)[:count])
     return np.sort(np.concatenate(chosen)) if chosen else pool[:0]
 
 

@@ -1,1 +1,1 @@
-"""Diagnostics: what a trained model relies on, and what it bears. A file each."""
+"""Diagnostics of trained models, one file each: on which modalities they rely, and how robust they are."""

@@ -19,7 +19,7 @@ from fusion_bench.training.compile import default_predict_batch, in_batches
 
 
 class Model:
-    """A trained model, in evaluation mode, on a dataset; its inputs may be put together from several examples."""
+    """A trained model on a dataset, in evaluation mode; the modalities of an input may come from several examples."""
 
     def __init__(self, module: nnx.Module, data: DeviceData):
         self.module = module
@@ -28,7 +28,6 @@ class Model:
         self._graph, self._state = nnx.split(module)
 
     def labels(self, indices: Int[np.ndarray, " example"]) -> Int[np.ndarray, " example"]:
-        """Returns the labels of examples."""
         return np.asarray(self.data.labels)[indices]
 
     def logits(
@@ -42,8 +41,8 @@ class Model:
 
         Args:
           indices: of the examples.
-          swapped: for a modality, the examples that it comes from instead.
-          zeroed: modalities that are zero: the mean of a grid or vector, no token of a text or sequence.
+          swapped: by modality, the examples from which it is taken instead.
+          zeroed: modalities set to zero: the mean of a grid or vector, no token of a text or sequence.
         """
         sources = {name: (swapped or {}).get(name, indices) for name in self.modalities}
 

@@ -1,4 +1,4 @@
-"""Accuracy where modalities are missing at test."""
+"""Accuracy with missing modalities."""
 
 import itertools
 from typing import Literal
@@ -17,16 +17,17 @@ from fusion_bench.metrics.classification import accuracy
     reference="marginal baseline: perceptual score, Gat, Schwartz and Schwing 2021, arXiv:2110.14375",
 )
 class MissingModality(Diagnostic):
-    """Test accuracy for every set of missing modalities, which a named baseline replaces.
+    """Test accuracy for every set of missing modalities, each replaced by a baseline.
 
     `accuracy_without_text` is V(S) for S = all modalities but the text, over all test examples. With the baseline
-    `marginal`, a missing modality comes from another test example, by a permutation without fixed points; the mean
-    over permutations is returned, and their standard deviation as `accuracy_without_text_std`. With `zero` it is zero
-    after standardisation: a grid's or vector's mean, a text without words or a sequence without steps, which training
-    has not shown the model. Its values end in `_zero`, as values of different baselines cannot be compared.
+    `marginal`, a missing modality is taken from another test example, by a permutation without fixed points; the value
+    is the mean over permutations, and `accuracy_without_text_std` their standard deviation. With `zero` it is zero
+    after standardisation: a grid's or vector's mean, a text without words or a sequence without steps, which the model
+    has not seen in training. The names of these values end in `_zero`, as values of different baselines are not
+    comparable.
 
-    Where each modality is missing independently with a fixed probability, expected accuracy is the mixture
-    Σ_S P(S) V(S), so no rates in between need to be measured.
+    If each modality is missing independently with a fixed probability, the expected accuracy is the mixture
+    Σ_S P(S) V(S), so other rates need not be measured.
     """
 
     def __init__(self, *, baseline: Literal["marginal", "zero"] = "marginal", permutations: int = 5):
@@ -63,7 +64,7 @@ def _missing_sets(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:
 def derangement(count: int, number: int, modality: str) -> Int[np.ndarray, " example"]:
     """Returns a random cyclic permutation of 0 to count - 1, which leaves no example in its place if count > 1.
 
-    Its number and the modality decide the draw: all strategies see the same pairs, and modalities are independent.
+    It depends on its number and the modality: all strategies see the same pairs, and modalities are independent.
     """
     order = np.random.default_rng([number, *modality.encode()]).permutation(count)
     permutation = np.empty(count, np.int64)

@@ -1,11 +1,12 @@
-"""Fusion operators as Flax layers, a folder a family, a file an operator; strategies are built of them by name.
+"""Fusion operators as Flax layers, one file per operator in one folder per family; strategies are built from them.
 
     fuse = LowRank({"image": 64, "text": 32}, out_features=64, rank=4, rngs=nnx.Rngs(0))
     joint = fuse({"image": h_image, "text": h_text})  # [batch, 64]
 
 Each is built from the width of each modality's features, has the width of its result in `out_features`, and takes
-features [batch, feature] by modality; `Bottleneck` and `CrossAttention` take tokens [batch, token, feature] and masks
-[batch, token], and `FiLM` gives scales and shifts. Any number of modalities, where a layer does not say two.
+features [batch, feature] by modality. `Bottleneck` and `CrossAttention` take tokens [batch, token, feature] and masks
+[batch, token]; `FiLM` returns scales and shifts. All take any number of modalities, except `Gated` and
+`Multiplicative`, which take two.
 """
 
 from fusion_bench.fusion.intermediate.attention import Attention as Attention

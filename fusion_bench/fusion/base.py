@@ -1,4 +1,4 @@
-"""Base classes of strategies, which are built from a blueprint and give class scores of a batch's modalities."""
+"""Base classes of strategies, which are built from a blueprint and map a batch's modalities to logits."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -17,21 +17,21 @@ from fusion_bench.fusion.layers import Features, Masks, Tokens
 
 Logits = Float[Array, "batch class"]
 ModalityLogits = Mapping[str, Logits]
-"""Class scores of each modality alone."""
+"""Logits of each modality alone."""
 StoredLogits = Mapping[str, Float[np.ndarray, "example class"]]
-"""Class scores of each modality alone, as they were stored."""
+"""Logits of each modality alone, as stored."""
 StoredLabels = Int[np.ndarray, " example"]
 Prior = Float[np.ndarray, " class"]
 """Frequency of each class in the training split."""
 
 
 class Outputs(NamedTuple):
-    """Class scores of a strategy.
+    """Outputs of a strategy.
 
     Attributes:
-      logits: class scores, float32 [batch, class].
-      by_modality: scores of each modality alone, where the strategy has them.
-      encoded: what an operator is called with, where the strategy has one: features, or tokens and masks, by modality.
+      logits: float32 [batch, class].
+      by_modality: logits of each modality alone, if the strategy has them.
+      encoded: arguments of the operator, if the strategy has one: features, or tokens and masks, by modality.
     """
 
     logits: Logits
@@ -43,31 +43,28 @@ class Strategy(nnx.Module):
     """A fusion strategy. Subclasses take a `Blueprint` and their own options, as keyword arguments with defaults.
 
     Attributes:
-      modality: the only one that it reads; None for a fusion strategy.
+      modality: the one that a unimodal strategy reads; None for a fusion strategy.
     """
 
     modality: str | None = None
 
     def __init__(self, blueprint: Blueprint, **options: Any):
-        """Builds the parts, each with random streams of its own from the blueprint."""
+        """Builds the parts, each with its own random streams from the blueprint."""
 
     @abstractmethod
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        """Returns class scores; `rngs` are random streams for dropout and the like, None in evaluation."""
+        """Returns logits; `rngs` are random streams for dropout and the like, None in evaluation."""
 
     def modality_of(self, path: tuple[str | int, ...]) -> str | None:
-        """Returns the modality to which the parameter at this state path belongs, or None for a joint part.
+        """Returns the modality that owns the parameter at this state path; None for the fusion module and joint head.
 
-        A modality owns its encoder, its embedding, and in late fusion its head too; an only one owns everything.
+        A modality owns its encoder, its embedding, and in late fusion its head; a single one owns everything.
         """
         is_owned = path[0] in ("encoders", "embeddings", "members")
         return str(path[1]) if is_owned and self.modality is None else self.modality
 
     def unimodal_logits(self, outputs: Outputs) -> ModalityLogits:
-        """Returns class scores from each modality alone; empty where they are not defined.
-
-        They are defined where each modality has an encoder of its own that reads no other one.
-        """
+        """Returns logits from each modality alone; empty unless each has an encoder that reads no other modality."""
         return {}
 
     def loss(self, outputs: Outputs, labels: Int[Array, " batch"], *, label_smoothing: float) -> Float[Array, ""]:
@@ -107,11 +104,11 @@ class FeatureFusion(Strategy):
         return blueprint.encoder(modality)
 
     def encode(self, inputs: Inputs) -> tuple[Features, ...]:
-        """Returns what the operator is called with: the pooled feature h_m of each modality."""
+        """Returns the operator's arguments: the pooled features h_m of each modality."""
         return ({name: encoder(inputs[name]) for name, encoder in self.encoders.items()},)
 
     def classify(self, encoded: Features | Tokens, *masks: Masks) -> Logits:
-        """Returns class scores; an operator that can apply the head's first kernel itself does so."""
+        """Returns logits; an operator with `apply_kernel` applies the head's first kernel itself."""
         if not hasattr(self.operator, "apply_kernel"):
             return self.head(self.operator(encoded, *masks))
         kernel, bias = self.head.hidden.kernel, self.head.hidden.bias
@@ -120,7 +117,7 @@ class FeatureFusion(Strategy):
         return self.head.from_hidden(hidden + bias[...].astype(hidden.dtype))
 
     def unimodal_logits(self, outputs: Outputs) -> ModalityLogits:
-        """Returns the joint head's scores with what is encoded of all other modalities at zero; masks are kept.
+        """Returns the logits of the joint head with the features of all other modalities at zero; masks are kept.
 
         Zero is the mean of a normalised feature before its learned shift.
         """
@@ -141,7 +138,7 @@ class TokenFusion(FeatureFusion):
         return blueprint.token_encoder(modality)
 
     def encode(self, inputs: Inputs) -> tuple[Tokens, Masks]:
-        """Returns what the operator is called with: the tokens H_m of each modality and their masks."""
+        """Returns the operator's arguments: the tokens H_m of each modality and their masks."""
         tokens, masks = {}, {}
         for name, encoder in self.encoders.items():
             tokens[name], mask = encoder(inputs[name])
@@ -150,17 +147,17 @@ class TokenFusion(FeatureFusion):
 
 
 class LateFusion(Strategy):
-    """The unimodal model of each modality, trained jointly on what `fuse` makes of their scores."""
+    """The unimodal models of all modalities, trained jointly through `fuse`."""
 
     def __init__(self, blueprint: Blueprint):
         self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
 
     @abstractmethod
     def fuse(self, logits: ModalityLogits) -> Logits:
-        """Returns the joint scores of the modalities' scores."""
+        """Returns joint logits from the logits of the modalities."""
 
     def unimodal_logits(self, outputs: Outputs) -> ModalityLogits:
-        """Returns each modality's own scores."""
+        """Returns the logits of each unimodal model."""
         return outputs.by_modality
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
@@ -169,15 +166,15 @@ class LateFusion(Strategy):
 
 
 class PosthocFusion(LateFusion):
-    """Joins unimodal models that were trained apart, and trains nothing itself.
+    """Fuses unimodal models that were trained separately; nothing else is trained.
 
-    After the members' trained states are put in, `fit` sets what `fuse` needs from validation data.
+    Its members get their trained variables; then `fit` sets the variables of `fuse` on validation data.
     """
 
     @abstractmethod
     def fit(self, logits: StoredLogits, labels: StoredLabels, prior: Prior) -> None:
-        """Fits the numbers of `fuse` on the validation split."""
+        """Fits the variables of `fuse` on the validation split."""
 
 
 class Fitted(nnx.Variable):
-    """A number that is fitted on validation data, not trained."""
+    """A variable that is fitted on validation data, not trained."""

@@ -1,4 +1,4 @@
-"""All that a strategy is built from."""
+"""The blueprint from which every strategy is built."""
 
 import dataclasses
 import zlib
@@ -20,7 +20,7 @@ from fusion_bench.models.layers import Head
 
 @dataclasses.dataclass(frozen=True)
 class Blueprint:
-    """The task, the widths, and a key from which each part of a strategy draws its own.
+    """The task, the widths, and a key from which each part of a strategy derives its own.
 
     A part's initial values depend on the key and the part's name alone, not on what else is built or in which
     order: with one key, the encoder of a modality starts the same in every strategy.
@@ -32,7 +32,7 @@ class Blueprint:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The modalities in alphabetical order, in which JAX keeps a mapping: so operators have one order always."""
+        """The modalities in alphabetical order, as in JAX's trees: every operator has this order."""
         return tuple(sorted(self.task.modalities))
 
     @property
@@ -41,7 +41,7 @@ class Blueprint:
         specs = self.task.modalities
         grids = [name for name in self.modalities if specs[name].kind == "grid"]
         if not grids:
-            raise UserError("a strategy inside a CNN needs a grid; these data have none")
+            raise UserError("a strategy inside a CNN needs a grid modality; these data have none")
         return max(grids, key=lambda name: specs[name].shape[0] * specs[name].shape[1])
 
     @property
@@ -62,7 +62,7 @@ class Blueprint:
         return make_encoder(spec, self.config, dtype=self.dtype, rngs=self.rngs(f"encoder/{modality}"))
 
     def encoder(self, modality: str) -> PooledEncoder:
-        """Returns the encoder of a modality to one feature h_m, the same with its tokens pooled."""
+        """Returns the encoder of a modality to features h_m: the token encoder with pooling."""
         return self.pooled(self.token_encoder(modality))
 
     def pooled(self, encoder: Encoder) -> PooledEncoder:
@@ -70,12 +70,11 @@ class Blueprint:
         return PooledEncoder(encoder, dtype=self.dtype, rngs=nnx.Rngs(0))  # draws nothing
 
     def head(self, in_features: int, name: str = "joint") -> Head:
-        """Returns a head over features of this width."""
         rngs = self.rngs(f"head/{name}")
         return Head(in_features, self.widths.hidden, self.task.num_classes, dtype=self.dtype, rngs=rngs)
 
     def operator(self, make: Callable[..., Any], in_features: Sizes) -> Any:
-        """Returns the layer that joins the modalities; raises UserError if an option does not suit it."""
+        """Returns the fusion operator; raises UserError if an option is invalid for it."""
         try:
             return make(in_features, dtype=self.dtype, rngs=self.rngs("operator"))
         except ValueError as error:

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Inexact
 
 Dtype = DTypeLike | None
-"""The type that a layer computes in; None for that of its inputs and parameters, as in Flax."""
+"""The dtype of a layer's computation; None for that of its inputs and parameters, as in Flax."""
 Sizes = Mapping[str, int]
 """Width of each modality's features, by name."""
 Features = Mapping[str, Inexact[Array, "batch _"]]
@@ -26,7 +26,7 @@ Joint = Inexact[Array, "batch {self.out_features}"]
 class Projections(nnx.Dict[nnx.Linear]):
     """A linear map from each modality's features to one width: z_m = W_m h_m + b_m, in alphabetical order.
 
-    For features of variance 1, entries of z_m start with variance `variance` around `bias`; None is for no bias.
+    For features of variance 1, entries of z_m start with variance `variance` around `bias`; None means no bias.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Projections(nnx.Dict[nnx.Linear]):
 
 
 class Factors(Projections):
-    """Projections that are to be multiplied: each starts at 1, with a standard deviation of 1/2 around it.
+    """Projections whose results are multiplied: their entries start around 1, with a standard deviation of 1/2.
 
-    Their product starts as a sum, 1 + a_1 + a_2 + a_1 a_2, with a small interaction. Around 0, where the published
-    operators start, it is the interaction alone: what each modality says by itself is then learned late, and an
-    interaction early.
+    The product then starts as 1 + a_1 + a_2 + a_1 a_2: a sum with a small interaction. Around 0, where the published
+    operators start, it is the interaction alone: that is then learned early, and the effect of each modality by itself
+    late.
     """
 
     def __init__(self, in_features: Sizes, out_features: int, *, dtype: Dtype = None, rngs: nnx.Rngs):

@@ -25,15 +25,15 @@ class Registration(Registered):
     """One registered strategy; `make` is its operator, a Flax layer, or a class of strategies.
 
     Attributes:
-      family: where it joins.
-      canonical: whether it is one of the set that is run by default.
-      modality: the only one that it reads; None for a fusion strategy.
-      baseline: ending of the names of the unimodal strategies that it is compared with: "only", or "token-only" where
-        that is the joint transformer on one modality.
-      pairs_only: whether it is defined for two modalities alone.
+      family: "unimodal", "early", "intermediate", "tensor" or "late".
+      canonical: whether it belongs to the default set.
+      modality: the one that a unimodal strategy reads; None for a fusion strategy.
+      baseline: ending of the names of the unimodal strategies that it is compared with: "only", or "token-only" for
+        the joint transformer on one modality.
+      pairs_only: whether it is defined for two modalities only.
       needs_grid: whether it joins inside a CNN, over a grid.
-      size: the option, if there is one of that name, that sets the size of its joint part to match others in cost.
-      reads: whether an operator joins pooled features or tokens; None for a class of strategies.
+      size: name of the option that scales its fusion module, to match others in cost; it may lack that option.
+      reads: whether an operator takes pooled features or tokens; None for a class of strategies.
     """
 
     family: str
@@ -47,7 +47,7 @@ class Registration(Registered):
 
     @property
     def strategy(self) -> type[Strategy]:
-        """The class of strategies: for an operator, the one that it is put into."""
+        """The class of strategies, for an operator the one that contains it."""
         return {"tokens": TokenFusion, "features": FeatureFusion, None: self.make}[self.reads]
 
     @property
@@ -56,15 +56,14 @@ class Registration(Registered):
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
-        """The strategy's own options."""
         return {name: p for name, p in super().options.items() if name not in ("modality", "dtype", "rngs")}
 
     def skip(self, task: Task) -> str | None:
-        """Returns the reason why it is not defined for a task's modalities, or None if it is."""
+        """Returns the reason why it is not defined for a task's modalities; None if it is."""
         if self.pairs_only and len(task.modalities) != 2:
             return f"it joins two modalities; these are {', '.join(sorted(task.modalities))}"
         if self.needs_grid and all(spec.kind != "grid" for spec in task.modalities.values()):
-            return "it joins inside a CNN and needs a grid, such as an image; these data have none"
+            return "it joins inside a CNN and needs a grid modality, such as an image; these data have none"
         return None
 
     def check(self, task: Task) -> None:
@@ -73,7 +72,7 @@ class Registration(Registered):
             raise UserError(f"{self.name}: {reason}")
 
     def build(self, blueprint: Blueprint, options: Mapping[str, Any]) -> Strategy:
-        """Returns the module; raises UserError if it cannot join these modalities, or an option does not suit it."""
+        """Returns the module; raises UserError if it cannot join these modalities, or an option is invalid."""
         self.check(blueprint.task)
         if self.reads is not None:
             return self.strategy(blueprint, make_operator=functools.partial(self.make, **options))
@@ -86,7 +85,7 @@ REGISTRY: Axis[Registration] = Axis(
     "strategy",
     "fusion_bench.fusion",
     "fusion_bench.strategies",
-    # none that stands for something else, on the command line or in a table
+    # names with another meaning on the command line or in a table are excluded
     names=r"(?!(all|canonical|bayes-reference)$)(\{modality\}-)?" + NAME,
     order=lambda registration: (FAMILIES.index(registration.family), not registration.canonical),
 )
@@ -105,14 +104,14 @@ def register(
     reads: Literal["features", "tokens"] = "features",
     version: int = 1,
 ) -> Callable[[type[Module]], type[Module]]:
-    """Decorates the layer by which a strategy joins features or tokens, or a whole class of strategies.
+    """Decorates a fusion operator for features or tokens, or a whole class of strategies.
 
     A layer is built as `layer(in_features, dtype=..., rngs=..., **options)` from the width of each modality's
     features, has the width of its result in `out_features`, and is called with features, or with tokens and masks, by
     modality. The options of a layer or class are its other keyword-only arguments.
 
     The arguments are the attributes of `Registration`; the family is by default the folder of the file. A name with
-    "{modality}" in it stands for one strategy for each modality of the data, whose class takes the keyword `modality`.
+    "{modality}" in it stands for one strategy per modality of the data; its class takes the keyword `modality`.
 
     Raises:
       ValueError: as `Axis.register`, or there is no such family.
@@ -153,7 +152,7 @@ def find(name: str) -> Registration:
         raise unknown_name("strategy", name, strategies())
     if found.name == name:
         return found
-    return dataclasses.replace(found, name=name, modality=name.partition("-")[0])  # that of a modality has no hyphen
+    return dataclasses.replace(found, name=name, modality=name.partition("-")[0])  # modalities have no hyphen
 
 
 class StrategySpec(Choice):
@@ -181,7 +180,7 @@ def resolve(asked: Iterable[str | Choice], task: Task) -> tuple[StrategySpec, ..
     """Returns the strategies that are asked for, each once; "canonical" and "all" stand for sets of them.
 
     Raises:
-      UserError: a name, an option or a value is not right.
+      UserError: a name, an option or a value is wrong.
     """
     known = strategies(task.modalities)
     names = [*known, "canonical", "all"]
@@ -205,7 +204,7 @@ def resolve(asked: Iterable[str | Choice], task: Task) -> tuple[StrategySpec, ..
 
 
 def left_out(asked: Iterable[str | Choice], task: Task) -> dict[str, str]:
-    """Returns what "canonical" and "all" leave out of a list of strategies, by name, with the reason."""
+    """Returns the strategies that "canonical" and "all" leave out for a task, by name, with the reason."""
     names = {as_choice(item).name for item in asked}
     reasons = {name: registration.skip(task) for name, registration in strategies(task.modalities).items()}
     is_asked = {name: "all" in names or (r.canonical and "canonical" in names) for name, r in strategies().items()}

@@ -17,7 +17,7 @@ class Reliability(NamedTuple):
 
     Attributes:
       confidence: mean highest probability.
-      accuracy: part of the examples that are right.
+      accuracy: fraction of the examples that are classified correctly.
       count: number of examples.
     """
 

@@ -14,7 +14,7 @@ Labels = Int[np.ndarray, " example"]
 
 
 def accuracy(logits: Logits, labels: Labels) -> float:
-    """Returns the part of the examples whose label has the highest logit, 0 to 1; the first wins a tie."""
+    """Returns the fraction of the examples whose label has the highest logit; the first of equal logits counts."""
     return float(np.mean(logits.argmax(axis=1) == labels))
 
 
@@ -32,14 +32,14 @@ def brier_score(logits: Logits, labels: Labels) -> float:
 
 
 def confusion_matrix(logits: Logits, labels: Labels) -> Int[np.ndarray, "class class"]:
-    """Returns how many examples of each class, a row, were taken for each class, a column."""
+    """Returns the number of examples of each class (row) by predicted class (column)."""
     from sklearn import metrics
 
     return metrics.confusion_matrix(labels, logits.argmax(axis=1), labels=np.arange(logits.shape[1]))
 
 
 def class_accuracy(logits: Logits, labels: Labels) -> Float[np.ndarray, " class"]:
-    """Returns the part of each class's examples that was found (recall); NaN for a class without examples."""
+    """Returns the recall of each class; NaN for a class without examples."""
     counts = confusion_matrix(logits, labels)
     totals = counts.sum(axis=1)
     return np.where(totals > 0, counts.diagonal() / np.maximum(totals, 1), np.nan)
@@ -53,7 +53,7 @@ def balanced_accuracy(logits: Logits, labels: Labels) -> float:
 def macro_f1(logits: Logits, labels: Labels) -> float:
     """Returns the mean over classes of 2 · precision · recall / (precision + recall).
 
-    Classes count that occur among labels or predictions; the F1 of a class that is never found is 0.
+    The mean is over classes that occur among labels or predictions; a class that is never predicted has F1 = 0.
     """
     from sklearn import metrics
 
@@ -61,7 +61,7 @@ def macro_f1(logits: Logits, labels: Labels) -> float:
 
 
 def roc_auc(logits: Logits, labels: Labels) -> float:
-    """Returns the area under the ROC curve of each class's probability against all other classes, a plain mean.
+    """Returns the area under the ROC curve of each class against all others, unweighted mean over classes.
 
     Of a class it is the fraction of pairs, one example of the class and one of another, that its probability orders
     right; a tie is half of one (Mann and Whitney 1947). Classes that no example has, or all examples have, have no
@@ -79,7 +79,7 @@ def roc_curve(
 ) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
     """Returns false and true positive rates, the latter the mean over classes of each class against the others.
 
-    The curves are read at so many false positive rates, from 0 to 1 in equal steps.
+    The curves are interpolated at `points` false positive rates, from 0 to 1 in equal steps.
     """
     grid = np.linspace(0, 1, points)
     probabilities, is_class = _one_against_all(logits, labels)

@@ -1,4 +1,4 @@
-"""Intervals: how far a mean over seeds, or an accuracy on a finite test set, may be from the truth."""
+"""Confidence intervals of means over seeds, and standard errors of accuracies on a finite test set."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ class Interval(NamedTuple):
 def t_interval(values: Sequence[float] | np.ndarray, resolution: float = 0.0) -> Interval:
     """Returns the mean of n values with its 95 % interval, mean ± t(0.975, n − 1) · s / √n.
 
-    t is the quantile of Student's distribution, s the sample's `deviation_on_grid`; values are taken as
+    t is the quantile of Student's distribution, s the sample's `std_on_grid`; values are taken as
     independent and near normal. The half width is NaN for one value; both are NaN for none.
     """
     sample = np.asarray(values, np.float64)
     n = len(sample)
     if n < 2:
         return Interval(float(sample[0]) if n else math.nan, math.nan)
-    return Interval(float(sample.mean()), t_quantile(n) * deviation_on_grid(sample, resolution) / math.sqrt(n))
+    return Interval(float(sample.mean()), t_quantile(n) * std_on_grid(sample, resolution) / math.sqrt(n))
 
 
 def t_quantile(n: int) -> float:
@@ -40,7 +40,7 @@ def t_quantile(n: int) -> float:
 def paired_interval(values: Mapping[int, float], others: Mapping[int, float], resolution: float = 0.0) -> Interval:
     """Returns `t_interval` of the differences value − other over the seeds that both have.
 
-    Pairing removes what two runs of one seed share: the order of the batches, augmentation, initialisation.
+    Pairing removes the variation that two runs of one seed share: batch order, augmentation, initialisation.
     """
     return t_interval(paired_differences(values, others), resolution)
 
@@ -50,11 +50,11 @@ def paired_differences(values: Mapping[int, float], others: Mapping[int, float])
     return [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
 
 
-def deviation_on_grid(differences: Sequence[float] | np.ndarray, resolution: float) -> float:
+def std_on_grid(differences: Sequence[float] | np.ndarray, resolution: float) -> float:
     """Returns the standard deviation of two or more differences between numbers that lie on a grid.
 
     `resolution` is the distance between two points of the grid, 1 / n for accuracies on n examples; 0 for no grid. A
-    few differences are equal by chance, so the result is no less than that of two roundings, resolution / √6.
+    few differences may be equal by chance, so the result is at least that of two roundings, resolution / √6.
     """
     return max(float(np.std(differences, ddof=1)), resolution / math.sqrt(6))
 

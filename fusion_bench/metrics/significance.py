@@ -8,38 +8,38 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from fusion_bench.metrics.intervals import CONFIDENCE, Interval, deviation_on_grid, paired_differences
+from fusion_bench.metrics.intervals import CONFIDENCE, Interval, paired_differences, std_on_grid
 
 POWER = 0.8
-"""The part of true differences of that size that a detectable difference is found in."""
+"""Power of the test at which a true difference counts as detectable."""
 Name = TypeVar("Name", bound=Hashable)
 _MOST_SEEDS = 1000
 _QUANTILES = 1000
 
 
 def paired_p_value(differences: Sequence[float] | Float[np.ndarray, " seed"], resolution: float = 0.0) -> float:
-    """Returns the two-sided p-value of Student's paired t-test: that differences as large come from a mean of 0.
+    """Returns the two-sided p-value of Student's paired t-test.
 
-    NaN for fewer than two differences, and where all are the same on no grid; 1 if all are 0. `resolution` as in
-    `deviation_on_grid`.
+    NaN for fewer than two differences, and for equal ones if there is no grid; 1 if all are 0. `resolution` is as in
+    `std_on_grid`.
     """
     from scipy import stats
 
     sample = np.asarray(differences, np.float64)
     if len(sample) < 2:
         return math.nan
-    deviation = deviation_on_grid(sample, resolution)
-    if deviation <= 1e-12 * np.abs(sample).max():
+    std = std_on_grid(sample, resolution)
+    if std <= 1e-12 * np.abs(sample).max():
         return 1.0 if sample.mean() == 0 else math.nan
-    t = sample.mean() / (deviation / math.sqrt(len(sample)))
+    t = sample.mean() / (std / math.sqrt(len(sample)))
     return float(2 * stats.t.sf(abs(t), len(sample) - 1))
 
 
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
-    """Returns p-values corrected for being looked at together: max_{j ≤ i} (m − j + 1) p_(j), at most 1.
+    """Returns Holm-corrected p-values: max_{j ≤ i} (m − j + 1) p_(j), at most 1.
 
-    Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979. The probability of any
-    false claim stays below the level that each is tested at. NaN stays NaN and does not count.
+    They control the family-wise error rate. NaN stays NaN and is not counted among the m tests. Holm, "A simple
+    sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
     """
     known = sorted((name for name, p in p_values.items() if not math.isnan(p)), key=lambda name: p_values[name])
     corrected, highest = dict.fromkeys(p_values, math.nan), 0.0
@@ -58,11 +58,11 @@ def pairwise_p_values(
 
 
 def ranks(values: Mapping[str, Mapping[int, float]], resolution: float = 0.0) -> dict[str, tuple[int, int, int]]:
-    """Returns each strategy's rank by its mean, 1 for the highest, with the lowest and highest it may truly have.
+    """Returns each strategy's rank by its mean, 1 for the highest, with the ends of its 95 % confidence interval.
 
-    A rank may be as low as 1 plus the number of strategies that are shown to be better, as high as their number minus
-    those shown to be worse: with Holm's correction over all pairs the intervals hold together, with 95 % confidence
-    (Mogstad, Romano, Shaikh and Wilhelm, "Inference for Ranks", Rev. Econ. Stud. 91, 2024). `values` are by seed.
+    The interval runs from 1 plus the number of significantly better strategies to the number of all strategies minus
+    that of significantly worse ones. With Holm's correction over all pairs the intervals hold simultaneously (Mogstad,
+    Romano, Shaikh and Wilhelm, "Inference for Ranks", Rev. Econ. Stud. 91, 2024). `values` are by seed.
     """
     means = {name: float(np.mean(list(by_seed.values()))) for name, by_seed in values.items() if by_seed}
     p_values = pairwise_p_values({name: values[name] for name in means}, resolution)
@@ -76,12 +76,12 @@ def ranks(values: Mapping[str, Mapping[int, float]], resolution: float = 0.0) ->
 
 
 def detectable_difference(deviation: float, n: int, tests: int = 1) -> float:
-    """Returns the smallest true difference that a paired t-test over n seeds finds with a probability of 80 %.
+    """Returns the smallest true difference that a paired t-test over n seeds detects with 80 % power.
 
     Args:
-      deviation: standard deviation over seeds of the paired difference, which is taken as normal.
+      deviation: standard deviation over seeds of the paired difference, which is assumed to be normal.
       n: number of seeds; for fewer than two the result is infinite.
-      tests: number of tests that are corrected for, as Holm's method does for the first of them.
+      tests: number of tests in the correction: that of Holm's method for the smallest p-value.
     """
     from scipy.optimize import brentq
 
@@ -106,10 +106,11 @@ def seeds_to_detect(difference: float, deviation: float, tests: int = 1) -> int 
 def bootstrap_interval(by_image: Float[np.ndarray, " image"], draws: int = 2000) -> Interval:
     """Returns the mean over images with the 95 % interval of the test set's sampling, from a bootstrap.
 
-    Images are drawn again, each with its mean over seeds, of the accuracy or of a difference of two: seeds see the same
-    images, so pairs of image and seed are not independent. Efron's percentile interval, as half its width.
+    Images are resampled, each with its mean over seeds of the accuracy, or of a difference of two accuracies. Pairs of
+    image and seed would not be independent, as all seeds see the same images. Half the width of Efron's percentile
+    interval.
     """
-    # How often each image is drawn is multinomial; images of equal value need not be told apart.
+    # The counts of resampled images are multinomial; images of equal value are counted together.
     values, counts = np.unique(by_image, return_counts=True)
     drawn = np.random.default_rng(0).multinomial(len(by_image), counts / len(by_image), draws)
     means = drawn @ values / len(by_image)
@@ -118,9 +119,10 @@ def bootstrap_interval(by_image: Float[np.ndarray, " image"], draws: int = 2000)
 
 
 def _power(effect: float, n: int, tests: int) -> float:
-    """Probability that a two-sided t-test, one of so many, finds a difference of so many standard errors.
+    """Power of a two-sided t-test, Bonferroni-corrected for `tests`, at a difference of `effect` standard errors.
 
-    The mean of the normal's over the sample's standard deviation; scipy's noncentral t is NaN for large effects.
+    The normal distribution's power, averaged over the distribution of the sample's standard deviation: scipy's
+    noncentral t is NaN for large effects.
     """
     from scipy import stats
 

@@ -1,1 +1,1 @@
-"""Layers and encoders: what turns one modality into features, the same in every strategy."""
+"""Layers and encoders, the same in every strategy."""

@@ -87,7 +87,7 @@ def xla_conv3x3(x: Images, kernel: Kernel) -> OutputImages:
 
 def _any_size_winograd(x: Images, kernel: Kernel) -> OutputImages:
     height, width = x.shape[1:3]
-    # Large tiles cost less, but for images that would only fill a part of one, and their sums need float32.
+    # Large tiles cost less, unless the image is smaller than a tile; their sums need float32.
     transforms = F2 if max(height, width) <= 2 or x.dtype != jnp.float32 else F4
     margins = ((0, 0), (0, -height % transforms.size), (0, -width % transforms.size), (0, 0))
     return _winograd(transforms)(jnp.pad(x, margins), kernel)[:, :height, :width]

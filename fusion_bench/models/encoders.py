@@ -29,7 +29,7 @@ class Widths:
       tokens: width of the transformers.
       layers: depth of the joint transformer; that over a text or a sequence has half of it.
       patch: side of the joint transformer's patches, in pixels.
-      pool: what makes one feature of the CNN's last map.
+      pool: pooling of the CNN's last feature map.
     """
 
     stages: tuple[StageSpec, ...]
@@ -158,10 +158,10 @@ Encoder = GridEncoder | PooledTextEncoder | SequenceEncoder | TransformerEncoder
 
 
 class PooledEncoder(nnx.Module):
-    """One feature h_m for an example: the mean or the maximum of an encoder's tokens, normalised over the batch.
+    """One feature vector h_m per example: the mean or the maximum of an encoder's tokens, batch-normalised.
 
-    Every modality's feature so has mean 0 and deviation 1. Without it, what rectified features have in common
-    outweighs what tells examples apart, and most of all in a product of two of them.
+    Every modality's features then start with mean 0 and standard deviation 1. Without it the shared positive offset of
+    ReLU features dominates, above all in products of features.
     """
 
     def __init__(self, encoder: Encoder, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -176,7 +176,7 @@ class PooledEncoder(nnx.Module):
 
 
 class WordEmbedding(nnx.Embed):
-    """A table of word vectors. They start small, so that a word that says nothing adds little noise to a mean."""
+    """A table of word vectors with small initial values, so that uninformative words add little noise to a mean."""
 
     def __init__(self, spec: ModalitySpec, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         assert spec.vocabulary_size is not None

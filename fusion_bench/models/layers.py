@@ -14,7 +14,7 @@ ROOT_EPSILON = 1e-12
 
 
 class Head(nnx.Module):
-    """From features to class scores: one hidden layer with ReLU. The same in every strategy."""
+    """From features to logits: one hidden layer with ReLU. The same in every strategy."""
 
     def __init__(self, in_features: int, hidden: int, num_classes: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.hidden = nnx.Linear(in_features, hidden, dtype=dtype, rngs=rngs)
@@ -25,7 +25,7 @@ class Head(nnx.Module):
         return self.from_hidden(self.hidden(features))
 
     def from_hidden(self, hidden: Inexact[Array, "batch hidden"]) -> Float[Array, "batch class"]:
-        """Returns logits of the hidden layer's result before its ReLU."""
+        """Returns logits from the hidden layer's values before the ReLU."""
         return self.scores(jax.nn.relu(hidden)).astype(jnp.float32)
 
 
@@ -53,7 +53,7 @@ class TemporalConvolution(nnx.Module):
 def masked_mean(
     tokens: Inexact[Array, "batch token feature"], mask: Bool[Array, "batch token"] | None
 ) -> Inexact[Array, "batch feature"]:
-    """Mean over the tokens where `mask` is True, zero where it nowhere is; over all of them without a mask."""
+    """Mean over the tokens where `mask` is True, or zero if there are none; over all tokens without a mask."""
     if mask is None:
         return tokens.mean(1)
     weights = mask.astype(tokens.dtype)[:, :, None]

@@ -1,4 +1,4 @@
-"""Every modality as a sequence of tokens: what a transformer reads."""
+"""Embeddings of every kind of modality as tokens, for transformers."""
 
 import jax.numpy as jnp
 from flax import nnx

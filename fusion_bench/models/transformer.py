@@ -38,23 +38,19 @@ class CrossBlock(nnx.Module):
         self, x: Tokens, source: Inexact[Array, "batch other feature"], source_mask: Bool[Array, "batch other"]
     ) -> Tokens:
         read = self.attention(self.norm_attention(x), self.norm_source(source), mask=source_mask[:, None, None, :])
-        x = x + read * source_mask.any(1)[:, None, None]  # from nothing, nothing is read
+        x = x + read * source_mask.any(1)[:, None, None]  # zero if all source tokens are masked
         return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
 
 
 def make_attention(features: int, heads: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> nnx.MultiHeadAttention:
-    """Returns attention whose heads share the features.
-
-    Raises:
-      ValueError: the heads cannot share the features evenly.
-    """
+    """Returns multi-head attention; raises ValueError if the width is not divisible by the number of heads."""
     if features % heads:
         raise ValueError(f"a width of {features} cannot be divided among {heads} heads")
     return nnx.MultiHeadAttention(heads, features, dtype=dtype, decode=False, rngs=rngs)
 
 
 class Transformer(nnx.Module):
-    """Blocks in a row and a last normalisation."""
+    """Blocks one after another and a final normalisation."""
 
     def __init__(self, features: int, heads: int, layers: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs):
         self.blocks = nnx.List([TransformerBlock(features, heads, dtype=dtype, rngs=rngs) for _ in range(layers)])

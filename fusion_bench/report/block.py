@@ -1,4 +1,4 @@
-"""The runs of one setting, and what they make of each row of the table."""
+"""The runs of one setting, and the statistics of each row of its table."""
 
 import dataclasses
 import functools
@@ -30,12 +30,12 @@ class Block:
     """The runs of one setting.
 
     Attributes:
-      digest: of all that they share.
-      setting: what they share, with dotted names.
-      differs: what tells it from other settings.
+      digest: of the setting.
+      setting: the configuration that the runs share, with dotted names.
+      differs: the values that differ from those of other settings.
       runs: one for each strategy and seed, complete or failed.
-      costs: of each strategy, the run that measured its costs; it is no seed.
-      against: the strategy that gains are over; the best unimodal one if empty, or if this setting lacks it.
+      costs: the run that measured the costs of each strategy, by strategy.
+      against: the strategy that gains are measured against; the best unimodal one if empty or absent here.
     """
 
     store: Store
@@ -52,7 +52,7 @@ class Block:
 
     @property
     def resolution(self) -> float:
-        """Of accuracies: one test example."""
+        """Smallest difference between two accuracies: one test example."""
         return 1 / self.data["n_test"]
 
     @functools.cached_property
@@ -70,7 +70,7 @@ class Block:
 
     @functools.cached_property
     def best(self) -> str:
-        """The strategy that gains are over."""
+        """The strategy that gains are measured against."""
         return self.against if self.against in self.rows else best_unimodal(self.runs)
 
     @functools.cached_property
@@ -79,7 +79,7 @@ class Block:
 
     @property
     def trained(self) -> list["Row"]:
-        """The strategies without the reference."""
+        """The rows without the Bayes reference and the ceilings."""
         return [row for row in self.rows.values() if row.family not in ("reference", "ceiling")]
 
     @property
@@ -98,14 +98,14 @@ class Block:
 
     @functools.cached_property
     def ranks(self) -> dict[str, tuple[int, int, int]]:
-        """Rank by mean accuracy, with the lowest and the highest that the seeds allow for."""
+        """Rank by mean accuracy, with the ends of its 95 % confidence interval."""
         return significance.ranks({row.name: row.accuracies for row in self.trained}, self.resolution)
 
     @functools.cached_property
     def ties(self) -> set[str]:
-        """The best multimodal strategy of those with the most seeds, and all not significantly different from it.
+        """The best multimodal strategy among those with the most seeds, and all not significantly different from it.
 
-        The tests are uncorrected: a correction over thirty strategies would let almost everything tie.
+        The tests are uncorrected: after a correction over thirty strategies almost all would tie.
         """
         rows = [row for row in self.multimodal if row.accuracies]
         most = max((len(row.accuracies) for row in rows), default=0)
@@ -128,7 +128,7 @@ class Row:
 
     @property
     def kind(self) -> str:
-        """The unimodal strategies that it is compared with, as in `best_unimodal`; of a unimodal one its own."""
+        """Ending of the names of the unimodal strategies that it is compared with, as in `best_unimodal`."""
         return _kind(self.runs[0]) if self.runs else ""
 
     @functools.cached_property
@@ -142,7 +142,7 @@ class Row:
 
     @property
     def baseline(self) -> str:
-        """The best unimodal strategy of its kind of encoder, where that is not the usual one; else ""."""
+        """The best unimodal strategy with its kind of encoder; "" if that is the usual kind."""
         is_own = self.family != "unimodal" and self.kind not in ("", "only")
         return best_unimodal(self.block.runs, self.kind) if is_own else ""
 
@@ -160,11 +160,11 @@ class Row:
 
     @functools.cached_property
     def power(self) -> list[tuple[float, int | None]]:
-        """The gain that is detected, and the seeds to detect one point: without and with Holm's correction."""
+        """The detectable gain, and the number of seeds to detect one point; without and with Holm's correction."""
         differences = self._differences(self.block.best)
         if self.name not in self.block.gain_p or len(differences) < 2:
             return [(math.nan, None)] * 2
-        std, n = intervals.deviation_on_grid(differences, self.block.resolution), len(differences)
+        std, n = intervals.std_on_grid(differences, self.block.resolution), len(differences)
         all_tests = max(sum(not math.isnan(p) for p in self.block.gain_p.values()), 1)
         return [
             (significance.detectable_difference(std, n, tests), significance.seeds_to_detect(0.01, std, tests))
@@ -172,7 +172,7 @@ class Row:
         ]
 
     def cost(self, name: str) -> float:
-        """Returns the median over seeds of a cost, or its only measurement; NaN if there is none."""
+        """Returns the median of a cost over seeds, or its single measurement; NaN if there is none."""
         found = _median(run.cost.get(name) for run in self.complete)
         measured = self.block.costs.get(self.name)
         return _median([measured.cost.get(name)]) if math.isnan(found) and measured else found
@@ -195,18 +195,18 @@ class Row:
 
     @functools.cached_property
     def correct(self) -> Float[np.ndarray, " image"]:
-        """The part of the seeds that were right on each test image."""
+        """Fraction of the seeds that classify each test image correctly."""
         return np.mean([logits.argmax(axis=1) == labels for logits, labels in self.tests], axis=0)
 
 
 def blocks(store: Store, against: str = "") -> dict[str, Block]:
-    """Returns the runs of each setting, by a digest of all that they share; `against` as in `Block`.
+    """Returns the runs of each setting, by its digest; `against` as in `Block`.
 
-    Models trained on the class instead of the label only serve the reference, and are left out. Of several runs of one
-    strategy and seed, as after a change of its operator, the latest counts.
+    Models of the class instead of the label serve only the Bayes reference, and are left out. Of several runs of one
+    strategy and seed, as of two versions, the latest counts.
 
     Raises:
-      UserError: no run is of `against`.
+      UserError: there is no run of `against`.
     """
     found: dict[tuple[str, str], dict[tuple[str, int], Run]] = {}
     for run in store.runs():
@@ -224,8 +224,8 @@ def blocks(store: Store, against: str = "") -> dict[str, Block]:
     for digest, runs in by_setting.items():
         costs = {run.strategy: run for run in found.get(("cost", digest), {}).values()}
         values = {name: shared[digest].get(name) for name in varied}
-        told = {name: value for name, value in values.items() if value not in (None, runs[0].data.get("name", ""))}
-        differs = ", ".join(f"{name.rpartition('.')[2]} {str(value)[:24]}" for name, value in told.items())
+        stated = {name: value for name, value in values.items() if value not in (None, runs[0].data.get("name", ""))}
+        differs = ", ".join(f"{name.rpartition('.')[2]} {str(value)[:24]}" for name, value in stated.items())
         made[digest] = Block(store, digest, shared[digest], differs, runs, costs, against)
     return made
 
@@ -254,6 +254,6 @@ def _median(values: Iterable[float | None]) -> float:
 
 
 def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the names in which settings differ, without those that a heading tells anyway."""
+    """Returns the names of the values that differ between settings, without those that the heading states."""
     names = {name for each in settings for name in each if any(o.get(name) != each[name] for o in settings)}
     return sorted(names if names == {"fingerprint"} else names - _IN_HEADING - {"fingerprint"})

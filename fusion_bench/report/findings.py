@@ -1,4 +1,4 @@
-"""Material of the report for each setting: the rows of its table, and the logits and curves of its runs."""
+"""Contents of the report for each setting: the rows of its table, and the logits and curves of its runs."""
 
 import dataclasses
 import re
@@ -20,17 +20,17 @@ from fusion_bench.store.examples import Example, read_examples
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """The material of one setting.
+    """Contents of the report for one setting.
 
     Attributes:
-      name: of its folder and its section, a slug.
+      name: slug of its folder and its section.
       title: one line.
-      rows: its part of the table.
+      rows: its rows of the table.
       block: its runs.
-      tests: of each strategy, test logits and labels of each seed.
-      curves: of each strategy that was trained, validation accuracy, a row an epoch and a column a seed.
-      omitted: what could not be read, a line each.
-      examples: of the test set, where there are images with captions.
+      tests: test logits and labels of each seed, by strategy.
+      curves: validation accuracy of each trained strategy, one row per epoch and one column per seed.
+      omitted: one line for everything that could not be read.
+      examples: of the test set, if it has images with captions.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Findings:
 
     @property
     def measured(self) -> pd.DataFrame:
-        """The rows that were trained or joined and have a result."""
+        """The rows of strategies that have a result."""
         return self._with_result(*MULTIMODAL, "unimodal")
 
     @property
@@ -58,7 +58,6 @@ class Findings:
 
     @property
     def families(self) -> dict[str, str]:
-        """The family of each strategy."""
         return dict(zip(self.rows["strategy"], self.rows["family"], strict=True))
 
     @property
@@ -67,7 +66,7 @@ class Findings:
 
     @property
     def best(self) -> str:
-        """The strategy that gains are over."""
+        """The strategy that gains are measured against."""
         return best_of(self.rows)
 
     @property
@@ -84,8 +83,8 @@ class Findings:
         own = [name for name in [self.best] if name in set(rows["strategy"])]
         return [*dict.fromkeys([*own, *best])]
 
-    def said_of(self, strategies: Iterable[str]) -> str:
-        """Returns how many seeds the means of these strategies are over: "n = 3 seeds", "n = 2 to 3 seeds"."""
+    def seeds_text(self, strategies: Iterable[str]) -> str:
+        """Returns the number of seeds of these strategies as text: "n = 3 seeds", "n = 2 to 3 seeds"."""
         counts = self.rows.loc[self.rows["strategy"].isin([*strategies]), "n_seeds"]
         known = [int(count) for count in counts if count > 0] or [0]
         number = " to ".join(map(str, dict.fromkeys((min(known), max(known)))))
@@ -115,14 +114,14 @@ def _findings(block: Block, rows: pd.DataFrame) -> Findings:
             if row.complete:
                 found.tests[strategy] = row.tests
         except (UserError, KeyError) as error:
-            found.omitted.append(f"diagnosis of {strategy}: {error}")
+            found.omitted.append(f"predictions of {strategy}: {error}")
     return found
 
 
 def mean_interval(
     samples: Float[np.ndarray, "seed point"] | Sequence[np.ndarray],
 ) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
-    """Returns the mean over seeds with half the width of its 95 % interval, at each point; NaN is left out."""
+    """Returns the mean over seeds and half the width of its 95 % interval, at each point; NaN is left out."""
     intervals = [t_interval(column[~np.isnan(column)]) for column in np.asarray(samples).T]
     mean, half_width = np.reshape(intervals, (-1, 2)).T
     return mean, half_width

@@ -1,4 +1,4 @@
-"""Examples on the page: test images with their captions, and the answers of chosen strategies."""
+"""Examples on the page: test images with their captions, and the predictions of some strategies."""
 
 import base64
 import html
@@ -19,10 +19,10 @@ SHOWN = 10
 def gallery(found: Findings) -> str:
     """Returns the stored examples as HTML: the first ones, and confident errors of the best multimodal strategy."""
     strategies = [name for name in found.leaders if name in found.tests]
-    joined = found.measured.loc[found.measured["family"].isin(MULTIMODAL) & found.measured["strategy"].isin(strategies)]
-    if not found.examples or joined.empty:
+    rows = found.measured.loc[found.measured["family"].isin(MULTIMODAL) & found.measured["strategy"].isin(strategies)]
+    if not found.examples or rows.empty:
         return ""
-    best = str(joined.loc[joined["test_accuracy_mean"].idxmax(), "strategy"])
+    best = str(rows.loc[rows["test_accuracy_mean"].idxmax(), "strategy"])
     probabilities = {name: softmax(found.tests[name][0][0].astype(np.float64), axis=1) for name in strategies}
     labels = found.tests[best][0][1]
     examples = [example for example in found.examples if example.position < len(labels)]
@@ -33,10 +33,10 @@ def gallery(found: Findings) -> str:
         drawn = (_card(example, int(labels[example.position]), probabilities, found) for example in examples)
         return f'<ul class="cards">{"".join(drawn)}</ul>'
 
-    text = f"<h4>Test examples, the classes by turns</h4>{cards(examples[:SHOWN])}"
+    text = f"<h4>Test examples of each class in turn</h4>{cards(examples[:SHOWN])}"
     if wrong:
-        text += f"<h4>Errors of {html.escape(best)} with the highest confidence</h4>{cards(wrong[:SHOWN])}"
-    note = "Below each image: class, caption, and the answer of the best strategy of each family, first seed."
+        text += f"<h4>Most confident errors of {html.escape(best)}</h4>{cards(wrong[:SHOWN])}"
+    note = "Below each image: class, caption, and the prediction of the best strategy of each family (first seed)."
     return f'<div class="examples"><h3>Examples</h3><p>{note}</p>{text}</div>'
 
 

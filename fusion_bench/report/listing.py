@@ -34,14 +34,14 @@ class Listing:
     """One table with its heading and notes.
 
     Attributes:
-      header: of the columns, with line breaks where a terminal may break them.
-      rows: cells.
-      sides: "l" or "r" for each column; words are on the left.
-      expendable: columns in the order in which a narrow terminal drops them; then go the others, from the right.
-      is_whole: whether a narrow terminal drops none, and shows them in several tables, each with the first column.
-      bold: row and column of cells.
+      header: headings of the columns, with line breaks for the terminal.
+      rows: texts of the cells.
+      sides: alignment of each column, "l" or "r".
+      expendable: columns that a narrow terminal leaves out, in this order; then go the others, from the right.
+      is_whole: whether a narrow terminal shows all columns, in several tables, each with the first column.
+      bold: (row, column) of each bold cell.
       pale: rows that a terminal dims.
-      ends: rows below which there is a rule.
+      ends: rows with a rule below them.
     """
 
     heading: str
@@ -56,13 +56,12 @@ class Listing:
     is_whole: bool = False
 
     def to_markdown(self) -> str:
-        """Returns a section."""
         table = markdown_table(self.header, self._marked("**{}**", self.rows), self.sides)
         remarks = "".join(f"- {_one_line(note)}\n" for note in self.notes)
         return f"### {_one_line(self.heading)}\n\n{table}\n{remarks}"
 
     def to_latex(self) -> str:
-        """Returns a floating table, no wider than the line, for the packages booktabs and graphicx."""
+        """Returns a floating table, at most as wide as the text; it needs the packages booktabs and graphicx."""
         cells = [[_escape(cell) for cell in row] for row in self.rows]
         body = [" & ".join(row) + r" \\" for row in self._marked(r"\textbf{{{}}}", cells)]
         lines = "\n".join(line + "\n\\midrule" * (row in self.ends) for row, line in enumerate(body))
@@ -91,7 +90,7 @@ class Listing:
         ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Yields the roomiest table that fits; in a narrow terminal several, or one without expendable columns."""
+        """Yields the widest table that fits; in a narrow terminal several, or one without expendable columns."""
         parts, gap = self._arranged(options.max_width)
         yield from (Text(self.heading, style="bold"), Text())
         for part in parts:

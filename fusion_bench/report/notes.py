@@ -1,4 +1,4 @@
-"""The sentences around a table: its subject, the meaning of its numbers, and what they show."""
+"""The sentences around a table: its heading, the meaning of its numbers, and its finding."""
 
 import math
 import statistics
@@ -19,7 +19,7 @@ _QUANTITIES = {"params": "parameters", "flops": "FLOPs per training example"}
 
 
 def heading(block: pd.DataFrame) -> str:
-    """Returns the subject of a block of the table, one line."""
+    """Returns the heading of a block of the table: data, encoders and budget, in one line."""
     first: Row = block.iloc[0].to_dict()
     captions = "no captions" if first["captions"] == "none" else f"{first['captions']} captions"
     if not pd.isna(first["bits"]):
@@ -43,29 +43,29 @@ def is_off_target(row: Row) -> bool:
 
 
 def best_of(block: pd.DataFrame) -> str:
-    """Returns the strategy that gains are over; "" if there is none."""
+    """Returns the strategy that gains are measured against; "" if there is none."""
     return max(block["gain_over"])
 
 
 def headline(block: pd.DataFrame) -> str:
-    """Returns what a setting shows, in one line: the best strategy, its gain, and those that are level with it."""
-    joined = block.loc[block["family"].isin(MULTIMODAL) & block["test_accuracy_mean"].notna()]
-    if joined.empty:
+    """Returns the finding in one line: the best strategy, its gain, and those not significantly different from it."""
+    rows = block.loc[block["family"].isin(MULTIMODAL) & block["test_accuracy_mean"].notna()]
+    if rows.empty:
         return "No multimodal strategy has a result."
-    joined = joined.loc[joined["n_seeds"] == joined["n_seeds"].max()]  # others cannot be compared by seed
-    best = joined.loc[joined["test_accuracy_mean"].idxmax()]
+    rows = rows.loc[rows["n_seeds"] == rows["n_seeds"].max()]  # others cannot be compared by seed
+    best = rows.loc[rows["test_accuracy_mean"].idxmax()]
     accuracy = percent(best["test_accuracy_mean"], best["test_accuracy_ci95"])
     line = f"{best['strategy']} has the highest mean test accuracy, {accuracy} %"
     if best["gain_over"] and not pd.isna(best["gain_mean"]):
         line += f", {points(best['gain_mean'], best['gain_ci95'])} points over {best['gain_over']}"
     if best["n_seeds"] < 2:
-        return f"{line}. With one seed no difference is established."
-    if len(joined) < 2:
+        return f"{line}. With one seed no difference can be tested."
+    if len(rows) < 2:
         return f"{line}."
-    level = joined.loc[joined["ties_best"] & (joined["strategy"] != best["strategy"]), "strategy"]
+    level = rows.loc[rows["ties_best"] & (rows["strategy"] != best["strategy"]), "strategy"]
     tests = "(paired t-tests, α = 0.05, uncorrected)"
     if level.empty:
-        return f"{line}. All other joins are significantly below it {tests}."
+        return f"{line}. All other multimodal strategies are significantly below it {tests}."
     return f"{line}. Not significantly different from it {tests}: {', '.join(level)}."
 
 
@@ -81,7 +81,8 @@ def notes(block: pd.DataFrame) -> list[str]:
     sentences += [_power(rows), _sampling(rows), _reference(rows)]
     if "ceiling" in {*block["family"]}:
         sentences.append(
-            "Ceilings: exact, from the channel alone; without captions, that of a perfect classifier of the class."
+            "Ceilings: the best possible accuracy from one modality alone, computed exactly from the caption channel; "
+            "without captions, that of a perfect classifier of the class."
         )
     sentences += [_own_baseline(rows), _matching(rows), _tuning(rows), _failures(rows), _rates(rows)]
     sentences += [rows[0]["data_notes"], _provenance(rows)]
@@ -93,7 +94,7 @@ def _interval(rows: Rows) -> str:
     if not counts:
         return "No run is complete."
     if max(counts) == 1:
-        return "One seed: there is no interval, and no difference here is established."
+        return "One seed: there are no intervals, and no difference can be tested."
     usual = _usual(rows)
     exceptions = [f"; {row['strategy']}: n = {row['n_seeds']}" for row in rows if row["n_seeds"] not in (0, usual)]
     return (
@@ -151,8 +152,8 @@ def _sampling(rows: Rows) -> str:
         for low, high in [wilson_interval(accuracy, n_test)]
     ]
     return (
-        f"The sampling error of the {n_test:,} test examples, common to all rows, comes on top; its 95 % interval "
-        f"(Wilson) is {' and '.join(intervals)}."
+        f"The intervals leave out the sampling error of the {n_test:,} test examples, which is common to all rows; its "
+        f"95 % interval (Wilson) is {' and '.join(intervals)}."
     )
 
 
@@ -164,14 +165,14 @@ def _reference(rows: Rows) -> str:
         for row in rows
         if row["reference_gain_mean"] > 0 and row["reference_p"] < 1 - CONFIDENCE
     )
-    meaning = "Bayes reference: the best that a unimodal run's class probabilities and the exact channel allow."
+    meaning = "Bayes reference: the best possible use of one unimodal model and the exact caption channel."
     if all(row["n_seeds"] < 2 for row in rows):
         return meaning
     if not names:
-        return f"{meaning} No strategy is significantly above it (paired t-test at 5 %, Holm-corrected)."
+        return f"{meaning} No strategy is significantly above it (paired t-test, α = 0.05, Holm-corrected)."
     return (
-        f"{meaning} Above it (paired t-test at 5 %, Holm-corrected): {names}; a jointly trained model may "
-        "learn a better encoder than the unimodal run that the reference uses, or read a third modality."
+        f"{meaning} Significantly above it (paired t-test, α = 0.05, Holm-corrected): {names}. A jointly trained model "
+        "may learn a better encoder than that unimodal model, or read a third modality."
     )
 
 
@@ -182,7 +183,7 @@ def _own_baseline(rows: Rows) -> str:
         if row["family"] in MULTIMODAL and row["baseline_kind"] != "only":
             gain = f"{points(row['baseline_gain_mean'], row['baseline_gain_ci95'])} points over {row['baseline']}"
             found = gain if row["baseline"] else f"not known, as MODALITY-{row['baseline_kind']} was not run"
-            sentences.append(f"Gain of {row['strategy']} over its own joint encoder on one modality: {found}.")
+            sentences.append(f"Gain of {row['strategy']} over the same encoder on one modality: {found}.")
     return " ".join(sentences)
 
 
@@ -190,10 +191,9 @@ def _matching(rows: Rows) -> str:
     if not rows[0]["match"]:
         return ""
     off = [f"{row['strategy']} ({points(row['match_ratio'] - 1)} %)" for row in rows if is_off_target(row)]
-    why = "which have no size to choose or none that comes nearer"
-    exceptions = f", but for {', '.join(off)}, marked *, {why}" if off else ""
+    exceptions = f" Exceptions, marked *, have no size option or no closer size: {', '.join(off)}." if off else ""
     near = f"within {100 * _TOLERANCE:.0f} %"
-    return f"Matched {near} by the size of each joint part{exceptions}. Baselines are as they are."
+    return f"Matched {near} by the size of each fusion module.{exceptions} Unimodal baselines are not resized."
 
 
 def _tuning(rows: Rows) -> str:
@@ -205,8 +205,8 @@ def _tuning(rows: Rows) -> str:
         if not math.isnan(row["learning_rate"])
     )
     return (
-        f"Tuned: learning rate and weight decay, the best of {rows[0]['tune']} on validation with a seed of its own: "
-        f"{chosen}."
+        f"Tuned: learning rate and weight decay, the best of {rows[0]['tune']} trials on validation with a separate "
+        f"seed: {chosen}."
     )
 
 
@@ -219,9 +219,9 @@ def _rates(rows: Rows) -> str:
     measured = [row for row in rows if not math.isnan(row["train_examples_per_s"])]
     if not measured:
         return ""
-    cached = " Compile time is missing where programs came from an earlier study's cache."
+    cached = " Compile time is missing where programs were read from the cache of an earlier study."
     is_cached = any(math.isnan(row["compile_s"]) for row in measured)
-    return "Examples/s: median of a short timed pass, without compilation." + cached * is_cached
+    return "Examples/s: median of short timed passes, without compilation." + cached * is_cached
 
 
 def _provenance(rows: Rows) -> str:

@@ -28,12 +28,12 @@ from fusion_bench.store import Store
 
 
 def write_report(store: Store, *, against: str = "") -> tuple[Path, list[str]]:
-    """Writes DIR/report/: index.html, and of each setting the figures, as PNG and SVG; `against` as in `table`.
+    """Writes DIR/report/: index.html, and the figures of each setting as PNG and SVG; `against` as in `table`.
 
-    Returns the page, and a line for everything that could not be read and was left out.
+    Returns the path of the page, and one line for everything that could not be read and was left out.
 
     Raises:
-      UserError: there is no run, no run is of `against`, or the directory cannot be written to.
+      UserError: there is no run, no run of `against`, or the directory cannot be written to.
     """
     omitted = []
     try:
@@ -47,13 +47,11 @@ def write_report(store: Store, *, against: str = "") -> tuple[Path, list[str]]:
     page = store.directory / "report" / "index.html"
     drawn = {found.name: pictures(found) for found in findings}
     text = render_page(findings, drawn)
-    try:
+    with files.explained(f"{page.parent} cannot be written"):
         for found in findings:
             for picture in drawn[found.name]:
                 matplotlib.write(picture, page.parent / "figures" / found.name / picture.name, found.title)
         files.write_text(page, text)
-    except OSError as error:
-        raise UserError(f"{page.parent} cannot be written: {error.strerror or error}") from error
     omitted += fonts.lacking(picture for section in drawn.values() for picture in section)
     return page, omitted + [line for found in findings for line in found.omitted]
 
@@ -74,7 +72,7 @@ def render_page(findings: Sequence[Findings], drawn: Mapping[str, Sequence[Pictu
     settings = f", {len(findings)} settings" if len(findings) > 1 else ""
     bundle = base64.b64encode((tables / "dt_bundle.js").read_bytes()).decode()
     return Template(page).substitute(
-        title=html.escape(f"Fusion of modalities on {names}: {captions}"),
+        title=html.escape(f"Multimodal fusion on {names}: {captions} captions"),
         lead=f"{len(strategies)} strategies{settings}, {runs} complete runs.",
         style=style + styles,
         navigation=_navigation(findings),
@@ -113,7 +111,7 @@ def _section(found: Findings, drawn: Sequence[Picture]) -> str:
         f'<p class="finding">{html.escape(headline(found.rows))}</p>{first}{_table(found)}'
         f'<details open class="notes"><summary>Notes on the table</summary>'
         f"<ul>{listing}</ul></details>{figures}{gallery(found)}"
-        f'<p class="files">For a paper, the same as PNG and SVG: <code>report/figures/{found.name}/</code></p>'
+        f'<p class="files">The same figures as PNG and SVG: <code>report/figures/{found.name}/</code></p>'
         "</section>"
     )
 
@@ -130,7 +128,7 @@ def _chart(found: Findings, picture: Picture, *, is_alone: bool = True) -> str:
 
 
 def _chooser(found: Findings, drawn: Sequence[Picture]) -> str:
-    """Returns what changes some charts together."""
+    """Returns the selector that switches some charts together."""
     names = " ".join(f"{found.name}-{picture.name}" for picture in drawn)
     labels = map(html.escape, drawn[0].shown)
     options = "".join(f'<option value="{label}">{label}</option>' for label in labels)
@@ -158,7 +156,7 @@ def _table(found: Findings) -> str:
 
 
 def _cell(column: Column, row: dict[Any, Any]) -> str:
-    """Returns a cell; where the best comes first, one without a number comes last."""
+    """Returns a cell; one without a number is sorted last if the best comes first."""
     shown = html.escape(column.cell(row))
     if column.name == "strategy":
         return f'<th scope="row">{shown}</th>'

@@ -1,1 +1,1 @@
-"""Speed of every strategy on a device, against the device's ceilings; and devices against each other."""
+"""Speed of every strategy on a device relative to the device's ceilings, and comparison of devices."""

@@ -13,20 +13,20 @@ from fusion_bench.training.timing import TimedLoop
 
 MATMUL_SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 LONG = 0.05
-"""Seconds of one product after which no larger one is tried."""
+"""Duration of a product, in seconds, beyond which no larger one is tried."""
 ARRAY_BYTES = 1 << 28
-"""More than caches hold."""
+"""Size of the array, larger than caches."""
 
 
 def matmuls(
     x: Float[Array, "row column"], weights: Float[Array, "column column"], count: Int[Array, ""]
 ) -> Float[Array, "row column"]:
-    """Multiplies x by the weights so many times."""
+    """Multiplies x by the weights `count` times."""
     return lax.fori_loop(0, count, lambda _, y: y @ weights, x)
 
 
 def additions(x: Float[Array, " value"], count: Int[Array, ""]) -> Float[Array, " value"]:
-    """Adds 1 to every value so many times: each time all of them are read and written."""
+    """Adds 1 to every value `count` times, which reads and writes all of them each time."""
     return lax.fori_loop(0, count, lambda _, y: y + 1, x)
 
 

@@ -15,15 +15,15 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.speed.config import SpeedConfig
+from fusion_bench.speed.interleave import Report, rounds
 from fusion_bench.speed.record import Kind
-from fusion_bench.speed.turns import Report, rounds
 from fusion_bench.training.compile import compile_predictor, compile_program
 from fusion_bench.training.cost import predict_bytes, train_bytes
 from fusion_bench.training.step import make_functions, run_key, split_module
 from fusion_bench.training.timing import TimedLoop, inference_loop, single_loop, train_loop
 
 
-class Subject(NamedTuple):
+class Case(NamedTuple):
     """A strategy's training or inference in batches of one size, to be timed."""
 
     strategy: str
@@ -32,7 +32,7 @@ class Subject(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """All that the compiler tells of a subject, as in `Point`."""
+    """Costs of a case from the compiler's analysis, as in `Measurement`."""
 
     flops: float | None
     moved_bytes: float | None
@@ -42,23 +42,23 @@ class Costs(NamedTuple):
 
 @dataclasses.dataclass
 class Compiled:
-    """All that was compiled: the subjects in the order of their first turn, and of each strategy what it took."""
+    """The compiled cases in the order of their first turn, with costs; compile times and more by strategy."""
 
-    timed: dict[Subject, TimedLoop] = dataclasses.field(default_factory=dict)
-    costs: dict[Subject, Costs] = dataclasses.field(default_factory=dict)
+    timed: dict[Case, TimedLoop] = dataclasses.field(default_factory=dict)
+    costs: dict[Case, Costs] = dataclasses.field(default_factory=dict)
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     params: dict[str, int] = dataclasses.field(default_factory=dict)
     one: dict[str, TimedLoop] = dataclasses.field(default_factory=dict)
     left_out: list[str] = dataclasses.field(default_factory=list)
 
-    def of(self, strategy: str, kind: Kind) -> list[Subject]:
-        return [subject for subject in self.timed if subject[:2] == (strategy, kind)]
+    def of(self, strategy: str, kind: Kind) -> list[Case]:
+        return [case for case in self.timed if case[:2] == (strategy, kind)]
 
 
 def compile_all(
     config: SpeedConfig, specs: Sequence[StrategySpec], sizes: Sequence[int], dataset: Dataset, report: Report
 ) -> Compiled:
-    """Compiles every strategy for one batch size after another; what does not fit the device is left out."""
+    """Compiles every strategy for one batch size after another; leaves out those that do not fit the device."""
     compiled, data = Compiled(), to_device(dataset)
     for place, (turn, spec) in enumerate(rounds(specs, len(sizes)), 1):
         size = sizes[turn - 1]
@@ -68,7 +68,7 @@ def compile_all(
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            line = f"{spec.label}, batch {size}: the device has too little memory for it"
+            line = f"{spec.label}, batch {size}: the device has too little memory"
             if size == 1:
                 raise UserError(line) from error
             compiled.left_out.append(line)
@@ -78,7 +78,7 @@ def compile_all(
 def _compile(
     compiled: Compiled, config: SpeedConfig, spec: StrategySpec, size: int, dataset: Dataset, data: DeviceData
 ) -> None:
-    """Compiles a strategy's training and inference; of a post-hoc one the inference, with initial parameters."""
+    """Compiles a strategy's training and inference; of a post-hoc one only inference, with initial parameters."""
     splits, label, task = dataset.splits, spec.label, dataset.task
     if spec.registration.is_posthoc:
         module = spec.build(Blueprint(task, config.model, run_key(0, "init")))
@@ -89,12 +89,12 @@ def _compile(
         made = compile_program(spec, task, config.model, training, data, num_train, predict_batch=size)
         graph, variables = made.graph, made.init(np.int32(0)).variables
         moved = train_bytes(make_functions(spec, task, config.model, training, num_train), data)
-        subject = Subject(label, "train", size)
-        compiled.timed[subject] = train_loop(made, data, splits["train"])
-        compiled.costs[subject] = _costs(made.train, made.train_flops, moved)
-    subject = Subject(label, "inference", size)
-    compiled.timed[subject] = inference_loop(made.predict, variables, data, splits["test"], size)
-    compiled.costs[subject] = _costs(made.predict, made.inference_flops, predict_bytes(graph, variables, data, size))
+        case = Case(label, "train", size)
+        compiled.timed[case] = train_loop(made, data, splits["train"])
+        compiled.costs[case] = _costs(made.train, made.train_flops, moved)
+    case = Case(label, "inference", size)
+    compiled.timed[case] = inference_loop(made.predict, variables, data, splits["test"], size)
+    compiled.costs[case] = _costs(made.predict, made.inference_flops, predict_bytes(graph, variables, data, size))
     if size == 1:
         compiled.one[label] = single_loop(graph, variables, data, splits["test"])
     compiled.params[label] = made.params
@@ -102,7 +102,7 @@ def _compile(
 
 
 def _costs(program: Any, flops: float, moved: float | None) -> Costs:
-    """Returns what the compiler tells of a program: XLA counts a loop's body once, which is one step."""
+    """Returns the compiler's analysis of a program; XLA counts a loop's body once, which is one step."""
     memory = program.memory_analysis()
     peak = temporary = None
     if memory is not None:

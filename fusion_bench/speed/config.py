@@ -18,21 +18,21 @@ class SpeedConfig(Checked):
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     strategies: tuple[str | Choice, ...] = ("canonical",)
-    """As those of a `BenchmarkConfig`."""
+    """As in `BenchmarkConfig`."""
     batch_sizes: tuple[Count, ...] = (1, 8, 64, 256, 1024)
-    """Batch sizes to sweep; 1 is always among them, for the latency."""
+    """Batch sizes to measure; 1 is added for the latency."""
     repetitions: Count = 6
-    """Number of timed passes, the strategies by turns; an even number favours none on a drifting machine."""
+    """Number of timed passes of each strategy, in turn; with an even number a steady drift of the machine cancels."""
     out: Path | None = None
-    """File of the figures; an existing file is replaced."""
+    """File for the measurements; an existing file is replaced."""
     compare: tuple[Path, ...] = ()
-    """Measure nothing; print the ratios of these devices to the reference, strategy by strategy."""
+    """Measure nothing; compare the devices of these files, strategy by strategy."""
     reference: Path | None = None
-    """The device that the others are compared with."""
+    """File of the device that the others are compared with."""
     format: Literal["terminal", "md", "csv", "latex"] = "terminal"
-    """csv is for scripts: unrounded, and every batch size."""
+    """Format of the table; csv has unrounded values for every batch size."""
     figure: Path | None = None
-    """Write a figure, as SVG and PNG: the roofline, or the ratios that are compared."""
+    """Draw FILE.svg and FILE.png: the roofline, or the compared ratios."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""One device's figures as a table, as CSV, and as a picture of its roofline."""
+"""The measurements of one device as a table, as CSV, and as a roofline."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from fusion_bench.report.listing import Listing
 from fusion_bench.report.palette import PALE
 from fusion_bench.report.plots.marks import Line, Names, Panel, Picture, Points, log_axis
 from fusion_bench.report.text import MISSING, count, optional
-from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Point, StrategySpeed
+from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Measurement, StrategySpeed
 from fusion_bench.speed.roofline import NEAR_BEST, OVERHEAD, fastest, is_open, knee, place
 
 WORDS = {"train": "training", "inference": "inference"}
@@ -23,7 +23,7 @@ def listing(speed: DeviceSpeed) -> Listing:
         for cells, row in zip(rows, speed.strategies, strict=True):
             joules = fastest(row.train).joules if row.train else None
             cells["train\nmJ"] = optional(joules and 1000 * joules.median)
-        notes += ("Train mJ: energy of an example, all that the device took, at the batch with the best rate.",)
+        notes += ("Train mJ: energy of the whole device per example, at the batch size with the highest rate.",)
     header = [title.rstrip() for title in rows[0]]
     texts = [tuple(cells.values()) for cells in rows]
     return Listing(
@@ -32,7 +32,6 @@ def listing(speed: DeviceSpeed) -> Listing:
 
 
 def _cells(row: StrategySpeed, ceilings: Ceilings) -> dict[str, str]:
-    """Returns a row's texts by heading."""
     at = place(knee(row.train), ceilings) if row.train else None
     work, latency = knee(row.train or row.inference), row.latency_s
     return {
@@ -51,7 +50,7 @@ def _cells(row: StrategySpeed, ceilings: Ceilings) -> dict[str, str]:
     }
 
 
-def _knee(points: Sequence[Point]) -> str:
+def _knee(points: Sequence[Measurement]) -> str:
     return f"{'≥ ' if is_open(points) else ''}{knee(points).batch_size}" if points else MISSING
 
 
@@ -68,22 +67,22 @@ def _notes(speed: DeviceSpeed) -> tuple[str, ...]:
         f"Ceilings of this device, measured between the strategies: {ceilings.flops_per_s.median / 1e9:,.0f} GFLOP/s "
         f"(products of {ceilings.matmul_size} × {ceilings.matmul_size}) and {ceilings.bytes_per_s.median / 1e9:,.1f} "
         f"GB/s (an array of {ceilings.array_bytes / 1e6:.0f} MB, read and written).",
-        f"Examples/s: median, at the knee: the smallest batch with {100 * NEAR_BEST:.0f} % of the best rate, of "
-        f"batches of {', '.join(map(str, speed.study['batch_sizes']))}; ≥ where that is the largest of them.",
-        "Bound: the ceiling that training is nearer to, and how near. The compiler counts all bytes that operations "
-        f"exchange, of which caches serve a part. Below {100 * OVERHEAD:.0f} % of both: overhead.",
-        "p50, p95, p99: latency of one example, from asking to having its logits, the weights built into the program; "
+        f"Examples/s: median at the knee, the smallest batch size with {100 * NEAR_BEST:.0f} % of the highest rate, of "
+        f"{', '.join(map(str, speed.study['batch_sizes']))}; ≥ marks the largest of them.",
+        "Bound: the nearer ceiling of training, and the fraction of it that training reaches; overhead if both are "
+        f"below {100 * OVERHEAD:.0f} %. Bytes are all that operations exchange, including those served by caches.",
+        "p50, p95, p99: latency of one example, from request to logits, with constant weights in the program; "
         f"n = {min(row.latency_s.n for row in speed.strategies):,} requests or more.",
-        "MFLOP an example, MB of temporaries: of training at its knee; of prediction where nothing is trained. "
-        "Compile s: initialisation, training and prediction together, from nothing.",
-        *([f"Allocator's peak, all strategies and the data together: {peak / 1e6:,.0f} MB."] if peak else []),
+        "MFLOP per example and MB of temporaries are those of training at its knee, or of prediction if nothing is "
+        "trained. Compile s: initialisation, training and prediction together, without a cache.",
+        *([f"Peak of the allocator, all strategies and the data together: {peak / 1e6:,.0f} MB."] if peak else []),
         *(f"Left out: {line}." for line in speed.left_out),
         f"fusion_bench {environment['version']}, jax {environment['packages']['jax']}, commit {environment['commit']}.",
     )
 
 
 def frame(speed: DeviceSpeed) -> pd.DataFrame:
-    """Returns every point, unrounded: a row for each strategy, kind and batch size."""
+    """Returns all measurements, unrounded: one row per strategy, kind and batch size."""
     rows = []
     for row in speed.strategies:
         for kind in KINDS:
@@ -107,7 +106,7 @@ def frame(speed: DeviceSpeed) -> pd.DataFrame:
 
 
 def roofline(speed: DeviceSpeed) -> Picture:
-    """Returns every strategy at its knee below the two ceilings, a panel each for training and inference."""
+    """Returns every strategy at its knee below the two ceilings, one panel each for training and inference."""
     flops, memory = (rate.median for rate in (speed.ceilings.flops_per_s, speed.ceilings.bytes_per_s))
     found = [
         (kind, row, at)

@@ -6,10 +6,7 @@ from typing import Any
 
 
 def open_meter(device: Any) -> Callable[[], float] | None:
-    """Returns what reads the joules that a jax device has taken since some fixed time, idle or not.
-
-    None where there is no counter that is known to be the device's own.
-    """
+    """Returns a function that reads the energy counter of a jax device, in joules; None without a counter."""
     if device.platform not in ("gpu", "cuda"):
         return None
     try:
@@ -33,7 +30,7 @@ def _handle(nvml: Any, device: Any) -> Any:
     """Returns NVML's handle of a device, which CUDA_VISIBLE_DEVICES may have renumbered.
 
     Raises:
-      ValueError: it is not known which one it is.
+      ValueError: NVML's device of that number is another one.
     """
     number = int(device.local_hardware_id)  # type: ignore[arg-type]  # None is refused like a wrong number
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,4 +1,4 @@
-"""Measures every strategy on the default device: all is compiled first, then timed by turns."""
+"""Measurement of every strategy on the default device: all are compiled first, then timed in turn."""
 
 import dataclasses
 import functools
@@ -19,21 +19,21 @@ from fusion_bench.speed import ceilings
 from fusion_bench.speed.compiled import Compiled, compile_all
 from fusion_bench.speed.config import SpeedConfig
 from fusion_bench.speed.energy import open_meter
-from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Kind, Latency, Point, Spread, StrategySpeed
-from fusion_bench.speed.turns import Report, take_turns
+from fusion_bench.speed.interleave import Report, interleaved
+from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Kind, Latency, Measurement, StrategySpeed, Summary
 from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.compile_cache import without_cache
 from fusion_bench.training.timing import TimedLoop
 
 ENERGY_SECONDS = 1.0
-"""Length of a pass whose energy is read: counters move some ten times a second."""
+"""Length of a pass whose energy is read, long against the update interval of the counter."""
 
 
 def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
-    """Returns the figures of the default device; `report` is told now and then what is being done.
+    """Returns the measurements of the default device; `report` is called with the present activity.
 
     Raises:
-      UserError: the configuration or the data are not as they should be, or a strategy does not fit the device.
+      UserError: the configuration or the data cannot be used, or a strategy does not fit the device.
     """
     dataset = load_dataset(config.data)
     if len(dataset.modalities) < 2:
@@ -48,15 +48,17 @@ def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
         matmul, matmul_size = ceilings.fastest_matmul(dtype)
         array = ceilings.array_pass()
     timed: dict[Hashable, TimedLoop] = {"matmul": matmul, "array": array, **compiled.timed}
-    turns = {subject: _turn(loop, functools.partial(_rate, loop)) for subject, loop in timed.items()}
+    turns = {case: _turn(loop, functools.partial(_rate, loop)) for case, loop in timed.items()}
     turns |= {strategy: _turn(loop, loop.latencies) for strategy, loop in compiled.one.items()}
-    samples = take_turns(turns, config.repetitions, report)
+    samples = interleaved(turns, config.repetitions, report)
     meter = open_meter(jax.devices()[0])
     joules = _measure_energy(compiled, samples, meter, config.repetitions, report) if meter else {}
     return DeviceSpeed(
         environment=describe_environment(),
         study=_describe(config, dataset, str(np.dtype(dtype)), sizes),
-        ceilings=Ceilings(matmul_size, Spread.of(samples["matmul"]), ceilings.ARRAY_BYTES, Spread.of(samples["array"])),
+        ceilings=Ceilings(
+            matmul_size, Summary.of(samples["matmul"]), ceilings.ARRAY_BYTES, Summary.of(samples["array"])
+        ),
         allocator_peak_bytes=allocated,
         strategies=tuple(_strategy_speed(spec, compiled, samples, joules) for spec in specs),
         left_out=tuple(compiled.left_out),
@@ -64,7 +66,7 @@ def measure(config: SpeedConfig, report: Report) -> DeviceSpeed:
 
 
 def _turn(timed: TimedLoop, sample: Callable[[], Sequence[float]]) -> Callable[[], Sequence[float]]:
-    """Returns what takes samples, with the data back in the caches, which others have used in between."""
+    """Returns a function that takes samples after one step, which refills the caches."""
 
     def measure() -> Sequence[float]:
         timed.steps(1)
@@ -94,14 +96,14 @@ def _measure_energy(
     turns = {}
     for strategy in compiled.params:
         for kind in KINDS:
-            rates = {subject: statistics.median(samples[subject]) for subject in compiled.of(strategy, kind)}
+            rates = {case: statistics.median(samples[case]) for case in compiled.of(strategy, kind)}
             if rates:
-                subject = max(rates, key=lambda subject: rates[subject])
-                timed = compiled.timed[subject]
-                count = max(1, round(ENERGY_SECONDS * rates[subject] / timed.work))
-                turns[subject] = _turn(timed, functools.partial(joules, timed, count))
+                case = max(rates, key=lambda case: rates[case])
+                timed = compiled.timed[case]
+                count = max(1, round(ENERGY_SECONDS * rates[case] / timed.work))
+                turns[case] = _turn(timed, functools.partial(joules, timed, count))
     report("energy")
-    return take_turns(turns, repetitions, report)
+    return interleaved(turns, repetitions, report)
 
 
 def _strategy_speed(
@@ -110,11 +112,11 @@ def _strategy_speed(
     samples: Mapping[Hashable, Sequence[float]],
     joules: Mapping[Hashable, Sequence[float]],
 ) -> StrategySpeed:
-    def points(kind: Kind) -> tuple[Point, ...]:
+    def points(kind: Kind) -> tuple[Measurement, ...]:
         found = []
-        for subject in sorted(compiled.of(spec.label, kind), key=lambda subject: subject.batch_size):
-            rate, energy = Spread.of(samples[subject]), Spread.of(joules[subject]) if subject in joules else None
-            found.append(Point(subject.batch_size, rate, *compiled.costs[subject], energy))
+        for case in sorted(compiled.of(spec.label, kind), key=lambda case: case.batch_size):
+            rate, energy = Summary.of(samples[case]), Summary.of(joules[case]) if case in joules else None
+            found.append(Measurement(case.batch_size, rate, *compiled.costs[case], energy))
         return tuple(found)
 
     seconds = samples[spec.label]
@@ -123,7 +125,7 @@ def _strategy_speed(
         strategy=spec.label,
         family=spec.registration.family,
         params=compiled.params[spec.label],
-        compile_s=Spread.of(compiled.seconds[spec.label]),
+        compile_s=Summary.of(compiled.seconds[spec.label]),
         train=points("train"),
         inference=points("inference"),
         latency_s=Latency(p50, p95, p99, len(seconds)),
@@ -131,7 +133,6 @@ def _strategy_speed(
 
 
 def _describe(config: SpeedConfig, dataset: Dataset, dtype: str, sizes: Sequence[int]) -> dict[str, Any]:
-    """Returns what was measured, as JSON."""
     return {
         "dataset": dataset.name,
         "captions": resolved(config.data, dataset).captions,

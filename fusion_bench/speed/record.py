@@ -1,4 +1,4 @@
-"""The figures of one device, and the file that holds them."""
+"""The measurements of one device, and the file that holds them."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ KINDS: tuple[Kind, ...] = ("train", "inference")
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
+class Summary:
     """Median and range of n repetitions of one measurement."""
 
     median: float
@@ -30,35 +30,35 @@ class Spread:
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
+    def of(cls, values: Sequence[float]) -> "Summary":
         return cls(float(statistics.median(values)), float(min(values)), float(max(values)), len(values))
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
-    """A strategy's training, or its inference, in batches of one size.
+class Measurement:
+    """Measurement of a strategy's training, or of its inference, in batches of one size.
 
     Attributes:
-      flops: floating-point operations per example, from the compiler's analysis of one step; None if it gives none.
-      moved_bytes: per example, read and written by the step's operations, from the same analysis: memory and caches. Of
-        the stored examples it has those of the batch alone.
-      peak_bytes: memory of the compiled program: arguments, outputs and temporaries; the data set is an argument.
-      temporary_bytes: the temporaries alone.
-      joules: energy per example; None where the device does not report it, and but for the fastest batch size.
+      flops: floating-point operations per example, from the compiler's analysis of one step; None if there is none.
+      moved_bytes: bytes per example that the step's operations read and write, in memory or caches, from the same
+        analysis; of the dataset only the batch counts.
+      peak_bytes: memory of the compiled program: arguments (with the dataset), outputs and temporaries.
+      temporary_bytes: memory of the temporaries.
+      joules: energy per example at the fastest batch size; None at others, and if the device does not report it.
     """
 
     batch_size: int
-    examples_per_s: Spread
+    examples_per_s: Summary
     flops: float | None
     moved_bytes: float | None
     peak_bytes: int | None
     temporary_bytes: int | None
-    joules: Spread | None = None
+    joules: Summary | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """Seconds from asking for one example's logits to having them: percentiles of n requests, one after another."""
+    """Seconds from request to logits of one example: percentiles of n requests, one after another."""
 
     p50: float
     p95: float
@@ -68,12 +68,12 @@ class Latency:
 
 @dataclasses.dataclass(frozen=True)
 class StrategySpeed:
-    """One strategy's figures.
+    """All measurements of one strategy.
 
     Attributes:
       params: number of trained parameters.
-      compile_s: seconds to compile initialisation, training and inference, one repetition a batch size.
-      train: by batch size, ascending; empty where nothing is trained, after the fact.
+      compile_s: seconds to compile initialisation, training and inference, one repetition per batch size.
+      train: by batch size, ascending; empty for post-hoc strategies.
       inference: by batch size, ascending.
       latency_s: at batch 1.
     """
@@ -81,12 +81,12 @@ class StrategySpeed:
     strategy: str
     family: str
     params: int
-    compile_s: Spread
-    train: tuple[Point, ...]
-    inference: tuple[Point, ...]
+    compile_s: Summary
+    train: tuple[Measurement, ...]
+    inference: tuple[Measurement, ...]
     latency_s: Latency
 
-    def points(self, kind: Kind) -> tuple[Point, ...]:
+    def points(self, kind: Kind) -> tuple[Measurement, ...]:
         return self.train if kind == "train" else self.inference
 
 
@@ -102,21 +102,20 @@ class Ceilings:
     """
 
     matmul_size: int
-    flops_per_s: Spread
+    flops_per_s: Summary
     array_bytes: int
-    bytes_per_s: Spread
+    bytes_per_s: Summary
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceSpeed:
-    """All figures of one device.
+    """All measurements of one device.
 
     Attributes:
       environment: as with every run: device, versions, commit, command.
-      study: what was measured: dataset, fingerprint, encoder, text_encoder, dtype, repetitions and others.
-      allocator_peak_bytes: the most that was in use until all strategies were compiled and had run, of all of them
-        together; None where the device does not report it.
-      left_out: a line for each batch size that did not fit the device.
+      study: description: dataset, fingerprint, encoder, text_encoder, dtype, repetitions and others.
+      allocator_peak_bytes: peak memory of all strategies together; None if the device does not report it.
+      left_out: one line for each batch size that did not fit the device.
     """
 
     environment: dict[str, Any]
@@ -137,28 +136,25 @@ def file_name(device: str) -> str:
 
 
 def write(path: Path, speed: DeviceSpeed, derived: dict[str, Any]) -> None:
-    """Writes a device's figures, whole or not at all; `derived` follows from them, for scripts, and is not read back.
+    """Writes a device's measurements, whole or not at all; `derived` is for scripts and is not read back.
 
     Raises:
       UserError: it cannot be written.
     """
     record = {"format": FORMAT, **dataclasses.asdict(speed), "derived": derived}
-    try:
+    with files.explained(f"{path} cannot be written"):
         files.write_text(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def read(path: Path) -> DeviceSpeed:
-    """Reads what `write` wrote.
+    """Reads the file of a device.
 
     Raises:
-      UserError: the file is not there, is of another kind, or is damaged.
+      UserError: the file is missing, of another kind, or damaged.
     """
     try:
-        record = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        with files.explained(f"{path} cannot be read"):
+            record = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(record, dict) or not str(record.get("format")).startswith("fusion_bench speed "):
@@ -179,7 +175,7 @@ def read(path: Path) -> DeviceSpeed:
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:
-    """Returns JSON's value as a type: a dataclass, a tuple, a dict, an optional, a number from 0, or text."""
+    """Converts a value from JSON to a dataclass, a tuple, a dict, an optional, a number from 0, or text."""
     origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin is types.UnionType:
         return None if value is None else _decode(arguments[0], value, where)
@@ -190,7 +186,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         hints, inside = typing.get_type_hints(kind), f"{where}." if where else ""
         made: Any = origin(**{n: _decode(hints[n], value.get(n), inside + n) for n in hints})
-        if isinstance(made, Spread) and not 0 < made.low <= made.median <= made.high:
+        if isinstance(made, Summary) and not 0 < made.low <= made.median <= made.high:
             raise ValueError(f"{where} is {made.low}, {made.median}, {made.high}: not a spread")
         return made
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -4,26 +4,26 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Point
+from fusion_bench.speed.record import KINDS, Ceilings, DeviceSpeed, Measurement
 
 NEAR_BEST = 0.9
-"""The knee is the smallest batch size with so much of the best rate."""
+"""The knee is the smallest batch size with at least this fraction of the highest rate."""
 OVERHEAD = 0.1
 """Fraction of both ceilings below which a program is bound by neither."""
 Bound = Literal["compute", "memory", "overhead"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """A point's place on the device's roofline.
+class RooflinePoint:
+    """A measurement on the device's roofline.
 
     Attributes:
-      intensity: operations for each byte moved, FLOP/byte.
+      intensity: operations per byte moved, FLOP/byte.
       flops_per_s: achieved.
       bytes_per_s: moved.
-      of_matmul: what that is of the matrix product's FLOP/s.
-      of_memory: what the bytes are of the array's; above 1 where caches serve what operations exchange.
-      bound: the ceiling that is nearer; "overhead" where both are far.
+      of_matmul: fraction of the matrix product's FLOP/s.
+      of_memory: fraction of the array's bytes/s; above 1 if caches serve most bytes.
+      bound: the nearer ceiling; "overhead" if both are far.
     """
 
     intensity: float
@@ -35,32 +35,32 @@ class Place:
 
     @property
     def share(self) -> float:
-        """Of the nearer ceiling."""
+        """Fraction of the nearer ceiling."""
         return max(self.of_matmul, self.of_memory)
 
 
-def fastest(points: Sequence[Point]) -> Point:
+def fastest(points: Sequence[Measurement]) -> Measurement:
     """Returns the batch size with the highest median rate."""
     return max(points, key=lambda point: point.examples_per_s.median)
 
 
-def knee(points: Sequence[Point]) -> Point:
+def knee(points: Sequence[Measurement]) -> Measurement:
     """Returns the smallest batch size whose median rate is at least `NEAR_BEST` of the highest."""
     enough = NEAR_BEST * fastest(points).examples_per_s.median
     reach = (point for point in points if point.examples_per_s.median >= enough)
     return min(reach, key=lambda point: point.batch_size)
 
 
-def is_open(points: Sequence[Point]) -> bool:
+def is_open(points: Sequence[Measurement]) -> bool:
     """Returns whether the knee is the largest size of the sweep, so that the true one may lie beyond."""
     return len(points) > 1 and knee(points).batch_size == max(point.batch_size for point in points)
 
 
-def place(point: Point, ceilings: Ceilings) -> Place | None:
-    """Returns a point's place; None where the compiler told no operations or no bytes.
+def place(point: Measurement, ceilings: Ceilings) -> RooflinePoint | None:
+    """Returns a measurement's place; None if the compiler counts no operations or no bytes.
 
-    Achieved FLOP/s over the roof min(P, intensity · B) is the larger of the two shares, where P are the matrix
-    product's FLOP/s and B the array's bytes/s: that one is the bound.
+    Achieved FLOP/s over the roof min(P, intensity · B), with P the matrix product's FLOP/s and B the array's bytes/s,
+    is the larger of the two fractions, which gives the bound.
 
     Source: Williams et al., Roofline, CACM 52(4), 2009.
     """
@@ -72,11 +72,11 @@ def place(point: Point, ceilings: Ceilings) -> Place | None:
     of_memory = bytes_per_s / ceilings.bytes_per_s.median
     nearer: Bound = "compute" if of_matmul >= of_memory else "memory"
     bound: Bound = nearer if max(of_matmul, of_memory) >= OVERHEAD else "overhead"
-    return Place(point.flops / point.moved_bytes, flops_per_s, bytes_per_s, of_matmul, of_memory, bound)
+    return RooflinePoint(point.flops / point.moved_bytes, flops_per_s, bytes_per_s, of_matmul, of_memory, bound)
 
 
 def derive(speed: DeviceSpeed) -> dict[str, Any]:
-    """Returns, of each strategy's training and inference, the knee, the fastest batch size, and each one's place."""
+    """Returns knee, fastest batch size and places on the roofline of each strategy's training and inference."""
     derived: dict[str, Any] = {row.strategy: {} for row in speed.strategies}
     for row in speed.strategies:
         for kind in KINDS:

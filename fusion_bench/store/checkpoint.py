@@ -25,15 +25,15 @@ def save(path: Path, tree: Any) -> None:
     import jax
     import orbax.checkpoint as ocp
 
-    # As NumPy arrays they are read anywhere, and written in a third of the time.
+    # NumPy arrays can be restored on any device, and are written faster.
     arrays = jax.tree.map(np.asarray, tree)
-    # Said beforehand: from inside, orbax lets each of its threads print a trace.
+    # Checked beforehand, as otherwise each of orbax's threads prints a traceback.
     if shutil.disk_usage(path.parent).free < sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + _OVERHEAD:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
         with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             checkpointer.save(path.absolute(), arrays)
-    except ValueError as error:  # orbax's form of what the system says
+    except ValueError as error:  # orbax's form of the system's error
         code = re.search(r"os_error_code='(\d+)'", str(error))
         if code is None:
             raise
@@ -53,11 +53,11 @@ def restore(path: Path, like: Any) -> Any:
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         stored = flatten(checkpointer.restore(path.absolute()))
     wanted = flatten(like)
-    # Orbax itself would cut or pad an array of another shape in silence.
+    # Orbax itself would silently cut or pad an array of another shape.
     for name in sorted(stored.keys() | wanted.keys()):
         there, here = (_describe(tree.get(name)) for tree in (stored, wanted))
         if there != here:
-            raise ValueError(f"{name} is {there} there and {here} in the model")
+            raise ValueError(f"{name} is {there} in the checkpoint and {here} in the model")
     return jax.tree.unflatten(jax.tree.structure(like), [stored[name] for name in wanted])
 
 

@@ -20,9 +20,9 @@ def write_values(
     values: Mapping[str, float],
     environment: Mapping[str, Any],
 ) -> None:
-    """Stores the values of a diagnostic of a run; those of another version are replaced.
+    """Stores the values of a diagnostic of a run, replacing those of another version.
 
-    The label, with the options that differ from the defaults, names the file; the choice has all options.
+    The file is named by the label, which has the options that differ from their defaults; `choice` has all options.
 
     Raises:
       UserError: the directory cannot be written to.
@@ -55,16 +55,8 @@ def read_values(directory: Path, identifier: str) -> dict[str, float]:
 
 
 def copy_values(source: Path, target: Path, identifier: str) -> None:
-    """Copies the values of a run to the directory of another study, where they are missing.
-
-    Raises:
-      UserError: that directory cannot be written to.
-    """
-    for path in sorted((source / FOLDER / identifier).glob("*.json")):
-        copy = target / FOLDER / identifier / path.name
-        if not copy.exists():
-            with files.explained(f"{copy} cannot be written"):
-                files.write_text(copy, path.read_text(encoding="utf-8"))
+    """Copies missing values of a run to the directory of another study; raises UserError if that cannot be written."""
+    files.copy_missing(source / FOLDER / identifier, target / FOLDER / identifier, "*.json")
 
 
 def _path(directory: Path, identifier: str, label: str) -> Path:

@@ -18,14 +18,14 @@ FOLDER = "examples"
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One test example, as people see it.
+    """One test example for display.
 
     Attributes:
       position: in the test split, as in stored logits.
-      image: red, green and blue.
+      image: RGB.
       caption: its text.
-      name: of the class that the image shows.
-      target: name of the class that is to be predicted; another one where the caption shifts it.
+      name: name of the class that the image shows.
+      target: name of the class to predict, which differs where the caption shifts it.
     """
 
     position: int
@@ -63,16 +63,8 @@ def read_examples(directory: Path, fingerprint: str) -> list[Example]:
 
 
 def copy_examples(source: Path, target: Path) -> None:
-    """Copies the examples to the directory of another study, where they are missing.
-
-    Raises:
-      UserError: that directory cannot be written to.
-    """
-    for path in sorted((source / FOLDER).glob("*.npz")):
-        copy = target / FOLDER / path.name
-        if not copy.exists():
-            with files.explained(f"{copy} cannot be written"):
-                files.write_bytes(copy, path.read_bytes())
+    """Copies missing examples to the directory of another study; raises UserError if that cannot be written."""
+    files.copy_missing(source / FOLDER, target / FOLDER, "*.npz")
 
 
 def _path(directory: Path, fingerprint: str) -> Path:

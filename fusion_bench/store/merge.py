@@ -1,4 +1,4 @@
-"""The runs of several directories in one."""
+"""Merging of the runs of several directories into one."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from fusion_bench.store.store import Store
 
 @dataclasses.dataclass(frozen=True)
 class Merged:
-    """Counts of the runs of all sources by what was done with them.
+    """Result of a merge.
 
     Attributes:
-      store: the directory that they were merged into.
-      copied: how many it did not have.
-      known: how many it had, with the same metrics.
-      failed: how many are not complete, and were left out.
-      conflicts: a line for each that it had with other metrics, which were kept.
-      damaged: a line for each that was left out because it is not as it was written.
+      store: the directory that the runs were merged into.
+      copied: number of runs that it lacked.
+      known: number of runs that it had already, with the same metrics.
+      failed: number of failed runs, which were left out.
+      conflicts: one line for each run that it had with other metrics, which it keeps.
+      damaged: one line for each damaged run, which was left out.
     """
 
     store: Store
@@ -35,7 +35,7 @@ class Merged:
 def merge(sources: Sequence[Path], out: Path) -> Merged:
     """Copies the complete runs of several directories into one; of equal ids the first is kept.
 
-    The sources are only read. `out` may have runs of its own, which come first.
+    The sources are only read. `out` may have runs already, which come first.
 
     Raises:
       UserError: a source has no runs, `out` is a source, or it cannot be written to.
@@ -72,7 +72,7 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
 
 
 def _differing(run: Run, other: Run | None) -> str | None:
-    """Returns the first metric that is not the same in both; None if all are."""
+    """Returns the first metric that differs; None if none does."""
     metrics = {} if other is None else other.metrics
     names = sorted(run.metrics.keys() | metrics.keys())
     return next((name for name in names if run.metrics.get(name) != metrics.get(name)), None)

@@ -17,32 +17,31 @@ _NOT_SETTING = ("strategy", "name", "options", "version", "seed", "target", "mem
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The record of one run; every value is one that JSON can hold.
+    """The record of one run, in values that JSON can hold.
 
     Attributes:
       id: `run_id(identity)`.
-      status: "failed" where training diverged; then `reason` says how, and `metrics` and `cost` may be empty.
+      status: a failed run has a `reason`, and its `metrics` and `cost` may be empty.
       strategy: its label, for example "tensor:width=8".
       family: "unimodal", "early", "intermediate", "tensor", "late" or "reference".
       seed: decides initialisation, batch order and augmentation.
       identity: everything that can change the result: strategy (its label), name, options and version; engine, the
         version of all other code; seed, data, model, training (what the model was really trained with), fingerprint,
-        platform, packages, devices; target: "label", "class" for a model that only serves the Bayes reference, "tuning"
-        for one that only tries a setting, "cost" for measurements; members, the runs that it is made of; match
-        (quantity, to, target) where widths were chosen; tune, the number of settings that were tried; numerics, the
-        settings of JAX and XLA that change results, where they are not the usual ones.
+        platform, packages, devices; target: "label", "class" for a model that serves only the Bayes reference, "tuning"
+        for a tuning trial, "cost" for measurements; members, the runs that it depends on; match (quantity, to, target)
+        where widths were chosen; tune, the number of tuning trials; numerics, the settings of JAX and XLA that change
+        results, if they are not the defaults.
       data: name, description, notes, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
         modality kind, shape, vocabulary_size, augment, mean and std by channel; from a caption channel also
         captions_modality, class_modality (the one that shows the class; None if several could), bits, interaction_bits,
         text_only_ceiling and image_only_ceiling, which are those of these modalities.
-      metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats) and epoch; none of a run
-        with the target "cost".
-      cost: of a training, params, train_seconds, train_flops and inference_flops; of the run with the target "cost",
-        compile_s, train_examples_per_s, inference_examples_per_s, latency_s and others; without what was not measured.
+      metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats) and epoch; empty for the
+        target "cost".
+      cost: of a training, params, train_seconds, train_flops and inference_flops; for the target "cost", compile_s,
+        train_examples_per_s, inference_examples_per_s, latency_s and others, as far as they were measured.
       environment: version, commit, command, device and others.
-      baseline: the unimodal strategies that it is fairly compared with, by the ending of their names: "only"
-        or "token-only".
-      modality: the only one that it reads; None for a fusion strategy.
+      baseline: ending of the names of the unimodal strategies that it is compared with: "only" or "token-only".
+      modality: the one that a unimodal strategy reads; None for a fusion strategy.
       reason: why it failed.
     """
 
@@ -62,19 +61,19 @@ class Run:
 
 
 class Damaged(Exception):
-    """A run's folder is not as it was written; says what is wrong."""
+    """Raised when a run's files do not match their recorded digests, or its record cannot be read."""
 
 
 def file_name(label: str) -> str:
-    """Returns the name of a row as it stands in the ids of its runs: "concat+ogm-ge" is "concat-ogm-ge"."""
+    """Returns a row's name in the form of the ids of its runs: "concat+ogm-ge" becomes "concat-ogm-ge"."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", label)[:80].lstrip(".")
 
 
 def run_id(identity: Mapping[str, Any]) -> str:
-    """Returns "STRATEGY-sSEED-DIGEST", "STRATEGY-cost-DIGEST" for costs: the same for equal identities, else another.
+    """Returns "STRATEGY-sSEED-DIGEST", or "STRATEGY-cost-DIGEST" for costs, which is unique to the identity.
 
-    The digest is the first ten hexadecimal digits of the SHA-256 of the identity's JSON; the strategy is written
-    without what a file name should not have.
+    The digest is the first ten hexadecimal digits of the SHA-256 of the identity's JSON; the strategy is as in
+    `file_name`.
 
     Raises:
       TypeError: a value is not one that JSON can hold.
@@ -88,7 +87,7 @@ def run_id(identity: Mapping[str, Any]) -> str:
 
 
 def setting(run: Run) -> dict[str, Any]:
-    """Returns what the runs of one table share: the identity without what differs between its rows and seeds."""
+    """Returns the setting of a run, which all runs of one table share: its identity without strategy and seed."""
     shared = {key: value for key, value in run.identity.items() if key not in _NOT_SETTING}
     if "training" in shared:
         own = {"remedy", *(("learning_rate", "weight_decay") if "tune" in shared else ())}
@@ -99,7 +98,7 @@ def setting(run: Run) -> dict[str, Any]:
 def write_record(folder: Path, run: Run, files: Sequence[str]) -> None:
     """Writes a run's record, with a digest of each of the folder's `files`, and one of its own.
 
-    Numbers that JSON has no name for become null.
+    NaN and infinite numbers become null.
     """
     digests = {name: contents.digest(folder / name) for name in files}
     written = json.dumps({**dataclasses.asdict(run), "files": digests})
@@ -110,12 +109,12 @@ def write_record(folder: Path, run: Run, files: Sequence[str]) -> None:
 
 
 def read_record(folder: Path) -> Run:
-    """Reads a run's record and checks that it and the files that it names are as they were written.
+    """Reads a run's record, and checks the digests of the record and of the files that it names.
 
-    Folders are not looked into; `check_digest` does that.
+    The contents of folders are checked by `check_digest` only.
 
     Raises:
-      Damaged: they are not.
+      Damaged: the record cannot be read, or a digest differs.
     """
     names = {field.name for field in dataclasses.fields(Run)}
     try:
@@ -145,11 +144,11 @@ def read_record(folder: Path) -> Run:
 
 
 def check_digest(folder: Path, name: str) -> None:
-    """Checks that what is in one of a run's folders is as it was written.
+    """Checks the digest of the contents of one of a run's folders.
 
     Raises:
       OSError: the run cannot be read.
-      ValueError: it is not.
+      ValueError: the digest differs.
     """
     digest = json.loads((folder / FILE).read_text(encoding="utf-8"))["files"].get(name)
     if digest is not None and digest != contents.digest(folder / name):

@@ -36,8 +36,8 @@ class Store:
 
     Attributes:
       directory: as given; runs are in its folder `runs`.
-      damaged: folders that were met and could not be read, by name, with what is wrong. A run whose folder is
-        damaged counts as absent, and writing it replaces the folder.
+      damaged: what is wrong with each damaged folder found so far, by name. A run whose folder is damaged counts as
+        absent, and writing it replaces the folder.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False):
@@ -79,10 +79,10 @@ class Store:
 
     @contextlib.contextmanager
     def claim(self, identifier: str, *, wait: bool = False) -> Iterator[bool]:
-        """Claims a run, which need not exist, for as long as the context lasts, so that no other process makes it too.
+        """Claims a run, which need not exist, for the time of the context, so that no other process makes it too.
 
-        Gives whether it was claimed: False if another process has it, for which `wait` waits. A claim ends with its
-        process, even with one that is killed.
+        Yields whether it was claimed; False if another process has claimed it, unless `wait` waits for that one. A
+        claim ends with its process, also with a killed one.
 
         Raises:
           UserError: the directory cannot be written to.
@@ -111,15 +111,15 @@ class Store:
     ) -> Path:
         """Writes a run and returns its folder, which appears whole or not at all.
 
-        A failed or damaged run of the same id is replaced. A complete one is kept as it is: the same identity
-        gives the same result, and another process may have been quicker.
+        A failed or damaged run of the same id is replaced. A complete one is kept: the same identity has the same
+        result, and another process may have been faster.
 
         Args:
           run: the record.
-          curve: a row an epoch.
+          curve: one row per epoch.
           predictions: logits and labels, by the names that `predictions` gives them.
           checkpoint: a tree of arrays.
-          tokenizers: what turns each text into the model's tokens, as JSON, by modality.
+          tokenizers: the tokenizer of each text modality, as JSON.
 
         Raises:
           DiskFull: there is no space for it.
@@ -189,7 +189,7 @@ class Store:
             files.write_text(self.directory / name, text)
 
     def unfinished(self, identifier: str) -> Path:
-        """Returns the folder that holds the training of a run until the run is complete."""
+        """Returns the folder for the saved state of a training until its run is complete."""
         return self._runs / f"{_UNFINISHED}{identifier}"
 
     def predictions(self, identifier: str) -> dict[str, np.ndarray]:
@@ -211,7 +211,7 @@ class Store:
         return {path.stem.partition("-")[2] or "text": path for path in found}
 
     def curve(self, identifier: str) -> "pandas.DataFrame":
-        """Returns a run's learning curve, a row an epoch.
+        """Returns a run's learning curve, one row per epoch.
 
         Raises:
           UserError: the run has none, or it is damaged.
@@ -232,7 +232,7 @@ class Store:
             return checkpoints.restore(folder / CHECKPOINT, like)
 
     def checkpoint_fault(self, identifier: str) -> str:
-        """Returns what is wrong with a run's checkpoint; empty if it is as it was written, or there is none."""
+        """Returns what is wrong with a run's checkpoint; empty if it is intact, or there is none."""
         try:
             record.check_digest(self._runs / identifier, CHECKPOINT)
         except (OSError, ValueError) as error:
@@ -245,7 +245,7 @@ class Store:
 
     @contextlib.contextmanager
     def _new_run(self, identifier: str) -> Iterator[Path]:
-        """Gives the folder of a run to write into, which appears at the end, whole."""
+        """Yields the folder of a run to write into, which appears whole at the end."""
         files.remove_partial(self._runs)
         try:
             with files.new_folder(self._runs / identifier) as folder:
@@ -256,7 +256,7 @@ class Store:
 
     @contextlib.contextmanager
     def _read(self, identifier: str, what: str) -> Iterator[Path]:
-        """Gives the folder of a run to read from; what goes wrong there becomes one line."""
+        """Yields the folder of a run to read from; errors become a UserError of one line."""
         folder = self._runs / identifier
         try:
             yield folder

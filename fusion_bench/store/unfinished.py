@@ -1,4 +1,4 @@
-"""The training of a run that is not complete, saved so that it goes on after an interruption."""
+"""Saved state of an incomplete training, from which it resumes after an interruption."""
 
 import dataclasses
 import json
@@ -18,11 +18,11 @@ _ARRAYS, _FACTS = "arrays", "facts.json"
 
 
 class TrainingCheckpoint:
-    """A folder, which need not exist, that holds the last snapshot of one training, whole at any moment.
+    """A folder, which need not exist, with the last saved state of one training.
 
-    Each snapshot is a folder named by its epoch, and replaces the one before it once it is on the disk. Only the
-    process that holds the run's lock may use it. `note` is called with a line when a training goes on, and when it
-    cannot be read or saved.
+    Each state is a folder named by its epoch, and replaces the one before it once it is on the disk, so there is a
+    complete one at any moment. Only the process that holds the run's lock may use it. `note` is called with a line when
+    a training resumes, and when its state cannot be read or saved.
     """
 
     def __init__(self, folder: Path, note: Callable[[str], None] = lambda line: None):
@@ -30,20 +30,20 @@ class TrainingCheckpoint:
         self._note = note
 
     def load(self, like: Trained) -> Trained | None:
-        """Returns the last snapshot; None if there is none, or none that is whole and like `like`."""
+        """Returns the last state; None if there is none that can be read and has the structure of `like`."""
         saved = self._saved()
         if not saved:
             return None
         try:
             trained = _read(saved[-1], like)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            self._note(f"starts anew, as its unfinished training cannot be read: {cause(error)}")
+            self._note(f"starts again, as its saved state cannot be read: {cause(error)}")
             return None
-        self._note(f"goes on after epoch {len(trained.curve)}")
+        self._note(f"resumes after epoch {len(trained.curve)}")
         return trained
 
     def save(self, trained: Trained) -> None:
-        """Saves a snapshot and removes the one before; where that is not possible the training goes on all the same."""
+        """Saves a state and removes the one before; if that fails, the training continues without."""
         try:
             files.remove_partial(self._folder)
             with files.new_folder(self._folder / f"{len(trained.curve):06}") as folder:
@@ -58,14 +58,12 @@ class TrainingCheckpoint:
             for older in self._saved()[:-1]:
                 shutil.rmtree(older)
         except OSError as error:
-            self._note(f"its unfinished training cannot be saved: {cause(error)}")
+            self._note(f"its state cannot be saved: {cause(error)}")
 
     def clear(self) -> None:
-        """Removes what was saved."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _saved(self) -> list[Path]:
-        """Returns the snapshots that are whole, the last one last."""
         return sorted(path for path in self._folder.glob("*") if path.name.isdecimal())
 
 
@@ -75,7 +73,7 @@ def _read(folder: Path, like: Trained) -> Trained:
     if files.digest(folder / _ARRAYS) != facts["digest"]:
         raise ValueError("its arrays have changed since they were saved")
     stored = checkpoint.restore(folder / _ARRAYS, checkpoint.flatten(wanted))
-    # Copies, of which the device is the only owner: the state will be donated.
+    # Copies that only the device owns, as the state will be donated.
     leaves = [jnp.array(stored[name], copy=True) for name in checkpoint.flatten(wanted)]
     state, best = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
     curve = tuple(EpochMetrics(**entry) for entry in facts["curve"])

@@ -1,1 +1,1 @@
-"""Studies: a plan of jobs, their execution, and what they share."""
+"""Studies: plans of jobs, and their execution."""

@@ -1,4 +1,4 @@
-"""Diagnostics of stored runs: each is computed once, and stored beside the run."""
+"""Diagnostics of stored runs, computed once and stored beside the runs."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,9 +18,14 @@ from fusion_bench.study.provenance import describe_environment
 
 
 class Diagnosed(NamedTuple):
-    """Numbers of results computed and stored already, and the names of all values.
+    """Result of `diagnose`.
 
-    There is a line for each strategy that a diagnostic does not apply to, and for each run whose model cannot be read.
+    Attributes:
+      computed: number of results that were computed.
+      kept: number of results that were stored already.
+      skipped: one line for each strategy that a diagnostic does not apply to.
+      failed: one line for each run whose model cannot be read.
+      names: of all stored values.
     """
 
     computed: int
@@ -39,11 +44,11 @@ def diagnose(
 ) -> Diagnosed:
     """Applies diagnostics to the models of all complete runs that learn the label, on the test split.
 
-    `places` says where data are on this machine, as a run records the name of a file of data or captions, not its
-    folder; `note` is called with a line for each run.
+    `places` has the paths of the data on this machine, as a run records only the names of its files; `note` is called
+    with a line for each result.
 
     Raises:
-      UserError: a diagnostic is unknown, the data are missing, or are not those that a run was trained on.
+      UserError: a diagnostic is unknown, or the data are missing or not those that a run was trained on.
     """
     resolved = [(diagnostics.find(choice.name), diagnostics.resolve(choice)) for choice in choices]
     computed = kept = 0
@@ -53,7 +58,7 @@ def diagnose(
     for fingerprint, runs in _by_dataset(store).items():
         dataset = _load(runs[0], places)
         if dataset.fingerprint != fingerprint:
-            raise UserError(f"{runs[0].id} was trained on other data than those that are found here")
+            raise UserError(f"{runs[0].id} was trained on other data than those found here")
         on_device = to_device(dataset)
         for run in runs:
             spec = StrategySpec(run.identity["name"], run.identity["options"])
@@ -90,7 +95,7 @@ def _by_dataset(store: Store) -> dict[str, list[Run]]:
 
 
 def _load(run: Run, places: DataConfig) -> Dataset:
-    """Loads the data of a run, from where they are on this machine."""
+    """Loads the data of a run from their place on this machine."""
     stated = run.identity["data"] | {"data_dir": places.data_dir, "cache_dir": places.cache_dir}
     for name in ("source", "captions"):
         given = getattr(places, name)

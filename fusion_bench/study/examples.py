@@ -12,13 +12,13 @@ from fusion_bench.store import Store
 from fusion_bench.store.examples import Example, write_examples
 
 TYPICAL, ERRORS = 10, 5
-"""Examples of the classes by turns, and the most confident errors of each strategy."""
+"""Number of examples of the classes in turn, and of the most confident errors of each strategy."""
 LARGEST = 64
-"""Height or width beyond which a stored image is made coarser."""
+"""Height or width beyond which a stored image is subsampled."""
 
 
 def examples_of(dataset: Dataset, positions: Sequence[int]) -> list[Example]:
-    """Returns examples at some positions of the test split, of its first images; none without images or captions."""
+    """Returns the examples at positions of the test split, with their first images; none without images or captions."""
     if not dataset.task.images or dataset.captions is None:
         return []
     images = dataset.modalities[dataset.task.images[0]].values
@@ -32,17 +32,17 @@ def examples_of(dataset: Dataset, positions: Sequence[int]) -> list[Example]:
 
 
 def by_turns(dataset: Dataset, count: int) -> list[int]:
-    """Returns positions in the test split such that the classes come by turns."""
+    """Returns positions in the test split, with the classes in turn."""
     classes = dataset.classes[dataset.splits["test"]]
     turn = np.zeros(len(classes), int)
     for label in np.unique(classes):
-        members = np.flatnonzero(classes == label)
-        turn[members] = np.arange(len(members))
+        of_class = np.flatnonzero(classes == label)
+        turn[of_class] = np.arange(len(of_class))
     return np.lexsort((classes, turn))[:count].tolist()
 
 
 def keep_examples(dataset: Dataset, store: Store) -> None:
-    """Stores examples of the classes by turns, and the most confident errors of the strategies with their first seed.
+    """Stores examples of the classes in turn, and the most confident errors of each strategy with the first seed.
 
     Raises:
       UserError: the directory cannot be written to.
@@ -54,7 +54,7 @@ def keep_examples(dataset: Dataset, store: Store) -> None:
         if run.status == "complete" and run.seed == 0 and run.family in MULTIMODAL and of_these_data:
             try:
                 stored = store.predictions(run.id)
-            except UserError:  # damaged, which the report says
+            except UserError:  # damaged, as the report will say
                 continue
             positions |= dict.fromkeys(confident_errors(stored["test_logits"], stored["test_labels"]))
     if examples := examples_of(dataset, list(positions)):

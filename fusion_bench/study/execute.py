@@ -1,4 +1,4 @@
-"""Execution of one job: the only place that trains, measures, joins and refers."""
+"""Execution of one job: training, measurement, post-hoc fusion, or the Bayes reference."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ class Result:
     Attributes:
       run: the record, complete or failed.
       predictions: test_logits, test_labels, validation_logits and validation_labels.
-      curve: a row an epoch.
+      curve: one row per epoch.
       checkpoint: the model's variables, a tree of arrays.
     """
 
@@ -46,10 +46,10 @@ class JobFailed(Exception):
 
 
 def execute(job: Job, resources: Resources) -> Result:
-    """Does a job; a failure is a result with its reason, so that the others of the study go on.
+    """Executes a job; a failure is a result with its reason, so that the study continues.
 
     Raises:
-      UserError: a stored run that the job is made of cannot be read.
+      UserError: a stored run that the job depends on cannot be read.
     """
     make = {"tune": _train, "train": _train, "measure": _measure, "join": _join, "refer": _refer}[job.kind]
     try:
@@ -59,7 +59,7 @@ def execute(job: Job, resources: Resources) -> Result:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return Result(resources.record(job, reason="the device has too little memory for it"))
+        return Result(resources.record(job, reason="the device has too little memory"))
 
 
 def _train(job: Job, resources: Resources) -> Result:
@@ -75,12 +75,12 @@ def _train(job: Job, resources: Resources) -> Result:
     except TrainingDiverged:
         checkpoint.clear()
         raise
-    # What only serves to choose does not see the test set.
-    seen: tuple[Split, ...] = ("validation",) if job.kind == "tune" else ("validation", "test")
+    # A tuning trial must not use the test set.
+    predicted: tuple[Split, ...] = ("validation",) if job.kind == "tune" else ("validation", "test")
     return _result(
         job,
         resources,
-        {split: program.predictions(trained.variables, data, splits[split]) for split in seen},
+        {split: program.predictions(trained.variables, data, splits[split]) for split in predicted},
         np.asarray(data.labels),
         metrics={"epoch": trained.epoch},
         cost={
@@ -97,7 +97,7 @@ def _train(job: Job, resources: Resources) -> Result:
 def _measure(job: Job, resources: Resources) -> Result:
     """Times compilation, training, prediction in batches, and the prediction of one example.
 
-    Speed does not depend on the values of the weights: those of the initialisation serve.
+    Speed does not depend on the values of the weights, so they are the initial ones.
     """
     data, splits = resources.data, resources.dataset.splits
     measurement = resources.config.measurement
@@ -125,7 +125,7 @@ def _measure(job: Job, resources: Resources) -> Result:
 
 
 def _join(job: Job, resources: Resources) -> Result:
-    """Joins the unimodal runs of one seed: from their stored logits, to the last digit."""
+    """Fuses the unimodal runs of one seed from their stored logits."""
     members = _members(job, resources)
     module, logits = join_members(job, members, resources.store, resources.dataset)
     cost = {name: total_cost(members, name) for name in ("params", "train_flops")}
@@ -134,7 +134,7 @@ def _join(job: Job, resources: Resources) -> Result:
 
 
 def _refer(job: Job, resources: Resources) -> Result:
-    """Computes the Bayes reference: the best that can be done with one seed's image model and the exact channel."""
+    """Computes the Bayes reference from the stored image model of one seed and the exact caption channel."""
     (model,) = _members(job, resources)
     captions = resources.dataset.captions
     assert captions is not None
@@ -150,16 +150,16 @@ def _refer(job: Job, resources: Resources) -> Result:
 def _program(job: Job, resources: Resources) -> Program:
     try:
         return resources.program(job)
-    except UserError as error:  # it cannot join these data; others can
+    except UserError as error:  # other strategies may be defined for these data
         raise JobFailed(str(error)) from error
 
 
 def _members(job: Job, resources: Resources) -> list[Run]:
-    """Returns the complete runs that a job is made of."""
+    """Returns the complete runs that a job depends on."""
     runs = [resources.find(member) for member in job.members]
     missing = [member for member, run in zip(job.members, runs, strict=True) if run is None]
     if missing:
-        raise JobFailed(f"a run that it is made of has failed: {missing[0].description}")
+        raise JobFailed(f"a run that it depends on has failed: {missing[0].description}")
     return [run for run in runs if run is not None]
 
 
@@ -174,9 +174,9 @@ def _result(
     curve: pd.DataFrame | None = None,
     checkpoint: Any = None,
 ) -> Result:
-    """Returns a result with predictions, and with the accuracy and the cross-entropy, in nats, of each split.
+    """Returns a result with predictions, and with accuracy and cross-entropy (in nats) of each predicted split.
 
-    Logits are those of the splits that were predicted, labels those of the whole dataset, `metrics` further ones.
+    `labels` are those of the whole dataset; `metrics` are further ones.
     """
     predictions, found = {}, {}
     for split, scores in logits.items():

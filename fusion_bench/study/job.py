@@ -12,19 +12,19 @@ from fusion_bench.training import ENGINE_VERSION
 from fusion_bench.training.remedies.base import remedies
 
 REFERENCE = Registration("bayes-reference", "an image model and the exact channel", None, family="reference")
-"""In the place of the strategy that the Bayes reference has not."""
+"""Stands for the strategy of the Bayes reference, which has none."""
 Kind = Literal["tune", "train", "measure", "join", "refer"]
 Target = Literal["label", "class"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Matched:
-    """The figure that all strategies of a study are matched to.
+    """The cost that all strategies of a study are matched to.
 
     Attributes:
       quantity: "params", the number of trained parameters, or "flops", floating-point operations per training example.
-      to: label of the strategy whose figure is the target.
-      target: that figure.
+      to: label of the strategy that is matched.
+      target: its cost.
     """
 
     quantity: Match
@@ -34,20 +34,20 @@ class Matched:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One unit of work: it can be listed, compared, pickled and sent to another process.
+    """One unit of work, as a value that can be listed, compared, pickled and sent to another process.
 
     Attributes:
-      kind: "tune" trains to try a setting on validation; "train" trains; "measure" times a strategy; "join" joins
-        unimodal runs after training; "refer" computes the Bayes reference.
+      kind: "tune" is a tuning trial on validation; "train" trains; "measure" times a strategy; "join" fuses unimodal
+        runs post hoc; "refer" computes the Bayes reference.
       strategy: None for the Bayes reference.
       seed: decides initialisation, batch order and augmentation.
       data: the dataset.
       model: sizes of the encoders.
-      training: the resolved budget and optimiser: those that a model is really trained with.
+      training: the budget and optimiser that the model is trained with, after tuning.
       target: what is learned: the label, or the class, which differs where the caption channel shifts.
-      members: the jobs whose results this one is made of.
-      tune: number of settings that were tried for each strategy.
-      matched: what the strategy is matched to in cost, if it is.
+      members: the jobs whose results this one uses.
+      tune: number of tuning trials for each strategy.
+      matched: the cost that the strategy is matched to, if it is.
     """
 
     kind: Kind
@@ -81,8 +81,8 @@ class Job:
         if self.kind == "measure":
             return f"{self.label}, costs"
         if self.kind == "tune":
-            setting = self.training
-            return f"{self.label}, learning rate {setting.learning_rate:g}, weight decay {setting.weight_decay:g}"
+            rate, decay = self.training.learning_rate, self.training.weight_decay
+            return f"{self.label}, learning rate {rate:g}, weight decay {decay:g}"
         return f"{self.label}, seed {self.seed}{', learning the class' if self.target == 'class' else ''}"
 
 

@@ -1,4 +1,4 @@
-"""Strategies made equal in parameters or in floating-point operations: the size of each joint part is chosen for it."""
+"""Parameter and FLOP matching by the size of each strategy's fusion module."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from fusion_bench.study.job import Matched
 from fusion_bench.study.progress import Display
 from fusion_bench.training.cost import count_params, count_train_flops
 
-_CLOSE = 0.001  # of the target; nothing is gained by a closer search
+_CLOSE = 0.001  # relative distance from the target at which the search ends
 _LARGEST = 1 << 14
 _LARGEST_UNIT = 64
 
@@ -22,7 +22,7 @@ _LARGEST_UNIT = 64
 def match_study(
     config: BenchmarkConfig, specs: tuple[StrategySpec, ...], dataset: Dataset, data: DeviceData, display: Display
 ) -> tuple[tuple[StrategySpec, ...], Matched | None]:
-    """Returns the strategies with the widths that `config.match` asks for, and what they are matched to."""
+    """Returns the strategies with the widths that `config.match` asks for, and the cost that they are matched to."""
     quantity = config.match
     if quantity == "none":
         return specs, None
@@ -52,13 +52,13 @@ def match(
     measure: Callable[[StrategySpec], float],
     report: Callable[[str], None] = lambda name: None,
 ) -> tuple[StrategySpec, ...]:
-    """Returns the strategies with the size of each chosen so that its figure is nearest to the target.
+    """Returns the strategies with the size of each chosen so that its cost is nearest to the target.
 
-    A size is the width of the joint part, or what else a registration names. What has none stays as it is, and so does
-    the one that gives the target. A size that is asked for is where the search starts, no more.
+    The size is the option that a registration names. Strategies without it, and the strategy that is matched, are
+    returned unchanged. A size given by the user only starts the search.
 
-    `measure` gives the figure of a strategy, growing with its width, and raises UserError where the width does not suit
-    it; `report` is called with the name of each strategy before it is matched.
+    `measure` returns the cost of a strategy, which grows with its size, and raises UserError for an invalid size;
+    `report` is called with the name of each strategy before it is matched.
     """
     found: dict[str, StrategySpec] = {}
     for asked in specs:
@@ -66,7 +66,7 @@ def match(
         has_size = asked.registration.size in asked.registration.options
         spec = _resized(asked, matched.target, measure) if has_size and asked.label != matched.to else asked
         if spec.label in found:
-            raise UserError(f"matched, {asked.label} is the same as another strategy, {spec.label}; leave one out")
+            raise UserError(f"after matching, {asked.label} equals another strategy, {spec.label}; leave one out")
         found[spec.label] = spec
     return tuple(found.values())
 
@@ -78,37 +78,37 @@ def _resized(spec: StrategySpec, target: float, measure: Callable[[StrategySpec]
     size = spec.registration.size
 
     @functools.cache
-    def figure(width: int) -> float:
+    def cost(width: int) -> float:
         return measure(with_width(width))
 
     start = spec.resolved_options[size]
     try:
-        figure(start)
-        return with_width(nearest(figure, start, _unit(start, figure), target))
-    except UserError:  # it cannot join these data, or its width does not suit it; its run will say so
+        cost(start)
+        return with_width(nearest(cost, start, _unit(start, cost), target))
+    except UserError:  # not defined for these data, or its width is invalid; its run will say so
         return spec
 
 
-def _unit(start: int, figure: Callable[[int], float]) -> int:
+def _unit(start: int, cost: Callable[[int], float]) -> int:
     """Returns the smallest step by which a width can grow: heads and chunks must divide it."""
     for unit in range(1, _LARGEST_UNIT):
         try:
-            figure(start + unit)
+            cost(start + unit)
         except UserError:
             continue
         return unit
     return _LARGEST_UNIT
 
 
-def nearest(figure: Callable[[int], float], start: int, unit: int, target: float) -> int:
-    """Returns the width of start, start ± unit, … whose figure is nearest to the target.
+def nearest(cost: Callable[[int], float], start: int, unit: int, target: float) -> int:
+    """Returns the width of start, start ± unit, … whose cost is nearest to the target.
 
-    `figure` is a growing function of the width, and costly: it is called a few times only.
+    `cost` is an increasing function of the width; it is slow, so it is called only a few times.
     """
     tried: dict[int, float] = {}
 
     def error(width: int) -> float:
-        tried[width] = figure(width) / target - 1
+        tried[width] = cost(width) / target - 1
         return tried[width]
 
     smallest = start % unit or unit

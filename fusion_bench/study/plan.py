@@ -1,4 +1,4 @@
-"""The plan of a study: stages of jobs, in the order in which they can be done. Pure: nothing is read or computed."""
+"""The plan of a study: stages of jobs in order of execution, as a pure function."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from fusion_bench.training.remedies.base import remedies
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Jobs that depend on earlier stages alone, those of one strategy together, its measurement first."""
+    """Jobs that depend only on earlier stages; those of one strategy stand together, its measurement first."""
 
     kind: Kind
     jobs: tuple[Job, ...]
@@ -25,8 +25,8 @@ class Reference:
     """The model that the Bayes reference uses.
 
     Attributes:
-      strategy: its label: the unimodal strategy of the modality that shows the class.
-      target: what it must learn: "class" where the label is not the class.
+      strategy: its label, that of the unimodal strategy of the modality that shows the class.
+      target: what it learns: "class" if that differs from the label.
     """
 
     strategy: str
@@ -34,13 +34,13 @@ class Reference:
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
-    """The subject of a study.
+class Selection:
+    """The strategies of a study.
 
     Attributes:
-      specs: the strategies, with those that post-hoc ones join: see `with_members`.
-      matched: what they are matched to, if they are.
-      reference: what the Bayes reference uses, if there is one.
+      specs: the strategies, with those that post-hoc ones need: see `with_members`.
+      matched: the cost that they are matched to, if they are.
+      reference: the model of the Bayes reference, if there is one.
     """
 
     specs: tuple[StrategySpec, ...]
@@ -49,29 +49,29 @@ class Subject:
 
 
 def plan(
-    config: BenchmarkConfig, task: Task, subject: Subject, chosen: Mapping[str, TrainingConfig] | None = None
+    config: BenchmarkConfig, task: Task, selection: Selection, chosen: Mapping[str, TrainingConfig] | None = None
 ) -> tuple[Stage, ...]:
     """Returns the stages of a study; an empty one is left out.
 
-    Unimodal baselines and joins are trained without a remedy, so that their runs are the same in every study. `chosen`
-    is the setting that tuning chose for each strategy, by label; before it, that of the study stands there.
+    Unimodal baselines are trained without a remedy, so that their runs are the same in every study. `chosen` is the
+    configuration that tuning has chosen for each strategy, by label; None stands for that of the study.
     """
     treated = dataclasses.replace(config.training, remedy=remedies.resolve(config.training.remedy))
     untreated = dataclasses.replace(config.training, remedy=Choice("none"))
-    make = functools.partial(Job, data=config.data, model=config.model, matched=subject.matched)
+    make = functools.partial(Job, data=config.data, model=config.model, matched=selection.matched)
     tuned = functools.partial(make, tune=config.tune)
     joined = functools.partial(tuned, training=untreated)
-    seeds, reference = range(config.seeds), subject.reference
+    seeds, reference = range(config.seeds), selection.reference
     tune, train, join, refer = [], [], [], []
-    for spec in subject.specs:
+    for spec in selection.specs:
         if spec.registration.is_posthoc:
             continue
         usual = treated if spec.registration.modality is None else untreated
-        setting = (chosen or {}).get(spec.label, usual)
+        training = (chosen or {}).get(spec.label, usual)
         if config.tune:
-            tune += [make("tune", spec, tuning.SEED, training=tried) for tried in tuning.settings(config.tune, usual)]
-        train.append(tuned("measure", spec, 0, training=setting))
-        train += [tuned("train", spec, seed, training=setting) for seed in seeds]
+            tune += [make("tune", spec, tuning.SEED, training=trial) for trial in tuning.trials(config.tune, usual)]
+        train.append(tuned("measure", spec, 0, training=training))
+        train += [tuned("train", spec, seed, training=training) for seed in seeds]
         if reference == Reference(spec.label, "class"):  # tuning was for the label
             train += [make("train", spec, seed, training=usual, target="class") for seed in seeds]
     by_result = {(job.kind, job.label, job.target, job.seed): job for job in train}
@@ -79,7 +79,7 @@ def plan(
     def members(kind: Kind, seed: int) -> tuple[Job, ...]:
         return tuple(by_result[kind, f"{name}-only", "label", seed] for name in task.modalities)
 
-    for spec in subject.specs:
+    for spec in selection.specs:
         if spec.registration.is_posthoc:
             join.append(joined("measure", spec, 0, members=members("measure", 0)))
             join += [joined("join", spec, seed, members=members("train", seed)) for seed in seeds]
@@ -91,7 +91,7 @@ def plan(
 
 
 def with_members(specs: Sequence[StrategySpec], task: Task) -> tuple[StrategySpec, ...]:
-    """Puts post-hoc strategies last, and before them the unimodal ones that they join, asked for or not."""
+    """Puts post-hoc strategies last, and adds the unimodal ones that they need."""
     posthoc = tuple(spec for spec in specs if spec.registration.is_posthoc)
     trained = tuple(spec for spec in specs if not spec.registration.is_posthoc)
     asked = {spec.label for spec in trained}

@@ -1,4 +1,4 @@
-"""Post-hoc strategies: unimodal runs of one seed, joined from their stored logits."""
+"""Post-hoc strategies: unimodal runs of one seed, fused from their stored logits."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -28,8 +28,7 @@ def join_members(
 ) -> tuple[PosthocFusion, dict[Split, np.ndarray]]:
     """Returns the fitted module, and its logits [example, class] on validation and test.
 
-    The logits come from those that the store has of the members, the unimodal runs, to the last digit; the module has
-    their weights.
+    The logits are computed from the stored logits of the members, the unimodal runs; the module has their weights.
     """
     module = build_posthoc(job, dataset.task)
     stored = {}
@@ -38,7 +37,7 @@ def join_members(
         restore(store, run, module.members[run.modality])
         stored[run.modality] = store.predictions(run.id)
     train_labels = dataset.labels[dataset.splits["train"]]
-    # A class that is in no training example counts once: log 0 would decide every example for it.
+    # A class without training examples counts once: log 0 would make it win for every example.
     counts = np.maximum(np.bincount(train_labels, minlength=dataset.num_classes), 1)
     validation = {name: arrays["validation_logits"] for name, arrays in stored.items()}
     module.fit(validation, dataset.labels[dataset.splits["validation"]], counts / counts.sum())
@@ -51,5 +50,5 @@ def join_members(
 
 
 def total_cost(members: Iterable[Run], name: str) -> int | float:
-    """Returns a cost of all members together; NaN where it was not measured."""
+    """Returns the sum of a cost over all members; NaN if it was not measured."""
     return sum(math.nan if (cost := run.cost[name]) is None else cost for run in members)

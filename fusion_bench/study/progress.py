@@ -14,7 +14,7 @@ PLAIN_INTERVAL = 15.0
 
 
 class Display:
-    """Told of a study's events, in order; prints what a run gave, and notes."""
+    """Receives the events of a study in order, and prints notes and the result of each run."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -28,7 +28,7 @@ class Display:
         return
 
     def begin(self, runs: int, epochs: int) -> None:
-        """Says how many runs of how many epochs are left to train."""
+        """A number of runs is left to train, each with a number of epochs."""
         self._total, self._epochs, self._done = runs, epochs, 0
         self._running.clear()
 
@@ -39,7 +39,7 @@ class Display:
         """A strategy's programs are being compiled."""
 
     def training(self, strategy: str, seed: int, progress: TrainingProgress) -> None:
-        """A chunk of steps is done, of one of the runs that are trained at once."""
+        """A chunk of steps is done, of one of the runs in training."""
         self._running[f"{strategy}, seed {seed}"] = progress.epoch
 
     def finished(self, run: Run) -> None:
@@ -53,11 +53,11 @@ class Display:
         self.note(f"{describe(run)}; by another process")
 
     def kept(self, runs: int) -> None:
-        """So many runs were complete already."""
+        """A number of runs was complete already."""
         self.note(f"runs complete already: {runs}")
 
     def note(self, line: str) -> None:
-        """Something out of the ordinary, in one line."""
+        """A remark in one line."""
         self._console.out(line, highlight=False)
 
     def _count(self, run: Run) -> None:
@@ -83,7 +83,7 @@ def make_display(console: Console) -> Display:
 
 
 class PlainDisplay(Display):
-    """One line a run; in long runs a line now and then."""
+    """One line per run, and in long runs a line every `PLAIN_INTERVAL` seconds."""
 
     def __init__(self, console: Console):
         super().__init__(console)
@@ -98,7 +98,7 @@ class PlainDisplay(Display):
 
     def matching(self, strategy: str, quantity: str, to: str) -> None:
         if not self._matching:
-            self.note(f"choosing widths: {quantity} as {to}")
+            self.note(f"choosing widths that match the {quantity} of {to}")
         elif self._is_silent():
             self.note(f"choosing the width of {strategy}")
         self._matching = True
@@ -121,7 +121,6 @@ class PlainDisplay(Display):
         return time.monotonic() - self._spoke > PLAIN_INTERVAL
 
     def _left(self) -> str:
-        """Returns an estimate of the time that is left."""
         done, total = self._epochs_done, self._total * self._epochs
         if done == 0 or done >= total:
             return ""
@@ -158,7 +157,7 @@ class LiveDisplay(Display):
         self._progress.update(self._task, total=runs * epochs)
 
     def matching(self, strategy: str, quantity: str, to: str) -> None:
-        self._progress.update(self._task, state=f"choosing the width of {strategy}: {quantity} as {to}")
+        self._progress.update(self._task, state=f"choosing the width of {strategy}: {quantity} of {to}")
 
     def compiling(self, strategy: str) -> None:
         self._progress.update(self._task, description=strategy, state="compiling")
@@ -188,7 +187,7 @@ def describe(run: Run) -> str:
         name = f"{run.strategy}, costs"
     elif target == "tuning":
         rate, decay = (run.identity["training"][key] for key in ("learning_rate", "weight_decay"))
-        name = f"{run.strategy}, tried: learning rate {rate:g}, weight decay {decay:g}"
+        name = f"{run.strategy}, trial with learning rate {rate:g}, weight decay {decay:g}"
     if run.status == "failed":
         return f"{name}: failed, {run.reason}"
     if target == "tuning":
@@ -203,5 +202,5 @@ def describe(run: Run) -> str:
 
 
 def _is_trained(run: Run) -> bool:
-    """Returns whether a run is of a training, complete or failed: not measured, not made of others."""
+    """Returns whether a run is that of a training, complete or failed: no measurement, and not made from others."""
     return run.identity.get("target") != "cost" and "members" not in run.identity

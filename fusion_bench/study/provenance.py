@@ -32,12 +32,12 @@ def package_version() -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Returns the versions of the packages that compute; part of what identifies a run."""
+    """Returns the versions of the packages that compute; they are part of a run's identity."""
     return {name: importlib.metadata.version(name) for name in _RECORDED}
 
 
 def describe_environment() -> dict[str, object]:
-    """Returns what is stored with every run, as JSON."""
+    """Returns the environment that is stored with every run, as JSON."""
     device = jax.devices()[0]
     return {
         "version": package_version(),
@@ -56,7 +56,7 @@ def describe_environment() -> dict[str, object]:
 
 
 def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
-    """Returns what a run's record says of its data, as JSON: see `store.Run.data`."""
+    """Returns the facts about its data in a run's record, as JSON: see `store.Run.data`."""
     captions = dataset.captions
     facts: dict[str, Any] = {
         "name": files.recorded(dataset.name),
@@ -79,7 +79,7 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
 
 
 def _describe_input(modality: Modality, train: np.ndarray) -> dict[str, Any]:
-    """Returns what a model's part for a modality was built for, and what standardises it."""
+    """Returns the specification of a modality, with its mean and standard deviation, as JSON."""
     mean, std = normalization_stats(modality, train)
     spec = {**dataclasses.asdict(modality.spec), "shape": list(modality.spec.shape)}
     return {**spec, "mean": mean.tolist(), "std": std.tolist()}
@@ -118,7 +118,7 @@ def _commit() -> str:
 
 
 def _processor() -> str:
-    """Model name of the CPU, with the number of cores, where a process may use fewer, and where one is made many."""
+    """Model name of the CPU, with the number of cores, of usable cores, and of devices if it is divided."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -138,7 +138,7 @@ def threads() -> dict[str, int | None]:
 
 
 def _usable_cores() -> int | None:
-    """Cores that XLA may use in this process: fewer than there are under `taskset`, or as $NPROC says."""
+    """Number of cores that XLA may use in this process; `taskset` and $NPROC can limit it."""
     if os.environ.get("NPROC", "").isdecimal():
         return int(os.environ["NPROC"])
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,4 +1,4 @@
-"""The Bayes reference: the best that can be done with a given image model and the caption's exact channel."""
+"""The Bayes reference: the best possible use of a given image model and the exact caption channel."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,8 +17,8 @@ def bayes_logits(
 ) -> Float[np.ndarray, "example target"]:
     """Returns log Σ_y p(y | x) P(w, k, t | y) for each target t, p calibrated by temperature on validation data.
 
-    Given the class, a caption is independent of the image; so this is the posterior of the target, up to a
-    constant, if p(y | x) is the image's.
+    Given the class, a caption is independent of the image. So this is the log-posterior of the target, up to a
+    constant, if p(y | x) is the true posterior of the class.
 
     Args:
       captions: drawn from a channel.

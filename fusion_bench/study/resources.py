@@ -28,15 +28,15 @@ from fusion_bench.training.mesh import device_count, replicate, use_devices
 
 @contextmanager
 def open_resources(config: BenchmarkConfig) -> "Iterator[Resources]":
-    """Gives the resources of a study; batches are divided among its devices inside the context.
+    """Yields the resources of a study; batches are divided among its devices inside the context.
 
     Raises:
-      UserError: the data, the devices or the output directory are not as they should be.
+      UserError: the data, the devices or the output directory cannot be used.
     """
     keep_compiled(cache_directory(config.data.cache_dir))
     with use_devices(config.devices):
         if jax.process_count() > 1:
-            raise UserError("a study runs in one process; several can only share a training: see README")
+            raise UserError("a study runs in one process; several can only share a training: see docs/speed.md")
         store = Store(config.out)
         yield Resources(config, load_dataset(config.data), store)
 
@@ -47,12 +47,12 @@ class Resources:
     Attributes:
       config: of the study.
       dataset: in host memory.
-      store: has the runs that jobs are made of.
+      store: of the study's runs.
       data: the dataset on the device.
       environment: is stored with every run.
       surroundings: are part of every run's identity.
       report: is called with a job and its progress after each chunk of training.
-      note: is called with a line about something out of the ordinary.
+      note: is called with a remark in one line.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class Resources:
         self._compile = functools.lru_cache(maxsize=1)(self._compiled)
 
     def identifier(self, job: Job) -> str:
-        """Returns the id of the job's run."""
         return identifier(job, self.surroundings)
 
     def find(self, job: Job) -> Run | None:
@@ -82,15 +81,15 @@ class Resources:
         return run if run is not None and run.status == "complete" else None
 
     def target_data(self, job: Job) -> DeviceData:
-        """Returns the data on the device, labelled with what the job's model learns."""
+        """Returns the data on the device, with the labels that the job's model learns."""
         if job.target == "label":
             return self.data
         return self.data._replace(labels=replicate(jnp.asarray(self.dataset.classes)))
 
     def program(self, job: Job) -> Program:
-        """Returns the compiled functions of a job, or raises UserError if its strategy cannot join these data.
+        """Returns the compiled functions of a job; raises UserError if its strategy is not defined for these data.
 
-        The last ones are kept, for the seeds that follow.
+        The last ones are kept for the next seeds.
         """
         assert job.strategy is not None
         return self._compile(job.strategy, job.model, job.training)
@@ -100,7 +99,7 @@ class Resources:
         return compile_program(spec, self.dataset.task, model, training, self.data, num_train)
 
     def checkpoint(self, job: Job) -> TrainingCheckpoint:
-        """Returns where the training of a job is saved until its run is complete."""
+        """Returns the storage for the state of a job's training until its run is complete."""
         folder = self.store.unfinished(self.identifier(job))
         return TrainingCheckpoint(folder, lambda line: self.note(f"{job.description}: {line}"))
 

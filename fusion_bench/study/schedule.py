@@ -1,4 +1,4 @@
-"""The order in which workers take the trainings of a study. Pure: nothing is run, and the clock is the caller's."""
+"""The order in which workers take the trainings of a study. Nothing is run here, and the caller passes the time."""
 
 import dataclasses
 from collections import defaultdict, deque
@@ -13,7 +13,7 @@ class Estimate:
     """The expected duration of a training.
 
     Attributes:
-      program: trainings with the same one need one compilation between them.
+      program: trainings with the same program share one compilation.
       seconds: of the training itself.
       compile_seconds: of its program, in a process that has not compiled it yet.
     """
@@ -37,7 +37,7 @@ class _Group(Generic[T]):
         return self.seconds * len(self.waiting)
 
     def end(self, now: float) -> float:
-        """Returns when its workers will have done all of it, if no other one helps."""
+        """Returns when its workers will have completed it, if no other worker helps."""
         rounds = -(-len(self.waiting) // len(self.ends))
         return max(now, min(self.ends.values())) + rounds * self.seconds
 
@@ -45,9 +45,9 @@ class _Group(Generic[T]):
 class Schedule(Generic[T]):
     """Hands out trainings one by one.
 
-    A worker keeps to the program that it has compiled. After that it takes the longest work that nobody has begun
-    (the longest-processing-time rule: Graham, "Bounds on multiprocessing timing anomalies", 1969), and at the end it
-    helps others, at the price of a second compilation, where that ends earlier.
+    A worker first takes trainings of the program that it has compiled, then those of the longest group that no worker
+    has begun (the longest-processing-time rule: Graham, "Bounds on multiprocessing timing anomalies", 1969). At the end
+    it compiles another worker's program and helps, if the group then ends earlier.
 
     Args:
       jobs: the trainings.
@@ -66,10 +66,10 @@ class Schedule(Generic[T]):
             self._of[job] = group
 
     def take(self, worker: int, now: float) -> T | None:
-        """Returns the next training of a worker; None if its help would make nothing end earlier.
+        """Returns the next training of a worker; None if its help would end nothing earlier.
 
         Args:
-          worker: any number that stands for it.
+          worker: a number that identifies it.
           now: the time, in seconds.
         """
         group = self._choose(worker, now)
@@ -86,12 +86,12 @@ class Schedule(Generic[T]):
         return job
 
     def done(self, worker: int, now: float, *, trained: bool = True) -> None:
-        """Notes that a worker has ended its training; its real duration is expected of the next ones.
+        """Notes that a worker has ended its training, whose duration is then expected of the next ones.
 
         Args:
-          worker: the number that stands for it.
+          worker: the number that identifies it.
           now: the time, in seconds.
-          trained: whether it has trained to the end; another duration says nothing of the next ones.
+          trained: whether the training was completed; else its duration is not used.
         """
         job, begun = self._present.pop(worker)
         group = self._of[job]
@@ -100,7 +100,7 @@ class Schedule(Generic[T]):
         group.ends[worker] = now
 
     def lost(self, worker: int) -> None:
-        """Notes that a worker has died, or does something else."""
+        """Notes that a worker has died, or is used otherwise."""
         self._compiled.pop(worker, None)
         self._present.pop(worker, None)
         for group in self._groups.values():
@@ -112,7 +112,7 @@ class Schedule(Generic[T]):
 
     @property
     def waiting(self) -> int:
-        """The number of trainings that nobody has begun."""
+        """The number of trainings that no worker has begun."""
         return sum(len(group.waiting) for group in self._groups.values())
 
     def _choose(self, worker: int, now: float) -> _Group[T] | None:

@@ -1,4 +1,4 @@
-"""A study: its plan is made, and executed stage by stage."""
+"""A study: its plan, executed stage by stage."""
 
 import dataclasses
 from itertools import chain
@@ -14,7 +14,7 @@ from fusion_bench.study.executors.local import LocalExecutor
 from fusion_bench.study.executors.ray import RayExecutor
 from fusion_bench.study.executors.workers import WorkersExecutor, worker_count
 from fusion_bench.study.matching import match_study
-from fusion_bench.study.plan import Reference, Stage, Subject, plan, with_members
+from fusion_bench.study.plan import Reference, Selection, Stage, plan, with_members
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources, open_resources
 from fusion_bench.study.tensorboard import EventFiles
@@ -31,20 +31,20 @@ class Study:
 
 
 def run_study(config: BenchmarkConfig, display: Display) -> Study:
-    """Does what is not complete in `config.out`; a failed run is recorded, not raised.
+    """Executes the jobs without a complete run in `config.out`; a failed run is recorded, not raised.
 
     Raises:
-      UserError: the configuration, the data or the output directory are not as they should be.
+      UserError: the configuration, the data or the output directory cannot be used.
     """
     with open_resources(config) as resources:
-        subject = prepare(resources, display)
+        selection = prepare(resources, display)
         events = EventFiles(resources.store, display.note) if config.tensorboard else None
         executor = make_executor(resources, display, events)
-        config = resources.config  # says what "auto" has come to
-        stages = plan(config, resources.dataset.task, subject)
+        config = resources.config  # with the values that "auto" stands for
+        stages = plan(config, resources.dataset.task, selection)
         if config.tune:
             executor.run(stages[0])
-            _, *stages = plan(config, resources.dataset.task, subject, choose(stages[0], resources, display))
+            _, *stages = plan(config, resources.dataset.task, selection, choose(stages[0], resources, display))
         for stage in stages:
             executor.run(stage)
         if events is not None:
@@ -68,24 +68,24 @@ def make_executor(resources: Resources, display: Display, events: EventFiles | N
 
 
 def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, list[bool]]]:
-    """Returns the stages of a study, and of each job whether its run is complete; trains nothing.
+    """Returns the stages of a study, and for each job whether its run is complete; trains nothing.
 
-    What tuning chooses is known once its stage is complete; until then the study's own setting stands in its place.
+    The result of tuning is known once its stage is complete; until then the study's own configuration replaces it.
     """
     with open_resources(config) as resources:
-        subject = prepare(resources, display)
+        selection = prepare(resources, display)
         config = resources.config
-        stages = plan(config, resources.dataset.task, subject)
+        stages = plan(config, resources.dataset.task, selection)
         if config.tune and all(resources.find(job) is not None for job in stages[0].jobs):
-            stages = plan(config, resources.dataset.task, subject, choose(stages[0], resources, display))
+            stages = plan(config, resources.dataset.task, selection, choose(stages[0], resources, display))
         return [(stage, [resources.find(job) is not None for job in stage.jobs]) for stage in stages]
 
 
-def prepare(resources: Resources, display: Display) -> Subject:
-    """Resolves the strategies of a study for its data, and matches them if that is asked for.
+def prepare(resources: Resources, display: Display) -> Selection:
+    """Returns the strategies of a study for its data, matched if that is configured.
 
     Raises:
-      UserError: the data have one modality, or a strategy cannot be as it is asked for.
+      UserError: the data have one modality, or a strategy cannot be built as configured.
     """
     config, dataset = resources.config, resources.dataset
     for line in dataset.notes:
@@ -105,14 +105,14 @@ def prepare(resources: Resources, display: Display) -> Subject:
         raise UserError(f"{remedy.name} applies to none of the strategies")
     specs = with_members([spec for spec in asked if spec.label not in skipped], dataset.task)
     for spec in specs:
-        if spec.options:  # asked for, so what they cannot be is said before anything is trained
+        if spec.options:  # options of the user: invalid ones raise here, before anything is trained
             count_params(spec, dataset.task, config.model)
     specs, matched = match_study(config, specs, dataset, resources.data, display)
-    return Subject(specs, matched, reference_of(dataset))
+    return Selection(specs, matched, reference_of(dataset))
 
 
 def reference_of(dataset: Dataset) -> Reference | None:
-    """Returns what the Bayes reference uses; None without a channel, or where several modalities show the class."""
+    """Returns the model of the Bayes reference; None without a channel, or if several modalities show the class."""
     captions = dataset.captions
     if captions is None or captions.channel is None or captions.about is None:
         return None
@@ -120,7 +120,7 @@ def reference_of(dataset: Dataset) -> Reference | None:
 
 
 def choose(stage: Stage, resources: Resources, display: Display) -> dict[str, TrainingConfig]:
-    """Returns the setting of each strategy with the highest validation accuracy, by label; the first wins a tie."""
+    """Returns the trial of each strategy with the highest validation accuracy, by label; the first of equal ones."""
     accuracies: dict[str, dict[TrainingConfig, float]] = {}
     for job in stage.jobs:
         assert job.strategy is not None
@@ -130,9 +130,9 @@ def choose(stage: Stage, resources: Resources, display: Display) -> dict[str, Tr
     chosen, count = {}, resources.config.tune
     for label, found in accuracies.items():
         if len(found) < count:
-            display.note(f"tuning {label}: only {len(found)} of {count} settings are complete")
+            display.note(f"tuning {label}: only {len(found)} of {count} trials are complete")
         if found:
-            best = chosen[label] = max(found, key=lambda setting: found[setting])
+            best = chosen[label] = max(found, key=lambda trial: found[trial])
             display.note(
                 f"tuned {label}: learning rate {best.learning_rate:g}, weight decay {best.weight_decay:g}; "
                 f"validation {100 * found[best]:.1f} %"

@@ -1,10 +1,11 @@
-"""Learning curves as TensorBoard event files, in DIR/tensorboard/RUN_ID, as the epochs go."""
+"""Learning curves as TensorBoard event files in DIR/tensorboard/RUN_ID, written during training."""
 
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fusion_bench import files
 from fusion_bench.errors import UserError
 from fusion_bench.store import Run, Store
 from fusion_bench.training.loop import EpochMetrics
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
 
 FOLDER = "tensorboard"
 FLUSH_SECONDS = 1
-"""A thread of the writer's brings what is new to the disk as often."""
+"""Interval at which the writer's thread flushes events to disk."""
 _LAST = ".test"
-"""The ending of the file with the test metrics, which is written last: with it a run's events are all there."""
+"""Ending of the file with the test metrics, which is written last and marks a run's events as complete."""
 
 
 class EventFiles:
     """The event files of a directory of runs.
 
-    They are no part of a run: what is missing is written again from the stored curves.
+    They are no part of a run: missing ones are written again from the stored curves.
     """
 
     def __init__(self, store: Store, report: Callable[[str], None] = lambda line: None):
@@ -30,7 +31,7 @@ class EventFiles:
 
         Args:
           store: of the runs.
-          report: is told, once, if no more events can be written; the study goes on without them.
+          report: is called once if events cannot be written any more; the study continues without them.
 
         Raises:
           UserError: it cannot be created.
@@ -42,10 +43,8 @@ class EventFiles:
         self._run = ""
         self._writer: SummaryWriter | None = None
         self._epochs = 0
-        try:
+        with files.explained(f"{self._folder} cannot be created"):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self._folder} cannot be created: {error.strerror}") from error
 
     def training(self, identifier: str, curve: Sequence[EpochMetrics]) -> None:
         """Writes the epochs that are new.
@@ -59,7 +58,7 @@ class EventFiles:
                 self._write(identifier, curve)
 
     def finished(self, run: Run) -> None:
-        """Writes what is left of a run that is stored: the last epochs, and its test metrics."""
+        """Writes the remaining events of a stored run: the last epochs, and its test metrics."""
         if self._broken or run.identity.get("target") == "cost":
             return
         with self._attempt():
@@ -74,9 +73,9 @@ class EventFiles:
                             writer.add_scalar(f"test/{name}", value, epoch)
 
     def catch_up(self) -> None:
-        """Writes the events of all complete runs that lack them: they were made before, or elsewhere.
+        """Writes the events of all complete runs that lack them, because they were made earlier or elsewhere.
 
-        What another process is just making it finishes itself.
+        Runs that another process has claimed are left to it.
         """
         for run in self._store.runs():
             if run.status == "complete" and run.identity.get("target") != "cost":
@@ -118,7 +117,7 @@ class EventFiles:
         self._run, self._writer = "", None
 
     def _stored_curve(self, run: Run) -> list[EpochMetrics]:
-        """Returns the curve; what was joined after training, or whose curve is damaged, has none."""
+        """Returns the curve; empty for post-hoc strategies and for damaged curves."""
         try:
             rows = self._store.curve(run.id).to_dict("records")
         except UserError:

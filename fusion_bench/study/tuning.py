@@ -7,17 +7,17 @@ import numpy as np
 from fusion_bench.config import TrainingConfig
 
 SEED = 1_000_000
-"""The seed that all settings are tried with: none of those that are reported."""
+"""The seed of all trials, which is none of the reported ones."""
 LEARNING_RATES = (1 / 8, 4.0)
-"""The range of the drawn learning rates, as factors of the usual one; uniform on a logarithmic scale."""
+"""Range of the random learning rates as factors of the usual one, uniform on a logarithmic scale."""
 WEIGHT_DECAYS = (0.01, 0.5)
-"""The range of the drawn weight decays; uniform on a logarithmic scale."""
+"""Range of the random weight decays, uniform on a logarithmic scale."""
 
 
-def settings(count: int, base: TrainingConfig) -> tuple[TrainingConfig, ...]:
-    """Returns the settings to try, the same for every strategy: the usual one, then random ones.
+def trials(count: int, base: TrainingConfig) -> tuple[TrainingConfig, ...]:
+    """Returns the configurations to try, the same for every strategy: the usual one, then random ones.
 
-    A longer list begins with the shorter one, so a larger budget goes on from a smaller one. `count` is 1 or more.
+    A longer list begins with the shorter one, so a larger budget continues a smaller one. `count` is 1 or more.
     """
     uniform = np.random.default_rng(0).random((count - 1, 2))
     learning_rates = base.learning_rate * _log_uniform(uniform[:, 0], *LEARNING_RATES)

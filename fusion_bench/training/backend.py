@@ -33,13 +33,13 @@ _HARMLESS = re.compile(r"--xla_(force_host_platform_device_count|dump_\w+)(=|$)"
 
 
 def start() -> list[Any]:
-    """Starts JAX, if it has not begun, and returns its devices.
+    """Starts JAX, if it has not started, and returns its devices.
 
     Raises:
       UserError: JAX does not start, finds no device, or has a setting that a study cannot run with.
     """
-    # Devices into which a CPU is divided wait for each other in XLA's pool of one thread a core: forever, if that is
-    # full of those that wait. It can be enlarged if the backend has not begun yet.
+    # The devices of a divided CPU wait for each other in XLA's pool, which has one thread per core. If it is full of
+    # waiting devices they wait forever. NPROC enlarges it, if the backend has not started yet.
     found = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
     if found and int(found[1]) > 1:
         os.environ.setdefault("NPROC", str(THREADS * int(found[1])))
@@ -60,7 +60,7 @@ def start() -> list[Any]:
 
 
 def numerics() -> dict[str, bool | int | float | str | None]:
-    """Returns the settings of JAX, XLA and NumPy that change results, where they are not the usual ones."""
+    """Returns the settings of JAX, XLA and NumPy that change results, if they are not the defaults."""
     settings = {name: _value(name, usual) for name, usual in _USUAL.items()}
     found = {name: value for name, value in settings.items() if value != _USUAL[name]}
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not _HARMLESS.match(flag)]
@@ -69,7 +69,7 @@ def numerics() -> dict[str, bool | int | float | str | None]:
 
 
 def use_numerics(settings: dict[str, Any]) -> None:
-    """Sets what another process has set in JAX; a variable of the environment was read when this one began."""
+    """Sets what another process has set in JAX; a variable of the environment was read when this one started."""
     import jax
 
     for name in _USUAL:

@@ -24,10 +24,7 @@ from fusion_bench.training.step import TrainState, Variables, make_functions, pr
 
 
 def default_predict_batch() -> int:
-    """Returns how many examples are predicted at once: what stays in a CPU's cache, or occupies an accelerator.
-
-    On two CPU cores `small` predicts twice as many examples a second in batches of 100 as in batches of 500.
-    """
+    """Returns the number of examples in one prediction: few for a CPU's cache, many to occupy an accelerator."""
     size = 100 if jax.default_backend() == "cpu" else 1000
     return size + -size % mesh.device_count()
 
@@ -35,14 +32,14 @@ def default_predict_batch() -> int:
 def in_batches(
     predict: Callable[[Int[np.ndarray, " batch"]], Array], indices: Int[np.ndarray, " example"], size: int
 ) -> Float[np.ndarray, "example class"]:
-    """Returns the logits of any number of examples by a function for `size` of them; the last batch is filled up."""
+    """Returns the logits of any number of examples, from a function of `size` examples; pads the last batch."""
     batches = [indices[start : start + size] for start in range(0, len(indices), size)]
     return np.concatenate([np.asarray(predict(np.resize(batch, size)))[: len(batch)] for batch in batches])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """A module, compiled for prediction.
+    """A module compiled for prediction.
 
     Attributes:
       predict: (variables, data, indices [predict_batch]) → logits.
@@ -68,7 +65,7 @@ class Program(Predictor):
       train: (state, data, the epoch's order of training indices, seed, steps) → state, mean loss. `state` is
         donated. The steps must end within the epoch in which they begin.
       graph: the module in evaluation mode, to be merged with Variables.
-      steps_per_epoch: updates; a last incomplete batch is left out, another one in each epoch.
+      steps_per_epoch: updates in an epoch; the incomplete last batch is left out, with other examples in each epoch.
       batch_size: examples in an update.
       train_flops: floating-point operations per training example, forward and backward.
     """
@@ -103,9 +100,9 @@ def compile_predictor(module: nnx.Module, data: DeviceData, predict_batch: int |
 
 
 def compile_fixed(graph: Any, variables: Variables, data: DeviceData, batch_size: int) -> Callable[..., Array]:
-    """Compiles a prediction with its weights built in, as for a model that is deployed: (data, indices) → logits.
+    """Compiles a prediction with constant weights, as for a deployed model: (data, indices) → logits.
 
-    What depends on weights alone, a kernel's transform above all, is then computed by the compiler.
+    The compiler then evaluates what depends on the weights alone, above all transforms of kernels.
     """
     batch = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
     variables = jax.tree.map(jnp.asarray, variables)  # restored ones are NumPy's
@@ -146,6 +143,6 @@ def compile_program(
 
 
 def _stopwatch() -> Callable[[], float]:
-    """Returns a function that tells the seconds since now, NaN if a program was read from the cache in between."""
+    """Returns a function that returns the seconds since now; NaN if a program was read from the cache meanwhile."""
     start, hits = time.perf_counter(), compile_cache.hits()
     return lambda: time.perf_counter() - start if compile_cache.hits() == hits else math.nan

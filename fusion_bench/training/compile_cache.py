@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that the next study with the same programs does not compile them again."""
+"""Cache of compiled programs on disk, for later studies with the same programs."""
 
 import contextlib
 import os
@@ -18,10 +18,10 @@ _hits = 0
 
 
 def keep_compiled(cache: Path) -> None:
-    """Keeps what is compiled from here on in `cache`/programs, a directory of the user's own.
+    """Caches the programs that are compiled from here on in `cache`/programs, a private directory of the user.
 
-    A choice that is made already stays: `JAX_COMPILATION_CACHE_DIR`, or `JAX_ENABLE_COMPILATION_CACHE=false`. Programs
-    of a CPU are for that kind of CPU, so each kind has its folder.
+    `JAX_COMPILATION_CACHE_DIR` and `JAX_ENABLE_COMPILATION_CACHE=false` take precedence. Programs for a CPU are valid
+    for its kind only, so each kind of CPU has its own folder.
     """
     config = jax.config
     if config.values["jax_compilation_cache_dir"] is not None or not config.values.get("jax_enable_compilation_cache"):
@@ -33,7 +33,7 @@ def keep_compiled(cache: Path) -> None:
             raise PermissionError(f"{directory} belongs to another user")
         directory.chmod(0o700)
     except OSError as error:
-        warnings.warn(f"compiled programs are not kept for next time: {error}", stacklevel=2)
+        warnings.warn(f"compiled programs cannot be cached: {error}", stacklevel=2)
         return
     config.update("jax_compilation_cache_dir", str(directory))
     config.update("jax_compilation_cache_max_size", MAX_BYTES)
@@ -43,7 +43,7 @@ def keep_compiled(cache: Path) -> None:
 
 @contextlib.contextmanager
 def without_cache() -> Iterator[None]:
-    """Makes every compilation in a block one from nothing, whatever the user has configured."""
+    """Disables the compilation cache inside the context, whatever the user has configured."""
     enabled = jax.config.values["jax_enable_compilation_cache"]
     compilation_cache.reset_cache()  # jax decides once whether it uses one
     jax.config.update("jax_enable_compilation_cache", False)
@@ -55,7 +55,7 @@ def without_cache() -> Iterator[None]:
 
 
 def hits() -> int:
-    """Returns how many programs of this process were not compiled but read."""
+    """Returns the number of programs that this process has read from the cache."""
     return _hits
 
 

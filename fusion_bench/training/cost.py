@@ -19,7 +19,7 @@ from fusion_bench.training.step import Functions, Variables, make_functions
 def flops(compiled: jax.stages.Compiled) -> float:
     """Returns the floating-point operations on all devices; NaN where the compiler does not count them.
 
-    XLA counts a loop's body once: of a training program, that is one step.
+    XLA counts a loop's body once; for a training program that is one step.
     """
     counted = (compiled.cost_analysis() or {}).get("flops", float("nan"))
     return mesh.device_count() * float(counted)  # XLA counts one device's part
@@ -48,7 +48,7 @@ def count_train_flops(
 def predict_bytes(graph: Any, variables: Variables, data: DeviceData, batch_size: int) -> float | None:
     """Returns the bytes that a prediction reads and writes, per example; None where the compiler does not count them.
 
-    XLA counts a whole dataset as read where a batch is gathered from it, so here the data are one batch.
+    XLA counts a whole dataset as read if a batch is gathered from it, so the data here are one batch.
     """
     lowered = lower_predict(graph, variables, _examples_of(data, batch_size), batch_size)
     return _bytes(lowered, batch_size, compiler_options())

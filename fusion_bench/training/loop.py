@@ -1,4 +1,4 @@
-"""Trains one strategy with one seed: chunks of compiled steps, validation each epoch, best or last kept."""
+"""Training of one strategy with one seed: chunks of compiled steps, validation after each epoch, epoch selection."""
 
 import dataclasses
 import time
@@ -45,14 +45,14 @@ class Progress:
 
 
 class Trained(NamedTuple):
-    """Result of a training, and its complete state after an epoch: a resumed training ends as one without a pause.
+    """Result of a training, or its complete state after an epoch, from which it resumes with the same result.
 
     Attributes:
       state: after the last epoch of `curve`.
-      variables: the selected epoch's.
-      curve: one entry an epoch.
+      variables: of the selected epoch.
+      curve: one entry per epoch.
       epoch: the selected one, counted from 1; 0 before the first.
-      train_seconds: so far, from each epoch's first step to the end of its last, validation left out.
+      train_seconds: seconds of training so far, without validation.
     """
 
     state: TrainState
@@ -64,13 +64,13 @@ class Trained(NamedTuple):
 
 @runtime_checkable
 class Checkpoint(Protocol):
-    """Keeps a training where an interruption does not reach it."""
+    """Storage for the state of one training, from which it resumes after an interruption."""
 
     def load(self, like: Trained) -> Trained | None:
-        """Returns what was kept last, a tree of arrays like `like`; None if there is none."""
+        """Returns the last saved state, with the structure of `like`; None if there is none."""
 
     def save(self, trained: Trained) -> None:
-        """Keeps the training so far; the arrays are read before it returns."""
+        """Saves the state; the arrays are read before it returns."""
 
 
 def train(
@@ -84,17 +84,17 @@ def train(
     checkpoint: Checkpoint | None = None,
     pacing: CheckpointConfig = CheckpointConfig(),
 ) -> Trained:
-    """Trains from initialisation, or from where a checkpoint left off, to the last epoch.
+    """Trains from initialisation, or from a saved state, to the last epoch.
 
     Args:
       program: the strategy, compiled for this data and budget.
-      data: on the device; its labels are what is learned.
+      data: on the device; its labels are the targets.
       splits: indices of "train" and "validation".
       seed: decides initialisation, batch order and augmentation.
       config: budget and selection.
       report: called after each chunk.
-      checkpoint: has the training to go on from, and is given it again.
-      pacing: how often the host is given progress and the training to keep.
+      checkpoint: loads the saved state, and saves states during the training.
+      pacing: how often progress is reported and the state is saved.
 
     Raises:
       TrainingDiverged: the loss became infinite or NaN.

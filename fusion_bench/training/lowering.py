@@ -11,9 +11,9 @@ from fusion_bench.training import mesh
 from fusion_bench.training.step import Functions, TrainState, Variables, predict
 
 RUNS_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0}
-"""Compiler options of a program that runs once: a quick compilation matters more than a quick run."""
+"""Compiler options of a program that runs once: compilation time matters more than run time."""
 SEED = jax.ShapeDtypeStruct((), jnp.int32)
-"""Shape of a seed, and of any other integer."""
+"""Shape of a seed or of any other integer argument."""
 
 
 def lower_train(functions: Functions, state: TrainState, data: DeviceData, num_train: int) -> jax.stages.Lowered:
@@ -29,10 +29,10 @@ def lower_predict(graph: Any, variables: Variables, data: DeviceData, predict_ba
 
 
 def compiler_options(*, trains: bool = False) -> dict[str, Any]:
-    """Returns the options of a CPU's compiler; experiments/speed/pytorch_speed.py has the figures.
+    """Returns the compiler's options on a CPU; experiments/speed/pytorch_speed.py has the measurements.
 
-    Jax 0.10 can emit fused loops in two ways; the older compiles in about half the time and runs as fast. It gives
-    matrix products to a library that is slow at batches of middling ones, unless it may use that for sums only.
+    Of the two emitters of fused loops in jax 0.10, the older one compiles faster to equally fast code. Its library for
+    matrix products is slow at batches of medium size, so it is restricted to sums.
     """
     if jax.default_backend() != "cpu" or jax.__version_info__ >= (0, 11):
         return {}

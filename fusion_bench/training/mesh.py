@@ -1,9 +1,9 @@
-"""Several devices: each batch is divided among them, all else is on every one.
+"""Several devices: each batch is divided among them, everything else is replicated.
 
-A mesh is set for a block of code; what is compiled inside divides the examples of every batch along its one axis. XLA
-adds the sums over devices. A statistic over a batch stays that of the whole batch, and every draw that of one device,
-so that a step differs from one device's only by the order of sums. (Later steps may differ by more: AdamW makes steps
-of full size of gradients that are zero but for rounding, such as those of a bias before a normalisation.)
+A mesh is set for a context; programs compiled inside it divide the examples of every batch along its one axis. XLA adds
+the sums over devices. A statistic over a batch is still that of the whole batch, and random numbers are those of one
+device, so a step differs from one device's only by the order of sums. (Later steps may differ by more: AdamW turns
+gradients that are zero up to rounding, such as those of a bias before a normalisation, into steps of full size.)
 
 Devices of several processes form one mesh after `jax.distributed.initialize`, if every process runs the same program.
 """
@@ -29,7 +29,7 @@ def use_devices(count: int | Literal["all"]) -> contextlib.AbstractContextManage
     """Returns a context in which batches are divided among the first `count` devices of all processes; 1 divides none.
 
     Raises:
-      UserError: there are not so many, or JAX does not start.
+      UserError: there are fewer devices, or JAX does not start.
     """
     devices = backend.start()
     count = len(devices) if count == "all" else count
@@ -43,7 +43,7 @@ def use_devices(count: int | Literal["all"]) -> contextlib.AbstractContextManage
 
 
 def device_count() -> int:
-    """Returns how many devices a batch is divided among here."""
+    """Returns the number of devices that a batch is divided among in this context."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.size
 
@@ -61,7 +61,7 @@ def replicate(tree: Tree) -> Tree:
 
 
 def divide(indices: Int[Array, " batch"]) -> Int[Array, " batch"]:
-    """Divides a batch among the devices, inside a compiled function, and with it all that is gathered by it."""
+    """Divides a batch's indices among the devices, inside a compiled function, and so the data gathered by them."""
     return indices if device_count() == 1 else lax.with_sharding_constraint(indices, P(AXIS))
 
 

@@ -21,9 +21,8 @@ def make_optimizer(config: TrainingConfig, total_steps: int) -> optax.GradientTr
     """Returns p ← p - rate · (direction + decay · p), with decay on tensors of two or more axes only.
 
     The direction is Adam's (with the decay: AdamW, Loshchilov & Hutter 2019), that of Nesterov's momentum (Sutskever
-    et al. 2013), or Muon's (Jordan et al. 2024), which is for kernels; all else then goes in that of Adam with
-    Nesterov's momentum (Dozat 2016). The rate of tensors of one axis, biases and scales, is `config.bias_rate` times
-    the schedule's.
+    et al. 2013), or Muon's for kernels (Jordan et al. 2024) with Nadam's for all other parameters (Dozat 2016). The
+    rate of tensors with one axis, biases and scales, is `config.bias_rate` times the schedule's.
     """
     parts = [
         _direction(config),
@@ -42,7 +41,7 @@ def _direction(config: TrainingConfig) -> optax.GradientTransformation:
             return optax.flatten(optax.scale_by_adam(b2=ADAM_B2))
         case "nesterov":
             return optax.flatten(optax.trace(MOMENTUM, nesterov=True))
-        case "muon":  # Its own schedule and decay are left out: a rate of -1 gives the direction itself.
+        case "muon":  # Its own schedule and decay are not used: a rate of -1 gives the direction itself.
             return optax.contrib.muon(
                 -1.0, adam_b2=ADAM_B2, consistent_rms=MUON_RMS, muon_weight_dimension_numbers=_dimensions_of_kernels
             )
@@ -51,7 +50,7 @@ def _direction(config: TrainingConfig) -> optax.GradientTransformation:
 
 
 def _dimensions_of_kernels(params: Any) -> Any:
-    """Says of each kernel which axes are its inputs and which its outputs. None for what is no kernel."""
+    """Returns the input axes and output axes of each kernel; None for other parameters."""
 
     def dimensions(path: tuple[Any, ...], leaf: Any) -> MuonDimensionNumbers | None:
         names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]

@@ -1,7 +1,7 @@
-"""One strategy as pure functions over trees: initialise, train for some steps, predict. Nothing is compiled here.
+"""One strategy as pure, uncompiled functions over trees: initialise, train for some steps, predict.
 
-The dataset, the seed and the number of steps are arguments, so one compilation serves every seed, every epoch and every
-length of chunk.
+The dataset, the seed and the number of steps are arguments, so one compilation serves all seeds, epochs and lengths of
+chunks.
 """
 
 import functools
@@ -28,7 +28,7 @@ from fusion_bench.training.remedies.base import Remedy, remedies
 
 
 class Variables(NamedTuple):
-    """A model's arrays: what is trained, and the rest (running statistics and the like)."""
+    """A model's arrays: trained parameters, and the rest (running statistics and the like)."""
 
     params: Any
     rest: Any
@@ -129,11 +129,11 @@ def make_functions(
 
 
 def _objective(graph: Any, remedy: Remedy, label_smoothing: float, params, rest, inputs: Inputs, labels, key_dropout):
-    """Returns what is minimised, the variables that are not trained, and what each modality alone would answer."""
+    """Returns the objective, the untrained variables, and the logits of each modality alone."""
     module: Any = nnx.merge(graph, params, rest, copy=True)
     outputs = module(inputs, rngs=nnx.Rngs(key_dropout))
     loss = module.loss(outputs, labels, label_smoothing=label_smoothing)
-    # A clone's, so that no statistic of an operator is updated twice.
+    # From a clone, so that no statistic of an operator is updated twice.
     alone = nnx.clone(module).unimodal_logits(outputs) if remedy.needs_unimodal_logits else {}
     return remedy.loss(loss, outputs, labels), (nnx.state(module, nnx.Not(nnx.Param)), alone)
 

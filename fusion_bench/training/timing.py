@@ -1,4 +1,4 @@
-"""Speed of a compiled strategy in training and prediction, in short timed passes apart from any run."""
+"""Speed of a compiled strategy in training and prediction, in short timed passes."""
 
 import statistics
 import time
@@ -18,12 +18,12 @@ _MOST_STEPS = 1000
 
 
 class TimedLoop:
-    """A warm loop of compiled steps, which can be timed again and again.
+    """A loop of compiled steps, warmed up, to be timed repeatedly.
 
     Args:
       steps: runs `count` steps and blocks until the last has finished. Called twice on construction: to warm up, and
         to choose the number of steps in a pass.
-      work: of one step, in any unit: examples, bytes, operations.
+      work: amount of work in one step, in any unit: examples, bytes, operations.
       config: the length of a pass, and the number of latencies.
     """
 
@@ -37,11 +37,11 @@ class TimedLoop:
         self.count = int(np.clip(config.seconds / self._seconds(1), 1, _MOST_STEPS))
 
     def rate(self) -> float:
-        """Returns the work done a second in one pass."""
+        """Returns the work per second in one pass."""
         return self.count * self.work / self._seconds(self.count)
 
     def latencies(self) -> list[float]:
-        """Returns the seconds of single steps, each waited for: those of a pass, and enough for a percentile."""
+        """Returns the seconds of single steps, each awaited: as many as in a pass, and enough for percentiles."""
         return [self._seconds(1) for _ in range(max(self.count, self.config.latencies))]
 
     def _seconds(self, count: int) -> float:
@@ -75,7 +75,7 @@ def inference_loop(
     batch_size: int,
     config: MeasurementConfig = MeasurementConfig(),
 ) -> TimedLoop:
-    """Returns predictions in batches of one size, of which one is dispatched before the last is done."""
+    """Returns predictions in batches of one size, each dispatched before the previous one has finished."""
     batch = jax.device_put(np.resize(indices, batch_size))
 
     def steps(count: int) -> None:
@@ -93,7 +93,7 @@ def single_loop(
     indices: np.ndarray,
     config: MeasurementConfig = MeasurementConfig(),
 ) -> TimedLoop:
-    """Returns requests for one example's logits, each waited for, by a program with its weights built in."""
+    """Returns predictions of one example at a time, each awaited, by a program with constant weights."""
     predict = compile_fixed(graph, variables, data, 1)
 
     def steps(count: int) -> None:
@@ -106,7 +106,7 @@ def single_loop(
 def latency(
     graph: Any, variables: Variables, data: DeviceData, indices: np.ndarray, config: MeasurementConfig
 ) -> dict[str, float]:
-    """Returns the median seconds from asking for one example's logits to having them; nothing on several devices."""
+    """Returns the median latency of predicting one example, in seconds; nothing on several devices."""
     if device_count() > 1:  # one example cannot be divided
         return {}
     return {"latency_s": statistics.median(single_loop(graph, variables, data, indices, config).latencies())}

@@ -14,7 +14,7 @@ def test_the_plan_is_printed_and_nothing_is_trained(call, source, tmp_path):
     assert status == 0
     assert not out.exists()
     assert lines(printed) == [
-        "stage jobs runs complete",
+        "stage job runs complete",
         "train image-only, costs 1 0",
         "train image-only, learning rate 0.01 2 0",
         "train text-only, costs 1 0",
@@ -38,6 +38,6 @@ def test_tuning_is_a_stage_of_its_own(call, source, tmp_path):
     asked = ("--data", source, "--seeds", 1, "--strategies", "concat", "--tune", 2, "--out", tmp_path / "out")
     _, printed, _ = call("run", *asked, *TRAINING, "--dry-run")
     assert [line for line in lines(printed) if line.startswith("tune")] == [
-        "tune concat, tried with learning rate 0.01 1 0",
-        "tune concat, tried with learning rate 0.0114 1 0",
+        "tune concat, trial with learning rate 0.01 1 0",
+        "tune concat, trial with learning rate 0.0114 1 0",
     ]

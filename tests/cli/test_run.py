@@ -105,9 +105,9 @@ def test_a_diverged_run_is_recorded_and_the_others_go_on(broken):
         ("image-only", 1): good,
         ("text-only", 0): good,
         ("text-only", 1): good,
-        ("late-posthoc", 0): ("failed", "a run that it is made of has failed: image-only, seed 0"),
+        ("late-posthoc", 0): ("failed", "a run that it depends on has failed: image-only, seed 0"),
         ("late-posthoc", 1): good,
-        ("bayes-reference", 0): ("failed", "a run that it is made of has failed: image-only, seed 0"),
+        ("bayes-reference", 0): ("failed", "a run that it depends on has failed: image-only, seed 0"),
         ("bayes-reference", 1): good,
     }
     frame = pd.read_csv(out / "table.csv").set_index("strategy")

@@ -70,6 +70,6 @@ def test_a_run_that_was_edited_by_hand_is_named_and_made_anew(broken, call, sour
 
     status, _, progress = call(*run_arguments(source, out, strategies="text-only"))
     assert status == 0
-    assert progress.splitlines()[0] == f"text-only, seed 1: made anew, {run.id} is damaged: {fault}"
+    assert progress.splitlines()[0] == f"text-only, seed 1: repeated, as {run.id} is damaged: {fault}"
     metrics = json.loads(genuine)["metrics"]
     assert json.loads(path.read_text())["metrics"] == metrics

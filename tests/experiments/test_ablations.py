@@ -111,7 +111,7 @@ def test_widths_and_rates_are_crossed(images, untrained, tmp_path):
 
 def test_the_main_table_names_what_was_resized(images, untrained, tmp_path):
     _, text = run("main_table", images, tmp_path)
-    assert "has the highest mean of 2 joins" in text
+    assert "has the highest mean of 2 strategies" in text
     assert "of 1 strategies that were resized" in text
 
 

@@ -112,7 +112,7 @@ def test_notes_environment_and_commands_are_there(elements):
 
 def test_examples_show_what_strategies_answered(text):
     (gallery,) = re.findall(r'<div class="examples">.*?</div>', text.partition("</section>")[0], re.DOTALL)
-    typical, errors = gallery.split("Errors of concat with the highest confidence")
+    typical, errors = gallery.split("Most confident errors of concat")
     assert typical.count("<img ") == 10
     assert errors.count("<img ") == 2
     assert gallery.count('src="data:image/png;base64,') == 12
@@ -133,7 +133,7 @@ def joins(*rows):
     ("frame", "end"),
     [
         (joins(("a", np.nan, 0, False)), "No multimodal strategy has a result."),
-        (joins(("a", 0.8, 1, True), ("b", 0.7, 1, False)), "With one seed no difference is established."),
+        (joins(("a", 0.8, 1, True), ("b", 0.7, 1, False)), "With one seed no difference can be tested."),
         (joins(("a", 0.8, 3, True)), "80.00 ± 1.00 %."),
         (joins(("a", 0.8, 3, True), ("b", 0.7, 3, False)), "below it (paired t-tests, α = 0.05, uncorrected)."),
         (joins(("a", 0.8, 3, True), ("b", 0.7, 3, True), ("c", 0.9, 2, True)), "uncorrected): b."),

@@ -74,7 +74,7 @@ def test_findings_of_the_study(found):
     assert [len(labels) for _, labels in found.tests["concat"]] == [N_TEST] * 3
     assert found.class_names == tuple(CLASSES)
     assert found.omitted == []
-    assert found.said_of(FAMILY_OF) == "n = 3 seeds"
+    assert found.seeds_text(FAMILY_OF) == "n = 3 seeds"
 
 
 def test_the_enlarged_part_holds_the_best(found):
@@ -264,7 +264,7 @@ def test_figures_name_what_they_show(drawn):
     assert "concat" in cost  # on the front
     assert "late-mean" not in cost  # dearer than concat, and worse
     assert "text-only 41.0" in cost  # below the picture, named in the note
-    assert "No curve, as they are joined after training: late-posthoc" in text_of(folder / "curves.svg")
+    assert "Without a curve, as they join trained models: late-posthoc" in text_of(folder / "curves.svg")
     assert CLASSES[1] in text_of(folder / "confusion/concat.svg")
 
 
@@ -308,14 +308,14 @@ def test_a_report_of_damaged_runs_leaves_out_what_cannot_be_read(tmp_path, capsy
     for what in (
         f"{runs['concat']}: run.json",
         "learning curve of tensor:width=8",
-        "diagnosis of late-mean",
+        "predictions of late-mean",
         "metrics",
     ):
         assert f"fusion-bench: left out{':' * (what[0] != 'c')} {what}" in told.err
     page = tmp_path / "report" / "index.html"
     assert re.fullmatch(rf"written to {page}, \d\.\d MB; figures beside it\n", told.out)
     text = page.read_text(encoding="utf-8")
-    assert "Left out: diagnosis of late-mean" in text
+    assert "Left out: predictions of late-mean" in text
     assert "Gain: over text-only" in text
 
 

@@ -347,10 +347,10 @@ GOLDEN = """\
 - Gain: over image-only, the best unimodal strategy on validation; percentage points, paired by seed.
 - Bold: the best multimodal mean and all strategies not significantly different from it (paired t-test, α = 0.05, uncorrected).
 - With n = 3 seeds a paired t-test detects a true gain of 2.9 points with 80 % power (5.0 after Holm's correction); to detect one point takes 14 seeds (19 after the correction). Medians over the multimodal rows.
-- The sampling error of the 1,000 test examples, common to all rows, comes on top; its 95 % interval (Wilson) is 40.95 to 47.09 % for 44.00 % and 69.14 to 74.69 % for 72.00 %.
-- Bayes reference: the best that a unimodal run's class probabilities and the exact channel allow. No strategy is significantly above it (paired t-test at 5 %, Holm-corrected).
-- Ceilings: exact, from the channel alone; without captions, that of a perfect classifier of the class.
-- Examples/s: median of a short timed pass, without compilation.
+- The intervals leave out the sampling error of the 1,000 test examples, which is common to all rows; its 95 % interval (Wilson) is 40.95 to 47.09 % for 44.00 % and 69.14 to 74.69 % for 72.00 %.
+- Bayes reference: the best possible use of one unimodal model and the exact caption channel. No strategy is significantly above it (paired t-test, α = 0.05, Holm-corrected).
+- Ceilings: the best possible accuracy from one modality alone, computed exactly from the caption channel; without captions, that of a perfect classifier of the class.
+- Examples/s: median of short timed passes, without compilation.
 - Made on a processor, 2 cores, fusion_bench 0.1.0, commit 0123456789. Data: ten shapes, drawn from seed 0.
 """  # noqa: E501  # as it is written
 
@@ -363,12 +363,15 @@ def test_what_exceeds_the_reference_is_named_and_explained(frame_of):
     above = runs_of("early-channel", "early", [0.70, 0.715, 0.705])
     text = to_markdown(frame_of(IMAGE, CONCAT, above, REFERENCE))
     (note,) = re.findall("^- Bayes reference.*$", text, re.MULTILINE)
-    assert "Above it (paired t-test at 5 %, Holm-corrected): early-channel (+1.50 ± 0.10); a jointly" in note
+    assert (
+        "Significantly above it (paired t-test, α = 0.05, Holm-corrected): early-channel (+1.50 ± 0.10). A jointly"
+        in note
+    )
     assert "concat" not in note  # +2.83 ± 4.70
 
 
 def test_notes_name_the_joint_encoders_baseline_or_say_that_it_was_not_run(full, frame_of):
-    assert "its own joint encoder on one modality: +11.00 ± 4.30 points over image-token-only." in to_markdown(full)
+    assert "the same encoder on one modality: +11.00 ± 4.30 points over image-token-only." in to_markdown(full)
     assert "one modality: not known, as MODALITY-token-only was not run." in to_markdown(frame_of(IMAGE, EARLY_TOKEN))
 
 
@@ -397,7 +400,7 @@ def test_notes_name_failures_and_other_numbers_of_seeds(full):
 def test_one_seed_has_no_interval_and_says_so(frame_of):
     text = to_markdown(frame_of(IMAGE[:1], CONCAT[:1], REFERENCE[:1]))
     assert "| 70.00 | +10.00 |" in text  # and nothing is bold
-    assert "One seed: there is no interval" in text
+    assert "One seed: there are no intervals" in text
     assert "above it" not in text
 
 
@@ -540,7 +543,7 @@ def test_what_was_matched_has_a_block_of_its_own(tmp_path):
     assert "12,345 |" in second  # a baseline is as it is
     assert "12,100 |" in second
     assert "9,000* |" in second
-    assert "Matched within 2 % by the size of each joint part, but for concat (−25.00 %), marked *" in second
+    assert "Exceptions, marked *, have no size option or no closer size: concat (−25.00 %). Unimodal" in second
     assert "to tensor" not in first + second.splitlines()[0]  # said once, in words
 
 

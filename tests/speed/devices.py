@@ -1,6 +1,6 @@
 """Made-up figures of devices, whose ratios and places are known."""
 
-from fusion_bench.speed.record import Ceilings, DeviceSpeed, Latency, Point, Spread, StrategySpeed
+from fusion_bench.speed.record import Ceilings, DeviceSpeed, Latency, Measurement, StrategySpeed, Summary
 
 STUDY = {
     "dataset": "shapes", "fingerprint": "f", "encoder": "tiny", "text_encoder": "pooled", "dtype": "float32",
@@ -9,11 +9,11 @@ STUDY = {
 
 
 def spread(median):
-    return Spread(median, 0.9 * median, 1.1 * median, 3)
+    return Summary(median, 0.9 * median, 1.1 * median, 3)
 
 
 def point(batch_size, rate, *, flops: float | None = 2e6, moved_bytes=1e6):
-    return Point(batch_size, spread(rate), flops, moved_bytes, 3_000_000, 1_000_000)
+    return Measurement(batch_size, spread(rate), flops, moved_bytes, 3_000_000, 1_000_000)
 
 
 def sweep(*rates):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fusion_bench.speed.compiled import Compiled, Subject
+from fusion_bench.speed.compiled import Case, Compiled
 from fusion_bench.speed.energy import open_meter
 from fusion_bench.speed.measure import _measure_energy
 from fusion_bench.training.timing import TimedLoop
@@ -105,8 +105,8 @@ def test_joules_are_those_of_an_example_at_the_fastest_batch():
     """A pass at 50 examples/s for a second is 50 examples in 5 steps of 10; the meter counts 4 J a step."""
     taken = []
 
-    slow, fast = (Subject("concat", "train", size) for size in (2, 10))
-    passes = {subject: TimedLoop(taken.append, subject.batch_size) for subject in (slow, fast)}
+    slow, fast = (Case("concat", "train", size) for size in (2, 10))
+    passes = {case: TimedLoop(taken.append, case.batch_size) for case in (slow, fast)}
     taken.clear()
     samples: dict[Hashable, list[float]] = {slow: [10.0, 10.0], fast: [40.0, 50.0, 60.0]}
     compiled = Compiled(timed=passes, params={"concat": 1})

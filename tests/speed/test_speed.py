@@ -14,9 +14,9 @@ from fusion_bench.errors import ConfigError, UserError
 from fusion_bench.report.plots import matplotlib
 from fusion_bench.speed import compare, device, record
 from fusion_bench.speed.config import SpeedConfig
-from fusion_bench.speed.record import Spread
+from fusion_bench.speed.interleave import interleaved, rounds
+from fusion_bench.speed.record import Summary
 from fusion_bench.speed.roofline import derive, fastest, knee, place
-from fusion_bench.speed.turns import rounds, take_turns
 from tests.speed.devices import FAST, SLOW, point, spread, strategy, sweep
 
 
@@ -66,7 +66,7 @@ def test_samples_of_each_subject_are_kept_apart():
     numbers = map(float, range(100))
     turns = {name: lambda: [next(numbers)] for name in ("a", "b")}
     told = []
-    assert take_turns(turns, 2, told.append) == {"a": [0, 3], "b": [1, 2]}
+    assert interleaved(turns, 2, told.append) == {"a": [0, 3], "b": [1, 2]}
     assert told == ["repetition 1 of 2", "repetition 2 of 2"]
 
 
@@ -152,7 +152,7 @@ def test_a_figure_tells_six_devices_apart(tmp_path):
     matplotlib.write(compare.picture(compare.compare(devices, "slow"), "slow"), tmp_path / "six")
     drawn = " ".join(re.sub(r"<[^>]+>", " ", (tmp_path / "six.svg").read_text()).split())
     assert "fast 5, filled bottom half" in drawn
-    with pytest.raises(UserError, match="tells 6 devices apart beside the reference; there are 7"):
+    with pytest.raises(UserError, match="up to 6 devices beside the reference; there are 7"):
         compare.picture(compare.compare(devices | {"fast 6": FAST}, "slow"), "slow")
 
 
@@ -205,4 +205,4 @@ def test_batch_sizes():
 
 
 def test_a_spread():
-    assert Spread.of([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0, 3)
+    assert Summary.of([3.0, 1.0, 2.0]) == Summary(2.0, 1.0, 3.0, 3)

@@ -104,7 +104,7 @@ def test_the_command(tmp_path, capsys, conflict):
     known = 1 + (0 if conflict else len(IMAGE))  # costs are equal
     copied = 1 + len(IMAGE) + 1 + len(CONCAT)
     assert printed.out == (
-        f"runs: {copied} copied, {known} there already, 0 failed and left out; written to {tmp_path}/c\n"
+        f"runs: {copied} copied, {known} already there, 0 failed and left out; written to {tmp_path}/c\n"
     )
     assert printed.err.count("fusion-bench: conflict: image-only") == (len(IMAGE) if conflict else 0)
     assert "concat" in (tmp_path / "c/table.md").read_text()

@@ -200,9 +200,12 @@ def test_a_checkpoint_comes_back_as_a_tree_of_arrays(store):
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
-        (np.ones((3, 5), np.float32), r"params/head/kernel is \(3, 2\) .* there and \(3, 5\) .* in the model"),
-        (np.ones((3, 2), np.int32), r"kernel is \(3, 2\) float32 there and \(3, 2\) int32 in the model"),
-        (None, "params/head/kernel is .* there and absent in the model"),
+        (
+            np.ones((3, 5), np.float32),
+            r"params/head/kernel is \(3, 2\) .* in the checkpoint and \(3, 5\) .* in the model",
+        ),
+        (np.ones((3, 2), np.int32), r"kernel is \(3, 2\) float32 in the checkpoint and \(3, 2\) int32 in the model"),
+        (None, "params/head/kernel is .* in the checkpoint and absent in the model"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused(store, kernel, message):

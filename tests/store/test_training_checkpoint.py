@@ -48,7 +48,7 @@ def test_a_snapshot_comes_back_to_the_last_bit(checkpoint, notes, tmp_path):
     for ours, theirs in zip(jax.tree.leaves(back[:2]), jax.tree.leaves(expected[:2]), strict=True):
         assert isinstance(ours, jax.Array)
         np.testing.assert_array_equal(ours, theirs, strict=True)
-    assert notes == ["goes on after epoch 2"]
+    assert notes == ["resumes after epoch 2"]
     (folder,) = (tmp_path / "runs").iterdir()
     assert [path.name for path in folder.iterdir()] == ["000002"]  # the one before is gone
 
@@ -81,14 +81,14 @@ def test_a_damaged_one_is_left_out_with_a_line(checkpoint, notes, tmp_path, chan
     change(next((tmp_path / "runs").glob("*/000002")))
     assert checkpoint.load(make_snapshot(0.0)) is None
     (line,) = notes
-    assert line.startswith("starts anew, as its unfinished training cannot be read: ")
+    assert line.startswith("starts again, as its saved state cannot be read: ")
     assert "\n" not in line
 
 
 def test_one_of_another_model_is_left_out(checkpoint, notes):
     checkpoint.save(make_snapshot(0.5, width=4))
     assert checkpoint.load(make_snapshot(0.0)) is None
-    assert notes[0].endswith("(2, 4) float32 there and (2, 3) float32 in the model")
+    assert notes[0].endswith("(2, 4) float32 in the checkpoint and (2, 3) float32 in the model")
 
 
 def test_a_save_that_fails_leaves_the_one_before_and_training_goes_on(checkpoint, notes, monkeypatch):
@@ -96,7 +96,7 @@ def test_a_save_that_fails_leaves_the_one_before_and_training_goes_on(checkpoint
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.rename", lambda *names: (_ for _ in ()).throw(OSError(28, "No space left")))
         checkpoint.save(make_snapshot(0.25))
-    assert notes == ["its unfinished training cannot be saved: No space left"]
+    assert notes == ["its state cannot be saved: No space left"]
     assert len(checkpoint.load(make_snapshot(0.0)).curve) == 1
     checkpoint.clear()
     assert checkpoint.load(make_snapshot(0.0)) is None
@@ -128,7 +128,7 @@ def test_a_study_that_is_interrupted_goes_on_within_a_run(source, tmp_path, monk
     assert (config.out / "runs" / f".training-{run.id}" / "000002").is_dir()
 
     resumed = run_recorded(config)
-    assert ("note", "text-only, seed 0: goes on after epoch 2") in resumed.events
+    assert ("note", "text-only, seed 0: resumes after epoch 2") in resumed.events
     assert resumed.stored("text-only").metrics == run.metrics
     ours, theirs = (done.config.out / "runs" / run.id / "curve.csv" for done in (resumed, whole))
     assert ours.read_bytes() == theirs.read_bytes()

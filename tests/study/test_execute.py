@@ -45,10 +45,7 @@ def resources(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [
-        (TrainingDiverged("the loss is nan"), "the loss is nan"),
-        (OUT_OF_MEMORY, "the device has too little memory for it"),
-    ],
+    [(TrainingDiverged("the loss is nan"), "the loss is nan"), (OUT_OF_MEMORY, "the device has too little memory")],
     ids=str,
 )
 def test_a_training_that_fails_is_a_result(resources, monkeypatch, error, reason):
@@ -73,7 +70,7 @@ def test_other_errors_of_the_runtime_end_the_study(resources, monkeypatch):
 def test_a_join_whose_member_has_failed_has_failed(resources):
     join = Job("join", StrategySpec("late-posthoc"), 0, CONFIG.data, CONFIG.model, CONFIG.training, members=(JOB,))
     run = execute(join, resources).run
-    assert (run.status, run.reason) == ("failed", "a run that it is made of has failed: concat, seed 0")
+    assert (run.status, run.reason) == ("failed", "a run that it depends on has failed: concat, seed 0")
 
 
 def test_a_record_states_its_job(resources):

@@ -77,7 +77,7 @@ def test_what_gives_the_target_stays_as_it_is():
 
 
 def test_two_widths_of_one_strategy_would_become_one():
-    with pytest.raises(UserError, match="matched, sum:out_features=40 is the same as another strategy"):
+    with pytest.raises(UserError, match="after matching, sum:out_features=40 equals another strategy"):
         matched_to("sum:out_features=4,sum:out_features=40", 5_000.0)
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from fusion_bench.config import BenchmarkConfig, Choice, TrainingConfig
 from fusion_bench.fusion.registry import StrategySpec
-from fusion_bench.study.plan import Reference, Subject, plan, with_members
+from fusion_bench.study.plan import Reference, Selection, plan, with_members
 from tests.tasks import make_task
 
 TASK = make_task("image", "text")
-SUBJECT = Subject(tuple(map(StrategySpec, ("image-only", "text-only", "concat", "late-posthoc"))))
+SELECTION = Selection(tuple(map(StrategySpec, ("image-only", "text-only", "concat", "late-posthoc"))))
 CONFIG = BenchmarkConfig(seeds=2)
 
 
@@ -55,12 +55,12 @@ CASES = {
 
 @pytest.mark.parametrize(("names", "reference", "expected"), CASES.values(), ids=CASES)
 def test_the_jobs_of_a_study_in_order(names, reference, expected):
-    stages = plan(CONFIG, TASK, Subject(tuple(map(StrategySpec, names)), reference=reference))
+    stages = plan(CONFIG, TASK, Selection(tuple(map(StrategySpec, names)), reference=reference))
     assert rows(stages) == expected
 
 
 def test_a_join_is_made_of_the_members_of_its_seed():
-    *_, join = plan(CONFIG, TASK, SUBJECT)
+    *_, join = plan(CONFIG, TASK, SELECTION)
     measured, *joins = join.jobs
     assert [(m.kind, m.label) for m in measured.members] == [("measure", "image-only"), ("measure", "text-only")]
     for job in joins:
@@ -71,7 +71,7 @@ def test_a_join_is_made_of_the_members_of_its_seed():
 
 
 def test_tuning_tries_the_same_settings_with_every_trained_strategy():
-    tune, train, _ = plan(dataclasses.replace(CONFIG, tune=3), TASK, SUBJECT)
+    tune, train, _ = plan(dataclasses.replace(CONFIG, tune=3), TASK, SELECTION)
     by_strategy = {label: [j.training for j in tune.jobs if j.label == label] for label in ("concat", "text-only")}
     assert by_strategy["concat"] == by_strategy["text-only"]
     assert len(set(by_strategy["concat"])) == 3
@@ -82,8 +82,8 @@ def test_tuning_tries_the_same_settings_with_every_trained_strategy():
 def test_the_chosen_setting_stands_in_every_job_of_its_strategy_and_in_no_other():
     config = dataclasses.replace(CONFIG, tune=2)
     setting = dataclasses.replace(CONFIG.training, learning_rate=0.5)
-    subject = dataclasses.replace(SUBJECT, reference=Reference("image-only", "class"))
-    _, train, join, refer = plan(config, TASK, subject, {"image-only": setting})
+    selection = dataclasses.replace(SELECTION, reference=Reference("image-only", "class"))
+    _, train, join, refer = plan(config, TASK, selection, {"image-only": setting})
     for job in train.jobs:
         own = job.label == "image-only" and job.target == "label"  # tuning was for the label
         assert job.training == (setting if own else config.training)
@@ -94,8 +94,8 @@ def test_the_chosen_setting_stands_in_every_job_of_its_strategy_and_in_no_other(
 
 def test_fusions_are_trained_with_the_remedy_and_all_else_without():
     training = TrainingConfig(remedy=Choice("ogm-ge", {"alpha": 1}))
-    subject = dataclasses.replace(SUBJECT, reference=Reference("image-only", "class"))
-    stages = plan(dataclasses.replace(CONFIG, training=training, tune=2), TASK, subject)
+    selection = dataclasses.replace(SELECTION, reference=Reference("image-only", "class"))
+    stages = plan(dataclasses.replace(CONFIG, training=training, tune=2), TASK, selection)
     resolved = Choice("ogm-ge", {"alpha": 1.0, "noise": True, "stage": "update", "until": 0})
     for job in (job for stage in stages for job in stage.jobs):
         is_concat = job.strategy == StrategySpec("concat")

@@ -11,13 +11,13 @@ BASE = TrainingConfig(learning_rate=0.01)
 
 
 def test_the_usual_setting_comes_first_and_a_longer_list_goes_on_from_a_shorter():
-    assert tuning.settings(1, BASE) == (BASE,)
-    assert tuning.settings(9, BASE)[:4] == tuning.settings(4, BASE)
-    assert len(set(tuning.settings(9, BASE))) == 9
+    assert tuning.trials(1, BASE) == (BASE,)
+    assert tuning.trials(9, BASE)[:4] == tuning.trials(4, BASE)
+    assert len(set(tuning.trials(9, BASE))) == 9
 
 
 def test_settings_are_even_on_a_logarithmic_scale_within_their_ranges():
-    drawn = tuning.settings(2001, BASE)[1:]
+    drawn = tuning.trials(2001, BASE)[1:]
     for name, low, high in (("learning_rate", 0.00125, 0.04), ("weight_decay", 0.01, 0.5)):
         logs = np.log([getattr(setting, name) for setting in drawn])
         assert np.log(low) - 0.01 <= logs.min()
@@ -39,7 +39,7 @@ def tried_of(done, strategy):
 
 
 def test_every_strategy_has_the_same_budget_and_the_best_on_validation_is_chosen(tuned):
-    settings = tuning.settings(2, tuned.config.training)
+    settings = tuning.trials(2, tuned.config.training)
     for strategy in ("image-only", "text-only", "concat"):
         accuracies = tried_of(tuned, strategy)
         assert set(accuracies) == {setting.learning_rate for setting in settings}
@@ -62,7 +62,7 @@ def test_tried_settings_are_not_in_the_table_which_says_what_was_chosen(tuned):
     assert set(rows["tune"]) == {2}
     assert rows.loc["concat", "learning_rate"] == tuned.stored("concat").identity["training"]["learning_rate"]
     text = (tuned.config.out / "table.md").read_text()
-    assert "Tuned: learning rate and weight decay, the best of 2 on validation" in text
+    assert "Tuned: learning rate and weight decay, the best of 2 trials on validation" in text
 
 
 def test_what_was_tried_is_not_tried_again(tuned, tmp_path):

@@ -41,8 +41,8 @@ def test_a_second_study_reads_what_the_first_compiled(source, tmp_path):
     trained = [name for name in cold if "-cost-" in name]
     assert len(trained) == 3
     assert all(cold[name] > 0 and warm[name] is None for name in trained)
-    assert "earlier study's cache" in " ".join(second.split())
-    assert "earlier study's cache" not in " ".join(first.split())
+    assert "the cache of an earlier study" in " ".join(second.split())
+    assert "the cache of an earlier study" not in " ".join(first.split())
     assert "runs to train: 2" in errors
     assert "arning" not in errors
     for name, arrays in compiled.items():
@@ -83,7 +83,7 @@ def test_a_loose_directory_is_made_private(config, tmp_path):
 
 def test_another_users_directory_is_not_used(config, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: -1)
-    with pytest.warns(UserWarning, match="not kept for next time: .* belongs to another user"):
+    with pytest.warns(UserWarning, match="cannot be cached: .* belongs to another user"):
         keep_compiled(tmp_path)
     assert config.values["jax_compilation_cache_dir"] is None
 

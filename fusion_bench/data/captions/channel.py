@@ -23,9 +23,9 @@ from fusion_bench import errors
 from fusion_bench.data.captions.lexicon import NEUTRAL, Lexicon, lexicon_for
 from fusion_bench.data.captions.templates import render
 
-# They keep draws apart from each other's and from the split's and the templates', which have the same seed.
+# Separate random streams, as split and templates are drawn with the same seed.
 _STREAM, _PREVIEW_STREAM = 0xCA97, 0x94E7
-_SETTINGS = ("named", "grouped", "partition", "wrong", "shift")
+_OPTIONS = ("named", "grouped", "partition", "wrong", "shift")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ChannelSpec:
       grouped: probability that it is the word of the class's group.
       partition: which of the lexicon's partitions gives the groups; None if `grouped` is 0.
       wrong: probability that the word is about another class.
-      shift: probability that the target is shifted by a uniform k, which the text tells.
+      shift: probability that the target is shifted by a uniform k, which the text states.
       summary: what the channel isolates.
 
     Raises:
@@ -67,22 +67,24 @@ PRESETS: Mapping[str, ChannelSpec] = {
     spec.name: spec
     for spec in (  # name, named, grouped, partition, wrong, shift, summary
         ChannelSpec("default", 0.4, 0.3, "coarse", 0.1, 0.0, "both modalities help, neither suffices"),
-        ChannelSpec("clean", 1.0, 0.0, None, 0.0, 0.0, "the leak itself: text alone is 100 % (a control)"),
+        ChannelSpec("clean", 1.0, 0.0, None, 0.0, 0.0, "text always names the class (a control)"),
         ChannelSpec("neutral", 0.0, 0.0, None, 0.0, 0.0, "text says nothing (a control: fusion must not hurt)"),
-        ChannelSpec("half", 0.5, 0.0, None, 0.0, 0.0, "unique information, on or off"),
+        ChannelSpec("half", 0.5, 0.0, None, 0.0, 0.0, "text names the class in half of the captions"),
         ChannelSpec("noisy", 1.0, 0.0, None, 0.4, 0.0, "text that is often wrong"),
         ChannelSpec("coarse", 0.0, 1.0, "coarse", 0.0, 0.0, "text repeats what images make easy"),
-        ChannelSpec("contrast", 0.0, 1.0, "contrast", 0.0, 0.0, "the bits of coarse, on what images make hard"),
-        ChannelSpec("pairs", 0.0, 1.0, "pairs", 0.0, 0.0, "text leaves exactly the hard choice to the image"),
-        ChannelSpec("synergy", 0.0, 0.0, None, 0.0, 1.0, "alone each is at chance; only an interaction decides"),
-        ChannelSpec("mixed", 0.4, 0.3, "coarse", 0.1, 0.3, "everything at once"),
+        ChannelSpec("contrast", 0.0, 1.0, "contrast", 0.0, 0.0, "as many bits as coarse, about what images make hard"),
+        ChannelSpec("pairs", 0.0, 1.0, "pairs", 0.0, 0.0, "text leaves the choice within a hard pair to the image"),
+        ChannelSpec(
+            "synergy", 0.0, 0.0, None, 0.0, 1.0, "each modality alone is at chance; only an interaction decides"
+        ),
+        ChannelSpec("mixed", 0.4, 0.3, "coarse", 0.1, 0.3, "default captions, three in ten of which shift the target"),
     )
 }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Channel:
-    """A channel over the classes of one lexicon: its exact table, and what follows without any training.
+    """A channel over the classes of one lexicon: its exact table, its information and its ceilings.
 
     Attributes:
       spec: the parameters.
@@ -136,7 +138,7 @@ class Channel:
 
     @functools.cached_property
     def table(self) -> Float64[np.ndarray, "class word shift target"]:
-        """The channel itself, P(w, k, t | y). Grows as C^4; nothing below needs it in full."""
+        """The channel itself, P(w, k, t | y). Its size grows as C^4; the properties below do not need it."""
         y, k = np.ogrid[: self.num_classes, : self.num_classes]
         table = np.zeros((self.num_classes, len(self.words), self.num_classes, self.num_classes))
         table[y, :, k, (y + k) % self.num_classes] = (
@@ -154,7 +156,7 @@ class Channel:
 
         Proportional to P(t | x, w, k), because given the class a caption is independent of the image.
         """
-        # the only class that goes with each t, given k
+        # the only class that gives each t, given k
         y = (np.arange(self.num_classes) - shifts[:, None]) % self.num_classes
         scores = class_probabilities * self.word_probabilities[:, words].T
         return np.take_along_axis(scores, y, axis=1) * self.shift_probabilities[shifts, None]
@@ -201,21 +203,21 @@ class Channel:
 
 
 def make_channel(name: str, class_names: Sequence[str], prior: Float64[np.ndarray, " class"] | None = None) -> Channel:
-    """Returns the channel of a preset, with what is to differ from it: "half", or "half:named=0.2".
+    """Returns the channel of a preset, with changed options if they are given: "half", or "half:named=0.2".
 
     The prior P(y) of the classes is uniform if None.
 
     Raises:
-      UserError: there is no preset of that name, or what is to differ cannot be read.
+      UserError: there is no such preset or option, or a value is not of its type.
     """
-    preset, *settings = name.split(":")
+    preset, *assignments = name.split(":")
     if preset not in PRESETS:
         raise errors.unknown_name("caption channel", preset, PRESETS)
     changes: dict[str, float | str] = {}
-    for setting in settings:
-        field, _, value = setting.partition("=")
-        if field not in _SETTINGS:
-            raise errors.unknown_name(f"setting of the channel {preset}", field, _SETTINGS)
+    for assignment in assignments:
+        field, _, value = assignment.partition("=")
+        if field not in _OPTIONS:
+            raise errors.unknown_name(f"option of the channel {preset}", field, _OPTIONS)
         try:
             changes[field] = value if field == "partition" else float(value)
         except ValueError:
@@ -258,8 +260,8 @@ def sample(channel: Channel, classes: Int[np.ndarray, " example"], seed: int) ->
         words[of_class] = _quantile(probabilities, uniform_word[of_class])
     shifts = _quantile(channel.shift_probabilities, uniform_shift).astype(np.int32)
     targets = ((classes + shifts) % channel.num_classes).astype(np.int32)
-    told = [channel.lexicon.shifts[k] for k in shifts.tolist()] if channel.spec.shift > 0 else None
-    return Sample(words, shifts, targets, render([channel.words[w] for w in words.tolist()], seed, told))
+    stated = [channel.lexicon.shifts[k] for k in shifts.tolist()] if channel.spec.shift > 0 else None
+    return Sample(words, shifts, targets, render([channel.words[w] for w in words.tolist()], seed, stated))
 
 
 def preview(channel: Channel, class_names: Sequence[str], count: int, seed: int) -> list[tuple[str, ...]]:

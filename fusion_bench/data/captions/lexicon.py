@@ -62,7 +62,7 @@ class Lexicon:
 
 
 def lexicon_for(class_names: Sequence[str]) -> Lexicon:
-    """Returns the lexicon of some classes: one that a source brings for them, in any order, else a generic one."""
+    """Returns the lexicon that a source has for these classes, in any order; else a generic one."""
     for source in sources().values():
         words = source.words
         if words is not None and sorted(class_names) == sorted(words.nouns):
@@ -77,7 +77,7 @@ def lexicon_for(class_names: Sequence[str]) -> Lexicon:
 def _generic(class_names: Sequence[str]) -> Lexicon:
     """Returns a lexicon of made words ("cat_1" .. "cat_6") with partitions like those of the written ones.
 
-    They are two groups as 6 to 4, two of the same sizes that cross them, and neighbours in pairs.
+    The partitions: two groups in the ratio 6 to 4, two groups of these sizes that cut across them, and pairs.
     """
     in_order = list(range(len(class_names)))
     evens_first = in_order[::2] + in_order[1::2]

@@ -1,7 +1,7 @@
 """Sentences around an informative word: a bank of templates that knows nothing of class, word or shift.
 
-Every slot is filled independently of the informative word, so a caption tells no more than its word and its
-shift. No "a" or "an" stands directly before the word, and every adjective starts with a consonant: no article
+Every slot is filled independently of the informative word, so a caption has no information beyond its word and its
+shift. No "a" or "an" stands directly before the word, and every adjective starts with a consonant, so no article
 depends on the word.
 """
 
@@ -85,7 +85,7 @@ def render(words: Sequence[str], seed: int, shifts: Sequence[str] | None = None)
     """Returns one sentence for each informative word.
 
     Template and slots depend on the seed and the position alone, never on `words` or `shifts`. `shifts` has the shift
-    word of each example; None for a channel without shift: the text then tells none.
+    word of each example; None for a channel without shift.
     """
     generator = np.random.Generator(np.random.PCG64([seed, _STREAM]))
 

@@ -38,7 +38,7 @@ class Source(Registered):
     Attributes:
       class_names: by label, where they are known before the data are read.
       words: for captions about these classes; without them, words are made from the classes' names.
-      fields: those of `DataConfig` that only this source and others that name them can read.
+      fields: the fields of `DataConfig` that it reads and most sources do not.
     """
 
     class_names: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ REGISTRY: Axis[Source] = Axis(
     "fusion_bench.data.sources",
     "fusion_bench.sources",
     names=".+",
-    # the default, other names, and what stands for many
+    # the default, other names, then patterns
     order=lambda source: (source.name != source.name.lower(), source.name != DataConfig.source, source.name),
 )
 
@@ -69,7 +69,7 @@ def register_source(
     words: ClassWords | None = None,
     options: tuple[str, ...] = (),
 ) -> Callable[[Load], Load]:
-    """Decorates the function that gives a source's data; the arguments are the attributes of `Source`.
+    """Decorates the function that returns a source's data; the arguments are the attributes of `Source`.
 
     Raises:
       ValueError: the name is taken, or an option is no field of `DataConfig`.
@@ -88,7 +88,7 @@ def sources() -> Mapping[str, Source]:
 
 
 def recorded_name(name: str) -> str:
-    """Returns a source's name without the folder of a file, which tells where the data are and not what."""
+    """Returns a source's name without the folder of a file: where the data lie does not identify them."""
     return files.recorded_name(name) if REGISTRY.find(name).name.startswith("FILE") else name
 
 
@@ -102,10 +102,10 @@ def load_raw(config: DataConfig) -> RawDataset:
     for field in {field for other in sources().values() for field in other.fields}:
         if field not in source.fields and getattr(config, field) != getattr(default, field):
             owners = " and ".join(name for name, other in sources().items() if field in other.fields)
-            raise ConfigError(field, getattr(config, field), f"it is an option of {owners} alone")
+            raise ConfigError(field, getattr(config, field), f"it is an option of {owners} only")
     return source.make(config)
 
 
 def class_names(config: DataConfig) -> tuple[str, ...]:
-    """Returns the classes of `config.source`; data are read only where the classes are known from nothing else."""
+    """Returns the classes of `config.source`; reads the data only if the source does not declare its classes."""
     return REGISTRY.find(config.source).class_names or load_raw(config).class_names

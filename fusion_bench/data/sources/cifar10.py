@@ -84,7 +84,7 @@ def load(config: DataConfig) -> RawDataset:
 
 
 def _describe(directory: Path, info: "tfds.core.DatasetInfo") -> str:
-    """Says whether it is the official set; raises UserError if it is another one."""
+    """Returns the description: the official set or its JPEG copy; raises UserError for another dataset."""
     features: Any = info.features
     image = features["image"] if {"id", "image", "label"} <= set(features) else None
     if image is None or (image.shape, image.np_dtype) != ((32, 32, 3), np.uint8):
@@ -97,10 +97,10 @@ def _describe(directory: Path, info: "tfds.core.DatasetInfo") -> str:
 
 
 def prepare(data_dir: Path) -> None:
-    """Downloads the official archive, checks its sum, and prepares `data_dir`/cifar10/3.0.2.
+    """Downloads the official archive, verifies its checksum, and prepares `data_dir`/cifar10/3.0.2.
 
     Raises:
-      UserError: the archive cannot be had or is not the one TFDS knows, or `data_dir` cannot be written.
+      UserError: the archive cannot be downloaded or has another checksum, or `data_dir` cannot be written.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError

@@ -24,7 +24,7 @@ DIFFICULTY = 0.4
 
 FAINT = 0.2
 FAINT_CONTRAST = np.float32(0.05)
-"""In this part of the images the figure is too faint to see, so that no image model is certain of all of them."""
+"""In this fraction of the images the figure is too faint to see, so that no image model is certain of all of them."""
 
 WORDS = ClassWords(
     nouns={
@@ -66,7 +66,7 @@ Array = np.ndarray
 
 @register_source(
     "shapes",
-    summary="ten geometric figures, 32x32, drawn from a seed in a second; nothing is downloaded",
+    summary="ten geometric figures, 32x32, drawn from a seed; nothing is downloaded",
     class_names=CLASS_NAMES,
     words=WORDS,
     options=("audio",),
@@ -130,7 +130,7 @@ def _cross(u: Array, v: Array) -> Array:
 
 
 def _star(u: Array, v: Array) -> Array:
-    """A pentagram, what lies outside at most one of five half-planes: the second largest distance decides."""
+    """A pentagram: the points outside at most one of five half-planes, so the second largest distance decides."""
     largest = second = np.full_like(u, -np.inf)
     for degrees in range(-90, 270, 72):
         side = _along(degrees, u, v)
@@ -195,7 +195,7 @@ def _draw_batch(labels: Array, rng: np.random.Generator, difficulty: float, fain
 
 
 def _uniform(rng: np.random.Generator, shape: int | tuple[int, ...], low: float | int, high: float | int) -> Array:
-    """Uniform in [low, high); one number an example gets two axes of length one, to meet pixels."""
+    """Uniform in [low, high); one number per example gets two axes of length one, to broadcast over pixels."""
     values = rng.random(shape, dtype=np.float32) * np.float32(high - low) + np.float32(low)
     return values[:, None, None] if isinstance(shape, int) else values
 
@@ -218,7 +218,7 @@ def _frame(
 
 
 def _cover(distance: Array) -> Array:
-    """Returns the part of each pixel inside an edge that is `distance` pixels away."""
+    """Returns the fraction of each pixel that lies inside an edge `distance` pixels away."""
     return np.clip(np.float32(0.5) - distance, 0, 1)
 
 
@@ -259,10 +259,7 @@ def _bar(rng: np.random.Generator, count: int, x: Array, y: Array, width: float)
 
 
 AUDIO_NOISE = 0.45
-"""Width of each of the uniform draws that are summed to noise, against tones of height 1.
-
-Sound alone then gives an accuracy of 50 to 70 %.
-"""
+"""Width of each of the uniform draws that are summed to noise, against tones of height 1."""
 
 
 def draw_audio(labels: Array, rng: np.random.Generator, noise: float = AUDIO_NOISE) -> Array:

@@ -1,7 +1,7 @@
 """Any prepared TFDS set of images with one label each, read without TensorFlow.
 
-"tfds:NAME" is the highest version there is in the data directory, "tfds:NAME/CONFIG:VERSION" a certain one. The decoded
-images are cached; from then on TFDS is not imported at all.
+"tfds:NAME" is the highest version in the data directory, "tfds:NAME/CONFIG:VERSION" a certain one. The decoded images
+are cached; after that TFDS is not imported any more.
 """
 
 import contextlib
@@ -72,8 +72,8 @@ def load_prepared(
 ) -> RawDataset:
     """Returns what is in a prepared directory: uint8 images, in the order of the feature `id` if there is one.
 
-    The directory is of one version. `describe` says in one line what data they are; it raises UserError if they are not
-    what they should be. Without `config.image_size`, in pixels, all must have the size of the first.
+    The directory is that of one version. `describe` returns the description in one line, and raises UserError if the
+    data are not as expected. Without `config.image_size`, in pixels, all images must have the size of the first.
 
     Raises:
       UserError: as `load`.

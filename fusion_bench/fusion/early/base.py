@@ -1,4 +1,4 @@
-"""Parts of early fusion: channels laid over the image's CNN, and one transformer over all tokens."""
+"""Parts of early fusion: further channels in the image's CNN, and one transformer over all tokens."""
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +16,18 @@ from fusion_bench.models.tokens import TokenEmbedding
 from fusion_bench.models.transformer import Transformer
 
 LOUDNESS = 0.1
-"""Standard deviation, by default, of a channel that repeats one number at every pixel; the image's own have 1.
+"""Default standard deviation of a channel that repeats one number at every pixel; the image's channels have 1.
 
-Such a channel moves every activation of the first layer together, and a loud one drowns the image.
+Such a channel shifts all activations of the first layer together; a large shift would hide the image.
 """
 
 
 class ChannelFusion(Strategy):
-    """One CNN over the image; at one depth, each other modality is laid over its feature map as channels.
+    """One CNN over the image; at one depth, each other modality is concatenated to its feature map as channels.
 
-    A text becomes the mean of its word embeddings, a sequence the mean of a linear map of its steps and a vector a
-    linear map of itself, normalised and quiet, and is repeated at every pixel; a further grid is resized to the map's
-    size.
+    A text is the mean of its word embeddings, a sequence the mean of a linear map of its steps, a vector a linear map
+    of itself; all are normalised, scaled by `loudness` and repeated at every pixel. A further grid is resized to the
+    map's size.
     """
 
     def __init__(self, blueprint: Blueprint, *, depth: int, channels: int, loudness: float):
@@ -62,7 +62,7 @@ class ChannelFusion(Strategy):
 
 
 class OverlaidChannels(nnx.Module):
-    """A text, a sequence or a vector as channels, with deviation `loudness`.
+    """A text, a sequence or a vector as channels, with standard deviation `loudness`.
 
     The mean of word embeddings, the mean of a linear map of the steps, or a linear map.
     """
@@ -85,8 +85,8 @@ class OverlaidChannels(nnx.Module):
 class JointTransformer(Strategy):
     """head(mean(transformer([patches of grids; words of texts; steps of sequences; a token for each vector]))).
 
-    Each modality has its own embedding and positions, which also tell the modalities apart; every token attends
-    to every other that is not padding.
+    Each modality has its own embedding and its own learned positions, which also distinguish the modalities. Every
+    token attends to every other one that is not padding.
     """
 
     def __init__(self, blueprint: Blueprint, *, modality: str | None = None):

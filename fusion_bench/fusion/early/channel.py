@@ -1,4 +1,4 @@
-"""Early fusion on one grid: every other modality laid over the image as further channels."""
+"""Early fusion on one grid: every other modality becomes further channels of the image."""
 
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.early.base import LOUDNESS, ChannelFusion
@@ -13,14 +13,14 @@ from fusion_bench.fusion.registry import register
     size="channels",
 )
 class EarlyChannel(ChannelFusion):
-    """One CNN over the image with each other modality laid over it as channels: cnn([x_1, loudness · norm(e_2), …]).
+    """One CNN over the image and each other modality as further channels: cnn([x_1, loudness · norm(e_2), …]).
 
-    e_m is the mean of a text's word embeddings, the mean of a linear map of a sequence's steps, or a linear map of a
-    vector, of so many channels, repeated at every pixel; a further grid is resized to the image's. Needs a grid; any
-    number of other modalities. The order of words or steps is lost. Parameters beside the image's encoder: those of
-    the embeddings (a text's: words · channels; a sequence's: d_m · channels; a vector's: (d_m + 1) · channels), and the
-    first layer's weights of A further channels, k² · A · width for patches or kernels of side k. StackGAN lays 128
-    channels over a 4×4 map.
+    e_m has `channels` entries, repeated at every pixel: the mean of a text's word embeddings, the mean of a linear map
+    of a sequence's steps, or a linear map of a vector. A further grid is resized to the image's size. Needs a grid;
+    takes any number of other modalities. The order of words or steps is lost. Parameters beside the image's encoder:
+    those of the embeddings (text: words · channels; sequence: d_m · channels; vector: (d_m + 1) · channels), and
+    k² · A · width weights of the first layer for A further channels and patches or kernels of side k. StackGAN
+    concatenates 128 channels to a 4×4 map.
     """
 
     def __init__(self, blueprint: Blueprint, *, channels: int = 16, loudness: float = LOUDNESS):

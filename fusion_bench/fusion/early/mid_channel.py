@@ -1,4 +1,4 @@
-"""Fusion by channels at any depth of one CNN: from the input to next door of `concat`."""
+"""Fusion by further channels at any depth of one CNN."""
 
 from fusion_bench.errors import UserError
 from fusion_bench.fields import Natural
@@ -14,12 +14,12 @@ from fusion_bench.fusion.registry import register
     size="channels",
 )
 class MidChannel(ChannelFusion):
-    """As `early-channel`, laid over the feature map after stage `depth` of the CNN.
+    """As `early-channel`, with the channels concatenated to the feature map after stage `depth` of the CNN.
 
-    Depth 0 is `early-channel`; the number of stages lays the channels over the last map, so that pooling puts them
-    beside the image's features, as `concat` does. Needs a grid; any number of other modalities. Parameters as those
-    of `early-channel`, with the stage that follows in place of the first; after the last stage the head follows, and
-    each channel has a scale and a shift.
+    Depth 0 is `early-channel`. At the depth of the last stage pooling puts the channels beside the image's features, as
+    `concat` does. Needs a grid; takes any number of other modalities. Parameters: as those of `early-channel`, with the
+    following stage in place of the first; after the last stage the head follows, and each channel has a scale and a
+    shift.
     """
 
     def __init__(self, blueprint: Blueprint, *, depth: Natural = 1, channels: int = 16, loudness: float = LOUDNESS):

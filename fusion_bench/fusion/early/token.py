@@ -13,8 +13,8 @@ from fusion_bench.fusion.registry import register
 class EarlyToken(JointTransformer):
     """One transformer over the patches, words and steps of all modalities: head(mean(T([E_1 x_1; …; E_M x_M]))).
 
-    Any number of modalities. Parameters with width w: those of the embeddings (a grid's: (patch² · channels + 1) · w;
-    a text's: words · w; a sequence's or vector's: (d_m + 1) · w) and of a position for each token, w; layers · (8 w² +
-    11 w) + 2 w. VisualBERT has 12 layers of width 768 on features of an object detector; here the size of the encoders
-    decides, and the output is a mean over tokens, not a class token's.
+    Any number of modalities. Parameters with width w: those of the embeddings (grid: (patch² · channels + 1) · w; text:
+    words · w; sequence or vector: (d_m + 1) · w); w for the position of each token; layers · (8 w² + 11 w) + 2 w.
+    VisualBERT has 12 layers of width 768 on features of an object detector. Here depth and width follow the size of the
+    encoders, and the output is the mean over tokens instead of a class token.
     """

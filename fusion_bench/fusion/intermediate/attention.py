@@ -12,9 +12,8 @@ from fusion_bench.fusion.registry import register
 class Attention(nnx.Module):
     """Weighted sum of projected features: Σ_m α_m u_m, u_m = W_m h_m + b_m, α = softmax_m(v · tanh(u_m)).
 
-    Any number of modalities. Parameters: Σ_m (d_m + 1) · out_features + out_features. In the paper the weights follow
-    a decoder's state, anew for each word, and a second map of h_m gives the score; here there is neither. The width
-    is a choice of ours.
+    Any number of modalities. Parameters: Σ_m (d_m + 1) · out_features + out_features. In the paper the weights depend
+    on a decoder's state at each word, and on a second map of h_m; both are left out here. The default width is ours.
     """
 
     def __init__(self, in_features: Sizes, *, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs):

@@ -1,4 +1,4 @@
-"""Attention bottlenecks: modalities exchange through a few shared tokens alone."""
+"""Attention bottlenecks: modalities exchange information only through a few shared tokens."""
 
 from typing import Any
 
@@ -15,12 +15,11 @@ from fusion_bench.models.transformer import TransformerBlock
 class Bottleneck(nnx.Module):
     """Modalities exchange through B shared tokens b: [H_m; b_m] ← block_m([H_m; b]), then b ← mean_m b_m.
 
-    Each modality has a transformer of its own; what it knows of another has passed through b. The result is
-    [mean(H_1); …; mean(H_M)]. Any number of modalities. Parameters with width w: Σ_m (d_m + 1) · w + B · w + M · layers
-    · (8 w² + 11 w). The paper's B is 4, in the last 4 of 12 layers of 12 heads with MLPs of 4 w and a last
-    normalisation, and the scores of each modality's class token are averaged; here the MLPs have 2 w, there is no last
-    normalisation, and means of tokens go to one head. With one layer nothing is exchanged: what b has read reaches a
-    modality in the next.
+    Each modality has its own transformer, and reads the others only through b. The result is [mean(H_1); …; mean(H_M)].
+    Any number of modalities. Parameters with width w: Σ_m (d_m + 1) · w + B · w + M · layers · (8 w² + 11 w). The paper
+    has B = 4 in the last 4 of 12 layers, 12 heads, MLPs of 4 w and a final normalisation, and averages the logits of
+    the modalities' class tokens. Here the MLPs have 2 w, there is no final normalisation, and the means of the tokens
+    go to one head. With one layer nothing is exchanged: b reaches another modality only in the next layer.
     """
 
     def __init__(

@@ -14,14 +14,13 @@ from fusion_bench.models.transformer import CrossBlock
 
 @register("cross-attention", reference="MulT: Tsai et al. 2019, arXiv:1906.00295", reads="tokens", size="width")
 class CrossAttention(nnx.Module):
-    """Each modality reads each other one: concat over pairs n ≠ m of mean(cross_{n→m}(P_m H_m, P_n H_n)).
+    """Each modality attends to each other one: concat over pairs n ≠ m of mean(cross_{n→m}(P_m H_m, P_n H_n)).
 
-    P_m maps tokens to one width; in a cross block the queries are modality m's, keys and values modality n's. Any
-    number of modalities, M (M - 1) pairs. Parameters with width w: Σ_m (d_m + 1) · w + M (M - 1) · layers · (8 w² + 13
-    w). The paper has 4 layers of width 40 with 8 or 10 heads and MLPs of 4 w with ReLU, positions and a scale √w of
-    what is read, a last normalisation, a second transformer over what each modality has read, and takes the last
-    token; here the MLPs have 2 w and GELU, as every transformer here, and the result is a mean over the tokens, which
-    have no last.
+    P_m maps tokens to one width; in a cross block the queries come from modality m, keys and values from modality n.
+    Any number of modalities, M (M - 1) pairs. Parameters with width w: Σ_m (d_m + 1) · w + M (M - 1) · layers · (8 w² +
+    13 w). The paper has 4 layers of width 40, 8 or 10 heads, MLPs of 4 w with ReLU, positions, inputs scaled by √w, a
+    final normalisation, and a second transformer over the results for each modality, of which it takes the last token.
+    Here the MLPs have 2 w with GELU, as in every transformer here, and the result is the mean over the tokens.
     """
 
     def __init__(

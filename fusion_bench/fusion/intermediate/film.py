@@ -18,7 +18,7 @@ from fusion_bench.models.encoders import GridEncoder
 class FiLM(nnx.Module):
     """Scales and shifts of blocks of channels from features: [γ_1 - 1; …; β_1; …] = W [h_1; …; h_M] + b.
 
-    It starts at zero, so that nothing is modulated: γ_k = 1, β_k = 0. Block k has width_k channels. Parameters:
+    W and b start at zero, so that γ_k = 1 and β_k = 0 modulate nothing. Block k has width_k channels. Parameters:
     (Σ_m d_m + 1) · 2 Σ_k width_k.
     """
 
@@ -40,10 +40,10 @@ class FiLM(nnx.Module):
 class FilmFusion(Strategy):
     """The other modalities modulate the image's CNN: in every block, relu(γ ⊙ norm(conv(x)) + β).
 
-    γ and β are linear maps of the other modalities' pooled features, as in `FiLM`. Needs a grid; any number of other
-    modalities. Parameters beside the encoders: those of `FiLM`, over the modalities that modulate. The paper has 4
-    residual blocks of 128 channels, each after a 1×1 layer, maps of the coordinates, a GRU of 4,096 to read the text,
-    and no scale and shift of the normalisation's own; here they are the encoders of every strategy, which have them.
+    γ and β are linear maps of the other modalities' pooled features, as in `FiLM`. Needs a grid; takes any number of
+    other modalities. Parameters beside the encoders: those of `FiLM`, over the modalities that modulate. The paper has
+    4 residual blocks of 128 channels, each after a 1×1 convolution, coordinate maps, a GRU of 4,096 units for the text,
+    and normalisation without its own scale and shift. Here encoders and normalisation are those of every strategy.
     """
 
     def __init__(self, blueprint: Blueprint):

@@ -11,7 +11,7 @@ from fusion_bench.fusion.registry import register
 class Gated(nnx.Module):
     """One modality gates the other: σ(W_2 h_2 + b_2) ⊙ (W_1 h_1 + b_1), two modalities in alphabetical order.
 
-    So a text gates an image, the later name the earlier; with `swap` the image gates the text. The biases and the
+    The later name gates the earlier one, so text gates image; with `swap` image gates text. The biases and the default
     width are ours. Two modalities only. Parameters: Σ_m (d_m + 1) · out_features.
     """
 

@@ -13,9 +13,9 @@ from fusion_bench.models.layers import total
 class GatedMultimodalUnit(nnx.Module):
     """Gates choose between bounded features: Σ_m z_m ⊙ tanh(W_m h_m), z_m = σ(V_m [h_1; …; h_M]).
 
-    With two modalities there is one gate, and z_2 = 1 - z_1; with more, each has its own, as the paper
-    generalises it. No biases. Parameters: Σ_m d_m · out_features · (1 + G), with G = 1 gate for two modalities, else
-    M. The paper's width is 512; the authors' code feeds the gates W_m h_m in place of h_m.
+    With two modalities there is one gate, and z_2 = 1 - z_1; with more, each has its own, as the paper generalises
+    it. No biases. Any number of modalities. Parameters: Σ_m d_m · out_features · (1 + G), with G = 1 gate for two
+    modalities, else G = M. The paper's width is 512; the authors' code feeds the gates W_m h_m instead of h_m.
     """
 
     def __init__(self, in_features: Sizes, *, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs):

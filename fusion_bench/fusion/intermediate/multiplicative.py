@@ -13,9 +13,9 @@ from fusion_bench.fusion.registry import register
 class Multiplicative(nnx.Module):
     """A full bilinear form for each output: h_1ᵀ 𝐖 h_2 + U h_1 + V h_2 + b.
 
-    𝐖 √(d_1 d_2) is what is trained: Adam's steps are of one size, and too large for d_1 · d_2 inputs as they are.
-    Two modalities only, in alphabetical order. Parameters: (d_1 · d_2 + d_1 + d_2 + 1) · out_features. The width is a
-    choice of ours.
+    The trained parameter is 𝐖 √(d_1 d_2): Adam's steps do not shrink with the number of inputs, and would be too large
+    for a sum over d_1 · d_2 products. Two modalities only, in alphabetical order. Parameters:
+    (d_1 · d_2 + d_1 + d_2 + 1) · out_features. The default width is ours.
     """
 
     def __init__(self, in_features: Sizes, *, out_features: int = 16, dtype: Dtype = None, rngs: nnx.Rngs):

@@ -11,7 +11,7 @@ from fusion_bench.models.layers import total
 class Sum(nnx.Module):
     """Sum of projected features: Σ_m W_m h_m + b_m.
 
-    Any number of modalities. Parameters: Σ_m (d_m + 1) · out_features. The width is a choice of ours.
+    Any number of modalities. Parameters: Σ_m (d_m + 1) · out_features. The default width is ours.
     """
 
     def __init__(self, in_features: Sizes, *, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs):

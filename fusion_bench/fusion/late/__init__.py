@@ -1,1 +1,1 @@
-"""Late fusion: an encoder and a head for each modality; only class scores are joined."""
+"""Late fusion: an encoder and a head for each modality; only logits are fused."""

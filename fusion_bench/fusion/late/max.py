@@ -11,7 +11,7 @@ from fusion_bench.fusion.registry import register
 class LateMax(LateFusion):
     """Largest of the modalities' probabilities for each class, trained jointly: logits = max_m log softmax(z_m).
 
-    Any number of modalities. Parameters: none. The paper applies its rules to classifiers that were trained apart.
+    Any number of modalities. Parameters: none. The paper applies its rules to separately trained classifiers.
     """
 
     def fuse(self, logits: ModalityLogits) -> Logits:

@@ -1,4 +1,4 @@
-"""The mean of the modalities' scores, trained jointly."""
+"""The mean of the modalities' logits, trained jointly."""
 
 import jax.numpy as jnp
 
@@ -11,7 +11,7 @@ class LateMean(LateFusion):
     """Mean of the modalities' logits, trained jointly: logits = Σ_m head_m(h_m) / M.
 
     The softmax of a mean of logits is the normalised geometric mean of the modalities' probabilities. Any number of
-    modalities. Parameters of the join: none.
+    modalities. Parameters: none.
     """
 
     def fuse(self, logits: ModalityLogits) -> Logits:

@@ -11,8 +11,8 @@ from fusion_bench.fusion.registry import register
 class LateMixture(LateFusion):
     """Mean of the modalities' probabilities, trained jointly: logits = log Σ_m softmax(z_m) / M.
 
-    A product of experts under a uniform prior needs no strategy of its own: its logits are those of `late-mean`
-    times M. Any number of modalities. Parameters of the join: none.
+    A product of experts under a uniform prior is no separate strategy: its logits are those of `late-mean` times M. Any
+    number of modalities. Parameters: none.
     """
 
     def fuse(self, logits: ModalityLogits) -> Logits:

@@ -1,4 +1,4 @@
-"""Late fusion after the fact: models trained one modality at a time, calibrated, then multiplied."""
+"""Post-hoc late fusion: the product of separately trained, calibrated unimodal models."""
 
 import math
 
@@ -20,9 +20,9 @@ from fusion_bench.metrics.calibration import fit_temperature
 class LatePosthoc(PosthocFusion):
     """Product of the calibrated unimodal models: logits = Σ_m log p_m - (M - 1) log π, p_m = softmax(z_m / T_m).
 
-    This is Bayes' rule where the modalities are independent given the class, π its prior. The members are the
+    This is Bayes' rule for modalities that are independent given the class, with its prior π. The members are the
     unimodal runs of the same seed; each temperature T_m is fitted on validation data. Any number of modalities.
-    M + C numbers are fitted, none trained.
+    M + C numbers are fitted, none are trained.
     """
 
     def __init__(self, blueprint: Blueprint):

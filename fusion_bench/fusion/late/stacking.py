@@ -1,4 +1,4 @@
-"""Late fusion after the fact by a second model: a logistic regression over the unimodal models' scores."""
+"""Post-hoc late fusion by a second model: a logistic regression over the unimodal models' log-probabilities."""
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,9 @@ from fusion_bench.fusion.registry import register
 class LateStacking(PosthocFusion):
     """Logistic regression over log-probabilities: logits = Σ_m log softmax(z_m) A_m + b.
 
-    The members are the unimodal runs of the same seed; A and b are fitted on validation data alone, with the squared
-    penalty of penalty · ||A||² / 2, 1 as scikit-learn has it; so its accuracy on validation is on what it was fitted
-    to. Any number of modalities. M · C² + C numbers are fitted, none trained.
+    The members are the unimodal runs of the same seed; A and b are fitted on validation data with the penalty
+    `penalty` · ||A||² / 2, by default as in scikit-learn. Validation accuracy is therefore measured on the data of the
+    fit. Any number of modalities. M · C² + C numbers are fitted, none are trained.
     """
 
     def __init__(self, blueprint: Blueprint, *, penalty: float = 1.0):
@@ -33,7 +33,7 @@ class LateStacking(PosthocFusion):
 
         scores = np.concatenate([log_softmax(z.astype(np.float64), axis=1) for z in logits.values()], axis=1)
         classes = len(prior)
-        # A class that validation data lack gets no weight, and a score that it cannot win with.
+        # A class without validation examples gets zero weights, and a bias with which it never has the highest logit.
         weights = np.zeros((scores.shape[1], classes))
         bias = np.full(classes, -1e3)
         present = np.unique(labels)
@@ -41,12 +41,12 @@ class LateStacking(PosthocFusion):
             bias[present] = 0
         else:
             fitted = LogisticRegression(C=1 / self.penalty, max_iter=1000).fit(scores, labels)
-            # of two classes there is one row, for the second
+            # for two classes there is one row, that of the second
             signs = np.array([[-0.5], [0.5]]) if len(present) == 2 else 1
             weights[:, present] = (signs * fitted.coef_).T
             bias[present] = np.ravel(signs) * fitted.intercept_
-        for name, block in zip(logits, np.split(weights, len(logits)), strict=True):
-            self.weights[name].set_value(jnp.asarray(block, jnp.float32))
+        for name, rows in zip(logits, np.split(weights, len(logits)), strict=True):
+            self.weights[name].set_value(jnp.asarray(rows, jnp.float32))
         self.bias.set_value(jnp.asarray(bias, jnp.float32))
 
     def fuse(self, logits: ModalityLogits) -> Logits:

@@ -14,7 +14,7 @@ from fusion_bench.models.layers import total
 class LateWeighted(LateFusion):
     """Weighted mean of the modalities' logits, trained jointly: logits = Σ_m w_m z_m, w = softmax(a).
 
-    Every a_m starts at zero, so every weight at 1 / M. Any number of modalities. Parameters of the join: M.
+    Every a_m starts at zero, so every weight at 1 / M. Any number of modalities. Parameters: M.
     """
 
     def __init__(self, blueprint: Blueprint):

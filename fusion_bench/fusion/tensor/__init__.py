@@ -1,1 +1,1 @@
-"""Tensor fusion: the join is an outer product of features, or a factorisation of it."""
+"""Tensor fusion: an outer product of features, or a factorisation of it."""

@@ -1,4 +1,4 @@
-"""Block-term fusion: the features in chunks, each chunk joined with a low rank."""
+"""Block-term fusion: features in chunks, each fused with a low-rank tensor."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -12,10 +12,10 @@ from fusion_bench.models.layers import power_normalize, product
 class BlockTerm(nnx.Module):
     """A block-term decomposition: chunk c of the result is normalise(Σ_r ∏_m (z_m^c M_m^{c,r})).
 
-    z_m = W_m h_m + b_m, as wide as the result and cut into as many chunks; normalised by a signed square root and by
-    its length. Two modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · out_features + M ·
-    rank · out_features² / chunks. The authors' code: width 1,600, 20 chunks, rank 15, with biases of z_m^c M_m^{c,r}
-    and dropout, which are left out here. Raises ValueError if the width cannot be cut into equal chunks.
+    z_m = W_m h_m + b_m is as wide as the result and cut into as many chunks; normalise is a signed square root and a
+    division by the length. Two modalities in the paper, any number here. Parameters: Σ_m (d_m + 1) · out_features + M ·
+    rank · out_features² / chunks. The authors' code has width 1,600, 20 chunks and rank 15, biases of z_m^c M_m^{c,r}
+    and dropout; the last two are left out here. Raises ValueError if the width is not divisible by the chunks.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from fusion_bench.models.layers import power_normalize, product
 
 
 class Drawn(nnx.Variable):
-    """Numbers that are drawn once and not trained."""
+    """Random numbers that are drawn once and not trained."""
 
 
 @register("compact-bilinear", reference="MCB: Fukui et al. 2016, arXiv:1606.01847")
@@ -21,13 +21,13 @@ class CompactBilinear(nnx.Module):
     """Circular convolution of count sketches: normalise(FFT⁻¹(∏_m FFT(ψ_m(x_m)))), ψ(x)_j = Σ_{i: p_i = j} s_i x_i.
 
     Each p_i in 0 … out_features - 1 and each sign s_i is drawn once. The result is a count sketch of the outer product
-    of all x_m: inner products are kept on average. Normalised by a signed square root and by its length. Two modalities
-    in the paper, as many as there are here. Parameters: none. The paper's width is 16,000. A sketch is a product with a
-    matrix of which each row has one entry: (d_m + 1) · out_features products, where the published algorithm scatters
-    d_m sums.
+    of all x_m, whose inner products it keeps on average; normalise is a signed square root and a division by the
+    length. Two modalities in the paper, any number here. Parameters: none. The paper's width is 16,000. A sketch is
+    computed as a product with a matrix of one entry per row, which takes (d_m + 1) · out_features multiplications,
+    where the published algorithm scatters d_m sums.
 
-    x_m = [1; h_m / (4 √d_m)], and without `one` x_m = h_m, as in the paper, which divides the image's features, of one
-    sign, by their length. Features of mean 0 need the 1: their product alone holds neither of them.
+    x_m = [1; h_m / (4 √d_m)]; without `one` x_m = h_m, as in the paper, whose image features are non-negative and
+    divided by their length. Features of mean 0 need the 1, as their product alone determines neither of them.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class CompactBilinear(nnx.Module):
         x = jnp.asarray(h, self.dtype)
         if self.one:
             x = jnp.concatenate([jnp.ones_like(x[:, :1]), x / (4 * math.sqrt(x.shape[1]))], axis=-1)
-        # By a matrix; then in float32, in which every backend has a Fourier transform.
+        # The product is in the layer's dtype; every backend has a Fourier transform in float32.
         return (x @ matrix[...].astype(x.dtype)).astype(jnp.float32)
 
 

@@ -14,8 +14,8 @@ from fusion_bench.models.layers import product
 class LowRank(nnx.Module):
     """A sum of rank-one terms: Σ_r w_r ∏_m F_m^r [1; h_m] + b, with F_m^r of out_features × (d_m + 1).
 
-    A linear map of the outer product of all [1; h_m] whose tensor has this rank; a factor's weights of the 1 are the
-    bias of its linear map. w is the authors' code's, not the paper's. Any number of modalities.
+    This is a linear map of the outer product of all [1; h_m] whose weight tensor has this rank; a factor's weights of
+    the 1 are the bias of its linear map. w is in the authors' code, not in the paper. Any number of modalities.
     Parameters: rank · out_features · Σ_m (d_m + 1) + rank + out_features. The paper searches ranks from 1 to 16.
     """
 

@@ -12,9 +12,9 @@ from fusion_bench.models.layers import power_normalize, product
 class FactorizedBilinear(nnx.Module):
     """Products of projections, summed in groups of k: normalise(SumPool_k(∏_m (W_m h_m + b_m))).
 
-    Normalised by a signed square root and by its length. Two modalities in the paper, as many as there are here.
-    Parameters: Σ_m (d_m + 1) · k · out_features. The paper: k = 5, width 1,000, and dropout after the product, which is
-    left out here.
+    Normalise is a signed square root and a division by the length. Two modalities in the paper, any number here.
+    Parameters: Σ_m (d_m + 1) · k · out_features. The paper has k = 5, width 1,000, and dropout after the product, which
+    is left out here.
     """
 
     def __init__(self, in_features: Sizes, *, k: int = 5, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs):

@@ -13,9 +13,9 @@ from fusion_bench.models.layers import power_normalize, product
 class FactorizedHighOrder(nnx.Module):
     """Blocks of `mfb`, each multiplied by the product before it: e_i = e_{i-1} ⊙ ∏_m (W_m^i h_m + b_m^i), e_0 = 1.
 
-    The result is [normalise(SumPool_k(e_1)); …; normalise(SumPool_k(e_p))]. Two modalities in the paper, as many as
-    there are here. Parameters: p · Σ_m (d_m + 1) · k · width. The paper: p = 2, k = 5, width 1,000, and dropout after
-    each product, which is left out here.
+    The result is [normalise(SumPool_k(e_1)); …; normalise(SumPool_k(e_p))]. Two modalities in the paper, any number
+    here. Parameters: p · Σ_m (d_m + 1) · k · width. The paper has p = 2, k = 5, width 1,000, and dropout after each
+    product, which is left out here.
     """
 
     def __init__(

@@ -10,10 +10,10 @@ from fusion_bench.models.layers import product
 
 @register("mlb", reference="MLB: Kim et al. 2016, arXiv:1610.04325")
 class LowRankBilinear(nnx.Module):
-    """Product of bounded projections: ∏_m tanh(W_m h_m + b_m); the linear map after it is the paper's last, P.
+    """Product of bounded projections: ∏_m tanh(W_m h_m + b_m).
 
-    Two modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · out_features. The paper's width
-    is 1,200; its dropout is left out here.
+    The head's first layer takes the place of the paper's final linear map P. Two modalities in the paper, any number
+    here. Parameters: Σ_m (d_m + 1) · out_features. The paper's width is 1,200; its dropout is left out here.
     """
 
     def __init__(self, in_features: Sizes, *, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs):

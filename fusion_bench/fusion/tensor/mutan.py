@@ -12,10 +12,10 @@ from fusion_bench.models.layers import product
 class Mutan(nnx.Module):
     """A sum of products of projections: Σ_r ∏_m (z_m M_m^r), z_m = tanh(W_m h_m + b_m), M_m^r of width × out_features.
 
-    The core tensor of `tucker` with each slice of this rank; the linear map after it is the paper's last. Two
-    modalities in the paper, as many as there are here. Parameters: Σ_m (d_m + 1) · width + M · rank · width ·
-    out_features. The paper: rank 5, widths 310 and 620 with attention over the image; rank 10, widths 360 and 360
-    without; its dropout is left out here, and so are the biases of z_m M_m^r in the authors' code.
+    Each slice of the core tensor of `tucker` has this rank; the head's first layer takes the place of the paper's final
+    linear map. Two modalities in the paper, any number here. Parameters: Σ_m (d_m + 1) · width + M · rank · width ·
+    out_features. The paper has rank 5 and widths 310 and 620 with attention over the image, rank 10 and widths 360 and
+    360 without. Its dropout, and the biases of z_m M_m^r in the authors' code, are left out here.
     """
 
     def __init__(

@@ -16,8 +16,8 @@ class OuterProduct(nnx.Module):
 
     The 1 keeps every product of fewer modalities: the features alone, pairs, and so on. Any number of modalities.
     Parameters: Σ_m (d_m + 1) · width; the result has (width + 1)^M entries. The paper's widths are 128 for text and 32
-    for vision and sound, whose z_m end in a ReLU. Each z_m starts with the length of its 1, on average: longer, the
-    many products would drown the features for most of a short training.
+    for vision and sound, and its z_m end in a ReLU. Each z_m starts with length 1 on average; with longer ones the many
+    products would dominate the features for most of a short training.
     """
 
     def __init__(self, in_features: Sizes, *, width: int = 16, dtype: Dtype = None, rngs: nnx.Rngs):
@@ -30,10 +30,10 @@ class OuterProduct(nnx.Module):
     def apply_kernel(
         self, features: Features, kernel: Inexact[Array, "{self.out_features} hidden"]
     ) -> Inexact[Array, "batch hidden"]:
-        """Returns the product times a kernel, at the lower cost of two ways.
+        """Returns the product times a kernel, by the cheaper of two ways.
 
-        The product is made where it is smaller than a kernel contracted with one factor, width + 1 ≤ hidden; else the
-        kernel takes one factor after another.
+        The product is materialised if it is smaller than a kernel contracted with one factor, width + 1 ≤ hidden; else
+        the kernel is contracted with one factor after another.
         """
         first, *others = self._factors(features)
         size, hidden = first.shape[1], kernel.shape[1]

@@ -11,9 +11,9 @@ from fusion_bench.fusion.registry import register
 class Tucker(nnx.Module):
     """A core tensor between bounded projections: 𝐂 ×_1 z_1 … ×_M z_M, z_m = tanh(W_m h_m + b_m).
 
-    𝐂 has width^M · out_features entries; the linear map after it is the paper's last. Two modalities in the paper, as
-    many as there are here. Parameters: Σ_m (d_m + 1) · width + width^M · out_features. The paper factorises the core
-    instead; its authors' code gives the core a bias.
+    𝐂 has width^M · out_features entries; the head's first layer takes the place of the paper's final linear map. Two
+    modalities in the paper, any number here. Parameters: Σ_m (d_m + 1) · width + width^M · out_features. The paper
+    factorises the core instead; the authors' code gives the core a bias.
     """
 
     def __init__(

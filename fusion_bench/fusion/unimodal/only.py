@@ -1,4 +1,4 @@
-"""One modality alone: the baseline that every fusion has to beat."""
+"""One modality alone: the baseline of every fusion strategy."""
 
 from fusion_bench.fusion.base import Unimodal
 from fusion_bench.fusion.registry import register

@@ -31,7 +31,7 @@ def picture(found: Findings) -> Picture:
     panels[last] = dataclasses.replace(panels[last], values=[result(row) for row in rows.to_dict("records")])
     return Picture(
         "accuracy", "Accuracy",
-        f"Mean test accuracy over {found.said_of(rows['strategy'])}; bars: {INTERVAL}.",
+        f"Mean test accuracy over {found.seeds_text(rows['strategy'])}; bars: {INTERVAL}.",
         panels, [*points(rows), *_lines(found.lines, len(rows))], "show", page=[*reversed(panels)],
         size=(3.45, 1.0 + 0.155 * len(rows)), height=150 + 20 * len(rows),
         hint="A click on the name of a ceiling shows it.",

@@ -12,11 +12,11 @@ from fusion_bench.report.text import percent
 
 
 def picture(found: Findings) -> Picture:
-    """Returns a panel for each strategy; of these the best of each family and the reference are printed."""
+    """Returns one panel per strategy; those of the best of each family and of the Bayes reference are printed."""
     references = [strategy for strategy, family in found.families.items() if family == "reference"]
     return Picture(
         "calibration", "Calibration",
-        f"Test examples of all seeds, {found.said_of(found.tests)}, in {BINS} bins of confidence; bars: fraction of "
+        f"Test examples of all seeds, {found.seeds_text(found.tests)}, in {BINS} bins of confidence; bars: fraction of "
         "the examples in each bin. ECE: expected calibration error, mean over seeds ± 95 % interval. Dotted: "
         "confidence equals accuracy.",
         {strategy: _panel(tests, found.families[strategy]) for strategy, tests in found.tests.items()},
@@ -36,10 +36,10 @@ def _panel(tests: list[tuple[np.ndarray, np.ndarray]], family: str) -> Panel:
     ]
     centres, fractions = (np.arange(BINS) + 0.5) * size, 100 * bins.count / max(bins.count.sum(), 1)
     points = 100 * bins.confidence[known], 100 * bins.accuracy[known]
-    said = [text for text, is_known in zip(hover, known, strict=True) if is_known]
+    hover_known = [text for text, is_known in zip(hover, known, strict=True) if is_known]
     marks = [
         Bars(centres, fractions, 0.9 * size, (PALE, 0.4), "fraction of the examples", hover=hover),
-        Line(*points, "accuracy of the bin", FAMILIES[family].colour, width=1.1, family=family, hover=said),
+        Line(*points, "accuracy of the bin", FAMILIES[family].colour, width=1.1, family=family, hover=hover_known),
     ]
     finding = f"ECE {percent(*t_interval([calibration_error(*test) for test in tests]))} %"
     return Panel(marks, Axis("confidence, %", (0.0, 102.0)), Axis("accuracy, %", (0.0, 102.0)), finding)

@@ -28,8 +28,8 @@ def picture(found: Findings) -> Picture:
     part = f" Of {count:,} classes, the {SHOWN} with the lowest mean over all strategies." * (count > SHOWN)
     return Picture(
         "classes", "Accuracy by class",
-        f"Percent of each class's test examples, mean over {found.said_of(panels)}; error bars: 95 % interval over "
-        f"seeds (Student's t), of each class by itself.{part}",
+        f"Percentage of each class's test examples that are right, mean over {found.seeds_text(panels)}; error bars: "
+        f"95 % interval over seeds (Student's t), separately for each class.{part}",
         panels, [Points(places, means[best], found.families[best], label=best)] if best in means else [], "strategy",
         paper=(), height=400,
     )  # fmt: skip

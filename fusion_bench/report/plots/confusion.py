@@ -18,13 +18,13 @@ _TEXTS_UP_TO = 12
 
 def picture(found: Findings) -> Picture:
     """Returns a panel for each strategy that has logits, printed to a file each."""
-    counts = {strategy: sum(confusion_matrix(*test) for test in tests) for strategy, tests in found.tests.items()}
-    total = np.stack([*map(np.asarray, counts.values())]).sum(0)
-    shown, names = most_confused(total, SHOWN), np.array(found.class_names)
+    tests = found.tests.items()
+    counts = {strategy: np.sum([confusion_matrix(*test) for test in some], axis=0) for strategy, some in tests}
+    shown, names = most_confused(np.sum([*counts.values()], axis=0), SHOWN), np.array(found.class_names)
     is_part = len(shown) < len(names)
     rows = [str(name) for name in names[shown]]
     columns = [*rows, *(["all others"] if is_part else [])]
-    panels = {strategy: _panel(_part(np.asarray(of), shown), rows, columns) for strategy, of in counts.items()}
+    panels = {strategy: _panel(_part(of, shown), rows, columns) for strategy, of in counts.items()}
     part = (
         f" Of {len(names):,} classes, the {SHOWN} that are most often taken for one other class or given for one; all "
         "strategies together."
@@ -32,7 +32,8 @@ def picture(found: Findings) -> Picture:
     side = 3.3 if len(rows) <= 20 else 4.2
     return Picture(
         "confusion", "Confusion matrix",
-        f"Percent of each class's test examples, mean over {found.said_of(panels)}.{part * is_part}",
+        f"Percentage of each class's test examples by predicted class, mean over {found.seeds_text(panels)}."
+        f"{part * is_part}",
         panels, chooser="strategy", size=(side, side), height=max(480, 250 + 15 * len(rows)), is_separate=True,
     )  # fmt: skip
 

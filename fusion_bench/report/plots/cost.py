@@ -32,11 +32,11 @@ def picture(found: Findings) -> Picture | None:
     below = rows.loc[100 * rows["test_accuracy_mean"] < low].to_dict("records")
     outside = ", ".join(f"{row['strategy']} {percent(row['test_accuracy_mean'])}" for row in below)
     caption = (
-        f"Mean test accuracy over {found.said_of(rows['strategy'])}; bars: {INTERVAL}. Cost: median over seeds. Line: "
-        "Pareto front, the strategies that no other one equals or exceeds in accuracy at the same or lower cost."
+        f"Mean test accuracy over {found.seeds_text(rows['strategy'])}; bars: {INTERVAL}. Cost: median over seeds. "
+        "Line: Pareto front, the strategies that no other one equals or exceeds in accuracy at the same or lower cost."
     )
     return Picture(
-        "cost", "Accuracy against cost", caption + f" Below the picture, %: {outside}." * bool(outside), panels,
+        "cost", "Accuracy against cost", caption + f" Below the axis, %: {outside}." * bool(outside), panels,
         chooser="cost", size=(3.45, 2.4), height=480, hint="A double click shows all points." * bool(outside),
     )  # fmt: skip
 
@@ -48,9 +48,10 @@ def values(rows: pd.DataFrame, label: str) -> list[float]:
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
-    """Returns the points that no other is at least as cheap and as good as, and better in one; cheapest first.
+    """Returns the points that no other one dominates, cheapest first.
 
-    Points of equal cost and value are all on the front, or none is. A point with NaN is never on it.
+    A point dominates another if it is at least as cheap and as good, and better in one of both. Points of equal cost
+    and value are all on the front, or none is. A point with NaN is never on it.
     """
     cost, value = np.array(costs, float), np.array(values, float)
     is_as_good = (cost <= cost[:, None]) & (value >= value[:, None])

@@ -31,8 +31,8 @@ def picture(found: Findings) -> Picture | None:
         panels[family] = _panel(found, curves, members, best)
     untrained = ", ".join(strategy for strategy in found.measured["strategy"] if strategy not in curves)
     caption = (
-        f"Mean validation accuracy over {found.said_of(curves)}; bands: {INTERVAL}. Of a family the two best are in "
-        "colour." + f" No curve, as they are joined after training: {untrained}." * bool(untrained)
+        f"Mean validation accuracy over {found.seeds_text(curves)}; bands: {INTERVAL}. In each family the two best are "
+        "in colour." + f" Without a curve, as they join trained models: {untrained}." * bool(untrained)
     )
     return Picture("curves", "Learning curves", caption, panels, chooser="show", size=(3.45, 2.1), has_key=False)
 

@@ -5,10 +5,7 @@ from collections.abc import Sequence
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Returns places moved apart, in their order, until neighbours are `gap` from each other, within low to high.
-
-    Labels that would lie over each other are drawn at these places.
-    """
+    """Returns places for labels, moved apart until neighbours are `gap` from each other, within low to high."""
     order = sorted(range(len(places)), key=lambda place: places[place])
     moved = [min(max(places[place], low), high) for place in order]
     for index in range(1, len(moved)):
@@ -21,7 +18,7 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def plain(value: float) -> str:
-    """Returns a number of an axis: "50k", "2M", "0.5"."""
+    """Returns a number as text for an axis: "50k", "2M", "0.5"."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{letter}"
@@ -29,7 +26,7 @@ def plain(value: float) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Returns round numbers from low to high, for an axis of logarithms: 1, 2, 5, 10, 20, …, closer on a short one."""
+    """Returns round numbers from low to high for a logarithmic axis: 1, 2, 5, 10, 20, …, or closer on a short axis."""
     decades = math.log10(high / low)
     steps = (1, 1.5, 2, 3, 5, 7) if decades < 0.8 else (1, 2, 5) if decades < 2 else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

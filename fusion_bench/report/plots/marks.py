@@ -20,7 +20,7 @@ class Points:
 
     Attributes:
       x_interval, y_interval: half widths, NaN for none; empty for no intervals.
-      hover: of each point, on the page; the first line is set in bold.
+      hover: text of each point on the page; its first line is bold.
       fill: "full", "none", or the half that is filled: "left", "right", "top" or "bottom".
     """
 
@@ -40,7 +40,7 @@ class Line:
 
     Attributes:
       width: in points.
-      family: whose markers stand at its points; "" for none.
+      family: the family whose markers are drawn at its points; "" for none.
       is_step: whether it keeps its height up to the next point.
       is_hidden: whether the page shows it only after a click on its label.
     """
@@ -101,7 +101,7 @@ class HeatMap:
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An image in red, green and blue, with a text below it; on paper alone."""
+    """An RGB image with a text below it; only on paper."""
 
     pixels: UInt8[np.ndarray, "height width 3"]
     text: str = ""
@@ -109,7 +109,7 @@ class Image:
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """Names of points: above and to the left of each, or, on paper alone, at the right edge."""
+    """Names of points, above and to the left of each, or (only on paper) at the right edge."""
 
     x: Values
     y: Values
@@ -144,7 +144,7 @@ class Axis:
 
 
 def log_axis(label: str, low: float, high: float) -> Axis:
-    """Returns a logarithmic axis; there are ticks beyond its limits too, for who zooms out."""
+    """Returns a logarithmic axis; it has ticks beyond its limits too, for zooming out."""
     beyond = [10.0**power for power in range(-6, 16) if not low <= 10.0**power <= high]
     return Axis(label, (low, high), ticks=(*ticks(low, high), *beyond), is_log=True)
 
@@ -154,8 +154,8 @@ class Panel:
     """One coordinate system.
 
     Attributes:
-      finding: one figure for its heading, as "AUC 93.10 %".
-      values: at the right of each named row, on paper; hovering tells them on the page.
+      finding: one number for its heading: "AUC 93.10 %".
+      values: texts at the right of each named row on paper; the page shows them on hover.
     """
 
     marks: Sequence[Mark]
@@ -167,23 +167,23 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """Panels with one caption: side by side on paper, one at a time by a choice on the page.
+    """Panels with one caption: side by side on paper, one at a time on the page.
 
     Attributes:
       name: of its file and of its element.
       caption: states n and the meaning of ± and bands.
-      panels: by heading, which is also the label of the choice.
+      panels: by heading, which the selector on the page lists.
       shared: marks of every panel.
-      chooser: the subject of the choice; pictures with the same one change together.
+      chooser: label of that selector; pictures with the same label switch together.
       paper: headings of the panels that are printed; all if None.
       page: headings of the panels on the page; all if None.
       size: of a panel on paper, in inches.
-      columns: of panels on paper.
+      columns: number of panels side by side on paper.
       height: on the page, in pixels.
       has_key: whether there is a legend on paper.
-      is_separate: whether every panel is printed to a file of its own.
+      is_separate: whether every panel is printed to its own file.
       is_wide: whether it keeps its width on a narrow screen.
-      hint: for who uses the page.
+      hint: sentence for the page alone, about its use.
     """
 
     name: str

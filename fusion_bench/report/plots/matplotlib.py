@@ -33,7 +33,7 @@ _DASHES: dict[str, Any] = {
 
 
 def style(families: Sequence[str] = (fonts.USUAL,)) -> AbstractContextManager[None]:
-    """Returns the context that figures are drawn in; of the families of fonts each helps out for those before."""
+    """Returns the context with the style of all figures; a font family supplies characters that those before lack."""
     sheet = resources.files("fusion_bench.report") / "assets" / "paper.mplstyle"
     colours: dict[str, Any] = dict.fromkeys(
         ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK
@@ -43,9 +43,9 @@ def style(families: Sequence[str] = (fonts.USUAL,)) -> AbstractContextManager[No
 
 
 def write(picture: Picture, path: Path, title: str = "") -> list[Path]:
-    """Writes PATH.svg and PATH.png; of separate panels PATH/PANEL.svg and PATH/PANEL.png. Returns the paths so far.
+    """Writes PATH.svg and PATH.png; of separate panels PATH/PANEL.svg and PATH/PANEL.png.
 
-    The title of the setting is added to the caption.
+    Returns the paths without endings. The title of the setting is added to the caption.
 
     Raises:
       OSError: the folder cannot be written to.
@@ -101,8 +101,8 @@ def _add_key(figure: Figure) -> None:
     found = [axes.get_legend_handles_labels() for axes in figure.axes]
     handles = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
     labels = sorted(handles, key=lambda label: label not in FAMILIES)
-    width, rooms = figure.get_figwidth(), [0.35 + 0.055 * len(label) for label in labels]
-    columns = len(labels) if sum(rooms) < width else max(1, int(width / max(rooms)))
+    width, widths = figure.get_figwidth(), [0.35 + 0.055 * len(label) for label in labels]
+    columns = len(labels) if sum(widths) < width else max(1, int(width / max(widths)))
     ordered = [handles[label] for label in labels]
     figure.legend(ordered, labels, loc="outside upper center", ncols=columns, handletextpad=0.4)
 

@@ -1,4 +1,4 @@
-"""Draws pictures for the page, as plotly's own JSON; what all charts look like is in page.js.
+"""Draws pictures for the page, as plotly's JSON; the common style of all charts is in page.js.
 
 Names from run files are escaped, as plotly reads tags in them.
 """

@@ -12,7 +12,7 @@ from fusion_bench.report.text import percent
 
 
 def picture(found: Findings) -> Picture:
-    """Returns the best of each family together, whole and enlarged, for paper, and each strategy for the page."""
+    """Returns a panel per strategy for the page; for paper the best of each family together, whole and enlarged."""
     leaders = [strategy for strategy in found.leaders if strategy in found.tests]
     axes = Axis("false positives, %", (0.0, 100.0)), Axis("true positives, %", (0.0, 100.5))
     panels, thin, front, best = {}, {}, [], 0.0
@@ -34,8 +34,8 @@ def picture(found: Findings) -> Picture:
     paper = {"the best of each family on validation": Panel(together, *axes), "enlarged": Panel(together, *near)}
     return Picture(
         "roc", "ROC curve",
-        f"Each class against the others, mean over classes and over {found.said_of(panels)}; band, and ± of the area "
-        "under the curve (AUC, %): 95 % interval over seeds (Student's t). Thin: other strategies.",
+        f"Each class against the others, mean over classes and over {found.seeds_text(panels)}. Band, and ± of the "
+        "area under the curve (AUC, %): 95 % interval over seeds (Student's t). Thin: other strategies.",
         panels | paper, [thin[strategy] for strategy in leaders], "strategy",
         paper=[*paper] if leaders else (), page=[*panels], size=(3.45, 2.8), height=440,
     )  # fmt: skip

@@ -43,7 +43,7 @@ def picture(found: Findings) -> Picture | None:
     side = min(6.9, max(3.6, 1.6 + 0.2 * size))
     return Picture(
         "significance", "Significant differences",
-        f"p of the paired t-test on test accuracy over {found.said_of(names)}, Holm-corrected over all "
+        f"p of the paired t-test on test accuracy over {found.seeds_text(names)}, Holm-corrected over all "
         f"{size * (size - 1) // 2} pairs. Strategies by mean accuracy, the best first.",
         {"": Panel([cells], Axis(names=tuple(names[:-1])), Axis(names=tuple(names[1:])))},
         size=(side, side), height=200 + 19 * size, is_wide=size > 12,

@@ -1,1 +1,1 @@
-"""Executors: ways to hand out the jobs of a plan."""
+"""Executors: where the jobs of a plan are executed."""

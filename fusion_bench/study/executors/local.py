@@ -1,4 +1,4 @@
-"""Jobs one after another in this process; several processes may work on one directory."""
+"""Execution of jobs one after another in this process; several processes may work on one directory."""
 
 import abc
 import contextlib
@@ -17,14 +17,14 @@ from fusion_bench.study.schedule import Estimate
 from fusion_bench.study.tensorboard import EventFiles
 
 COMPILE_SECONDS, EXAMPLES_PER_SECOND = 2.0, 1000.0
-"""Of a training, where nothing was measured."""
+"""Assumed for a training whose strategy was not measured."""
 
 
 class LocalExecutor:
-    """Does what is missing of a stage, in order, and stores every result.
+    """Executes the missing jobs of a stage in order, and stores every result.
 
-    Each run is made by one of the processes that work on the directory: it holds the run's lock meanwhile, and the
-    others wait for it at the end of the stage.
+    Each run is made by one of the processes that work on the directory. It holds the run's lock meanwhile; the others
+    wait for it at the end of the stage.
 
     Attributes:
       failed: the runs that have failed so far.
@@ -40,7 +40,7 @@ class LocalExecutor:
         resources.note = display.note
 
     def run(self, stage: Stage) -> None:
-        """Does the jobs of a stage that have no complete run, and returns when all are there or have failed."""
+        """Executes the jobs of a stage without a complete run; returns when all are complete or have failed."""
         missing = self.begin(stage)
         held = [(job, before) for job, before in missing.items() if not self.do(job, before)]
         for job, before in held:
@@ -49,7 +49,7 @@ class LocalExecutor:
                 self.do(job, before, wait=True)
 
     def begin(self, stage: Stage) -> dict[Job, Run | None]:
-        """Returns the jobs without a complete run, each with the failed run that there is instead, if any."""
+        """Returns the jobs without a complete run, each with its failed run, if there is one."""
         missing = self._missing(stage)
         if stage.kind in ("tune", "train"):
             trained = sum(job.kind != "measure" for job in missing)
@@ -66,13 +66,13 @@ class LocalExecutor:
             run = self._store.get(identifier)
             if identifier in self._store.damaged:
                 fault = self._store.damaged[identifier]
-                self._display.note(f"{job.description}: made anew, {identifier} is damaged: {fault}")
+                self._display.note(f"{job.description}: repeated, as {identifier} is damaged: {fault}")
             if run is None or run.status != "complete":
                 missing[job] = run
         return missing
 
     def do(self, job: Job, before: Run | None, *, wait: bool = False) -> bool:
-        """Does a job unless another process is at it, or has done it; returns whether its run is there now."""
+        """Executes a job unless another process does so or has done so; returns whether its run is stored now."""
         identifier = self._resources.identifier(job)
         with self._store.claim(identifier, wait=wait) as is_ours:
             if not is_ours:
@@ -88,7 +88,7 @@ class LocalExecutor:
         return True
 
     def fail(self, job: Job, reason: str) -> bool:
-        """Stores that a job has failed, unless its run is complete; returns False if another process is at it."""
+        """Stores that a job has failed, unless its run is complete; returns False if another process executes it."""
         identifier = self._resources.identifier(job)
         with self._store.claim(identifier) as is_ours:
             if not is_ours:
@@ -101,18 +101,18 @@ class LocalExecutor:
         return True
 
     def _keep(self, result: Result) -> None:
-        """Stores a result; where there is no space for it, that it failed; where not even for that, nothing."""
+        """Stores a result. On a full disk it stores that the run failed, or nothing if that does not fit either."""
         try:
             self._write(result)
-        except DiskFull as error:  # for this run; a smaller one may fit
+        except DiskFull as error:  # a smaller run may still fit
             run = dataclasses.replace(result.run, status="failed", metrics={}, cost={}, reason=str(error))
             result = Result(run)
             with contextlib.suppress(DiskFull):
                 self._write(result)
-        self.tell(result.run)
+        self.announce(result.run)
 
-    def tell(self, run: Run) -> None:
-        """Notes that a run is stored."""
+    def announce(self, run: Run) -> None:
+        """Announces a stored run to the display and the event files."""
         if run.status == "failed":
             self.failed.append(run)
         self._display.finished(run)
@@ -130,9 +130,9 @@ class LocalExecutor:
 
 
 class TrainingsElsewhere(LocalExecutor):
-    """Does what is missing of a stage: trainings in other processes, all else in this one, before them.
+    """Executes trainings in other processes, and before them the other jobs of a stage in this one.
 
-    So costs are measured while nothing else runs, and tell how long each training will take.
+    So costs are measured while nothing else runs, and give an estimate of each training's duration.
     """
 
     def run(self, stage: Stage) -> None:
@@ -144,10 +144,10 @@ class TrainingsElsewhere(LocalExecutor):
 
     @abc.abstractmethod
     def train(self, missing: Mapping[Job, Run | None]) -> None:
-        """Does trainings, each given with its failed run, if there is one."""
+        """Executes trainings, each given with its failed run, if there is one."""
 
     def estimate(self, job: Job) -> Estimate:
-        """Returns the expected duration of a training, from the measured costs of its strategy, if there are any."""
+        """Returns the expected duration of a training, from the costs of its strategy if they were measured."""
         assert job.strategy is not None
         run = self._resources.find(dataclasses.replace(job, kind="measure", seed=0, target="label"))
         cost = {} if run is None else run.cost

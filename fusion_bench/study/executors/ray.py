@@ -1,8 +1,8 @@
-"""Trainings as tasks of a Ray cluster; all else in this process.
+"""Execution of trainings as tasks of a Ray cluster, and of all other jobs in this process.
 
 A task is a strategy with its missing seeds. It trains in a folder of its node, and sends back the files of each run as
-soon as that is complete, so that no disk is shared and no lock is relied on: what a study on this machine trains at the
-same time in the same directory is trained twice. What is left of a task whose node is lost is started once more.
+soon as it is complete, so no disk is shared. There are no locks either: two studies in the same directory train the
+same run twice. The remaining trainings of a task whose node is lost are started again.
 """
 
 import dataclasses
@@ -30,16 +30,16 @@ from fusion_bench.study.job import Job
 from fusion_bench.study.resources import Resources
 
 MEMORY_SHARE = 0.9
-"""The part of its share of a GPU's memory that a training may take."""
+"""Fraction of its share of a GPU's memory that a training may take."""
 
 
 @typing.no_type_check  # Ray looks whether it is a generator, which the wrapper of a type checker would hide
 def train_jobs(origin: Origin, dataset: Dataset | None, jobs: tuple[Job, ...]) -> Iterator[tuple[Run, bytes]]:
-    """Trains jobs one after another and gives each run with its files; the body of a task.
+    """Trains jobs one after another and yields each run with its files; the body of a task.
 
     Args:
       origin: the study's process.
-      dataset: None is loaded from this node's disk.
+      dataset: None to load it from this node's disk.
       jobs: of one strategy.
     """
     data = load_dataset(origin.config.data) if dataset is None else dataset
@@ -68,7 +68,7 @@ class RayExecutor(TrainingsElsewhere):
                 ray.cancel(stream, force=True)
 
     def tasks(self, missing: Mapping[Job, Run | None], slots: int) -> list[tuple[Job, ...]]:
-        """Divides trainings into tasks of one program each, the longest first, as many as can run at once or more."""
+        """Divides trainings into tasks of one program each, the longest first, at least as many as can run at once."""
         programs: defaultdict[Hashable, list[Job]] = defaultdict(list)
         for job in missing:
             programs[self.estimate(job).program].append(job)
@@ -86,7 +86,7 @@ class RayExecutor(TrainingsElsewhere):
             run = dataclasses.replace(run, status="failed", metrics={}, cost={}, reason=str(error))
             self._keep(Result(run))
         else:
-            self.tell(self._store.get(run.id) or run)
+            self.announce(self._store.get(run.id) or run)
 
 
 class _Tasks:
@@ -111,7 +111,7 @@ class _Tasks:
             run, archive = self._ray.get(next(stream))
         except StopIteration:
             for job in self.pending.pop(stream):
-                self._executor.fail(job, "its task ended without it")
+                self._executor.fail(job, "its task ended without a result")
         except errors.RayTaskError as error:  # of our own code
             raise error.cause if isinstance(error.cause, UserError) else error from None
         except errors.RayError as error:
@@ -122,7 +122,7 @@ class _Tasks:
             self._executor.store(run, archive)
 
     def _repeat(self, jobs: Sequence[Job], error: Exception) -> None:
-        """Starts what is left of a task that is lost once more, unless its first training is lost too often."""
+        """Starts the remaining trainings of a lost task again, unless the first of them was lost too often."""
         self._losses.update(jobs[:1])
         line = str(error).strip().splitlines()[0]
         if jobs and self._losses[jobs[0]] > self._resources.config.retries:
@@ -134,7 +134,7 @@ class _Tasks:
 
 
 def slots(cluster: ClusterConfig, available: Mapping[str, float]) -> int:
-    """Returns how many trainings can run at once."""
+    """Returns the number of trainings that can run at once."""
     counts = [available.get("CPU", 0) / cluster.cpus_per_run]
     if cluster.gpus_per_run:
         counts.append(available.get("GPU", 0) / cluster.gpus_per_run)
@@ -145,7 +145,7 @@ def connect(config: BenchmarkConfig) -> Any:
     """Returns the module ray, connected to the cluster.
 
     Raises:
-      UserError: Ray is not installed, there is no such cluster, or it lacks what a training asks for.
+      UserError: Ray is not installed, there is no such cluster, or it lacks the resources of a training.
     """
     try:
         import ray
@@ -166,12 +166,12 @@ def connect(config: BenchmarkConfig) -> Any:
 
 
 def check(cluster: ClusterConfig, nodes: Sequence[Mapping[str, float]], platform: str) -> None:
-    """Raises UserError where a training asks for what no node has: Ray would wait for it for ever.
+    """Raises UserError if no node has the resources of a training: Ray would wait for them forever.
 
     Args:
-      cluster: has what a training asks for.
-      nodes: what each node has, by Ray's names.
-      platform: on which the study's process computes, and with it all trainings.
+      cluster: has the resources of a training.
+      nodes: resources of each node, by Ray's names.
+      platform: of the study's process, and so of all trainings.
     """
     if platform == "gpu" and not cluster.gpus_per_run:
         raise ConfigError("gpus_per_run", 0, "this process computes on a GPU, and so must the trainings")
@@ -185,7 +185,7 @@ def check(cluster: ClusterConfig, nodes: Sequence[Mapping[str, float]], platform
 
 
 def resources_of_a_run(config: BenchmarkConfig) -> dict[str, Any]:
-    """Returns the options of a task: what it may use of a node."""
+    """Returns the options of a task: the resources that it may use."""
     cluster = config.cluster
     variables = {"NPROC": str(cluster.cpus_per_run)}  # XLA makes as many threads
     if 0 < cluster.gpus_per_run < 1:
@@ -195,6 +195,6 @@ def resources_of_a_run(config: BenchmarkConfig) -> dict[str, Any]:
     return {
         "num_cpus": cluster.cpus_per_run,
         "num_gpus": cluster.gpus_per_run,
-        "max_retries": 0,  # a task is repeated from here, without what has come back
+        "max_retries": 0,  # a task is repeated from here, without the runs that were received
         "runtime_env": {"env_vars": variables},
     }

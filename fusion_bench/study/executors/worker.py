@@ -1,4 +1,4 @@
-"""A worker process: trains what it is sent, on cores of its own, and stores it."""
+"""A worker process: it executes trainings on its own cores, and stores their runs."""
 
 import dataclasses
 import os
@@ -33,7 +33,7 @@ from fusion_bench.training.remedies.base import remedies
 
 
 class Order(NamedTuple):
-    """A job to do.
+    """A job for a worker.
 
     Attributes:
       job: a training.
@@ -57,9 +57,9 @@ class Done(NamedTuple):
     """The end of an order.
 
     Attributes:
-      is_there: whether the run is stored; False if another process is at it.
+      is_there: whether the run is stored; False if another process is making it.
       failed: the runs that have failed.
-      error: a fault that ends the study.
+      error: an error that ends the study.
     """
 
     is_there: bool
@@ -68,15 +68,15 @@ class Done(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """The study's process, as other processes must know it.
+    """Facts about the study's process that other processes need.
 
     Attributes:
       config: of the study.
-      environment: what is stored with every run.
-      surroundings: they are part of a run's identity, so a process that trains has the same.
-      strategies: those of the user's script.
-      remedies: likewise.
-      sources: likewise, of data; their names are part of a run's identity.
+      environment: is stored with every run.
+      surroundings: part of every run's identity, so they must be the same in all processes.
+      strategies: registered in the user's script.
+      remedies: registered in the user's script.
+      sources: of data, registered in the user's script; their names are part of a run's identity.
     """
 
     config: BenchmarkConfig
@@ -88,7 +88,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, resources: Resources) -> "Origin":
-        """Returns what is to be sent to other processes."""
+        """Returns the facts about this process."""
         facts = resources.config, resources.environment, resources.surroundings
         return cls(*facts, REGISTRY.of_script(), remedies.of_script(), sources.REGISTRY.of_script())
 
@@ -96,7 +96,7 @@ class Origin(NamedTuple):
         """Returns the resources of this process, which trains for the study.
 
         Raises:
-          UserError: its platform, packages or data are others, so that it would make other runs.
+          UserError: its platform, packages or data differ, so that it would make other runs.
         """
         for strategy in self.strategies:
             REGISTRY.register(strategy)
@@ -117,7 +117,7 @@ class Origin(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """All that a worker needs to begin.
+    """Arguments of a worker.
 
     Attributes:
       cores: those that the worker may use.
@@ -131,7 +131,7 @@ class Setup(NamedTuple):
 
 
 class StudyGone(Exception):
-    """The study's process does not answer any more."""
+    """Raised when the study's process does not answer any more."""
 
 
 class _Line:
@@ -164,7 +164,7 @@ class _Forwarding:
 
 
 def do_jobs(resources: Resources, jobs: Iterable[Job]) -> Iterator[Run]:
-    """Does jobs in a store of this process alone, and gives their runs."""
+    """Executes jobs in a store that no other process uses, and yields their runs."""
     executor = LocalExecutor(resources, Display(Console(quiet=True)))
     for job in jobs:
         executor.do(job, None)
@@ -184,21 +184,21 @@ def write_dataset(dataset: Dataset, folder: Path) -> None:
 
 
 def read_dataset(folder: Path) -> Dataset:
-    """Returns a dataset whose arrays all processes of the machine share; what one changes it alone sees."""
+    """Returns a dataset whose arrays all processes of the machine share, copied on write."""
     count = len(list(folder.glob("*.npy")))
     arrays = [np.load(folder / f"{number}.npy", mmap_mode="c") for number in range(count)]
     return pickle.loads((folder / "rest.pickle").read_bytes(), buffers=arrays)
 
 
 def use_cores(cores: tuple[int, ...]) -> None:
-    """Keeps this process to some cores, so that XLA makes as many threads; to be called before XLA begins."""
+    """Restricts this process to some cores, with one XLA thread per core; must be called before XLA starts."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     os.environ["NPROC"] = str(len(cores))  # read by XLA when it makes its pool of threads
 
 
 def serve(connection: Connection, setup: Setup) -> None:
-    """Does orders until the study's process ends this one, or is gone."""
+    """Executes orders until the study's process ends this one, or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study's process ends its workers
     use_cores(setup.cores)
     line = _Line(connection)

@@ -1,4 +1,4 @@
-"""Trainings side by side in worker processes of this machine, each with cores of its own; all else in this process."""
+"""Execution of trainings side by side in worker processes with their own cores, and of other jobs in this process."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ from fusion_bench.study.schedule import Schedule
 from fusion_bench.study.tensorboard import EventFiles
 
 WORKER_BYTES = 2_000_000_000
-"""Memory that one worker is expected to need, its programs included."""
+"""Expected memory of one worker, including its programs."""
 
 
 def usable_cores() -> list[int]:
@@ -40,10 +40,10 @@ def usable_cores() -> list[int]:
 
 
 def worker_count(config: BenchmarkConfig) -> int:
-    """Returns the number of workers of a study: as asked, or on a CPU one a core, as far as memory goes.
+    """Returns the number of workers of a study: as configured, or on a CPU one per core as far as memory permits.
 
     Raises:
-      UserError: there are to be several on an accelerator.
+      UserError: several workers are configured for an accelerator.
     """
     if jax.default_backend() != "cpu" and config.workers not in ("auto", 1):
         rule = "each process would take an accelerator's whole memory; a Ray cluster divides it"
@@ -56,7 +56,7 @@ def worker_count(config: BenchmarkConfig) -> int:
 
 
 def _available_bytes() -> int:
-    """Returns the memory that is free on this machine, or in this container of it."""
+    """Returns the free memory of this machine, or of this container."""
     free = psutil.virtual_memory().available
     group = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):  # no limit, or no such system
@@ -65,14 +65,14 @@ def _available_bytes() -> int:
 
 
 def share(cores: list[int], workers: int) -> list[tuple[int, ...]]:
-    """Gives as many cores to each worker, so that all compute alike; where there are too few, several share one."""
+    """Returns equally many cores for each worker, so that all compute alike; if there are too few, workers share."""
     size = max(1, len(cores) // workers)
     return [tuple(cores[(number * size + core) % len(cores)] for core in range(size)) for number in range(workers)]
 
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Keeps Ctrl-C from the processes that are started in a block: they are ended from here."""
+    """Keeps Ctrl-C from the processes that are started in the context, which this process ends."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -84,7 +84,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 class _Worker:
-    """A worker process, and the order that it is at."""
+    """A worker process and its present order."""
 
     def __init__(self, setup: Setup):
         context: Any = get_context("loky")  # fresh interpreters, which do not run the user's script again
@@ -98,7 +98,7 @@ class _Worker:
 
     def send(self, order: Order) -> None:
         self.order = order
-        with contextlib.suppress(OSError):  # it has died, which `receive` tells
+        with contextlib.suppress(OSError):  # it has died, as `receive` will show
             self.connection.send(order)
 
     def receive(self) -> Event | Done | None:
@@ -109,7 +109,7 @@ class _Worker:
             return None
 
     def end(self) -> int:
-        """Ends the process at once, whatever it is at, and returns its exit status."""
+        """Kills the process and returns its exit status."""
         if self._process.exitcode is None:
             psutil.Process(self._process.pid).kill()
         self._process.join()
@@ -119,10 +119,7 @@ class _Worker:
 
 
 class WorkersExecutor(TrainingsElsewhere):
-    """Trains in worker processes of this machine.
-
-    They write to the study's directory themselves, as several processes that work on one do.
-    """
+    """Trains in worker processes of this machine, which write to the study's directory themselves."""
 
     def __init__(self, resources: Resources, display: Display, workers: int, events: EventFiles | None = None):
         super().__init__(resources, display, events)
@@ -140,7 +137,7 @@ class WorkersExecutor(TrainingsElsewhere):
 
     @contextlib.contextmanager
     def _setups(self) -> Iterator[list[Setup]]:
-        """Gives what each worker begins with; the dataset lies in a file meanwhile, which they map into memory."""
+        """Yields the setup of each worker; in the context the dataset is in a file that they map into memory."""
         resources = self._resources
         with contextlib.ExitStack() as stack:
             path = self._write_dataset(stack)
@@ -161,12 +158,12 @@ class WorkersExecutor(TrainingsElsewhere):
 
 
 class _Pool:
-    """Workers, and the trainings that they have not done yet.
+    """Workers, and the trainings that are not complete.
 
     Args:
-      local: stores the failure of what ends its worker again and again.
+      local: stores the failure of a training whose worker dies repeatedly.
       resources: of the study's process.
-      display: is told what workers tell.
+      display: receives the events of workers.
       missing: the trainings, each with its failed run, if there is one.
       setups: one for each worker.
     """
@@ -190,12 +187,11 @@ class _Pool:
         self._workers: list[_Worker] = []
 
     def start(self) -> None:
-        """Starts the workers."""
         for setup in self._setups:
             self._workers.append(_Worker(setup))
 
     def hand_out(self) -> bool:
-        """Gives every idle worker something to do, if there is; returns whether any of them is busy."""
+        """Sends a job to every idle worker while there are any; returns whether a worker is busy."""
         for number, worker in enumerate(self._workers):
             if worker.order is None and (job := self._schedule.take(number, time.monotonic())) is not None:
                 worker.send(Order(job, self._missing[job]))
@@ -207,7 +203,7 @@ class _Pool:
         return any(worker.order for worker in self._workers)
 
     def receive(self) -> None:
-        """Waits for messages of workers, and acts on one of each."""
+        """Waits for messages of workers, and handles one of each."""
         busy: dict[Any, int] = {
             worker.connection: number for number, worker in enumerate(self._workers) if worker.order
         }
@@ -222,7 +218,7 @@ class _Pool:
                     self._died(number)
 
     def end(self) -> None:
-        """Ends all workers at once; what they have not stored is made again next time."""
+        """Kills all workers; the next command repeats what they have not stored."""
         for worker in self._workers:
             worker.end()
 
@@ -239,7 +235,7 @@ class _Pool:
             self._schedule.done(number, time.monotonic(), trained=is_trained)
 
     def _died(self, number: int) -> None:
-        """Puts a new worker in the place of one that has died; its training is repeated, unless too often."""
+        """Replaces a worker that has died, and repeats its training unless that has happened too often."""
         order = self._workers[number].order
         assert order is not None
         job = order.job

@@ -1,1 +1,1 @@
-"""Remedies for imbalance between modalities: changes of training that are independent of the fusion strategy."""
+"""Remedies for imbalance between modalities: changes to training that are independent of the fusion strategy."""

@@ -1,4 +1,4 @@
-"""The contract of a remedy, and the strategies that one does not apply to."""
+"""The contract of a remedy."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
@@ -14,14 +14,14 @@ from fusion_bench.fusion.base import Outputs, Strategy
 from fusion_bench.fusion.registry import StrategySpec
 
 ModalityOf = Callable[[tuple[str | int, ...]], str | None]
-"""`Strategy.modality_of`: the modality that owns the parameter at a path, None for a joint part."""
+"""`Strategy.modality_of`: the modality that owns the parameter at a path, None for a shared one."""
 
 
 class Remedy:
     """Base of all remedies. Subclasses take options as keyword-only arguments with defaults, and override some methods.
 
     Attributes:
-      needs_unimodal_logits: whether the optimiser is given the class scores of each modality alone.
+      needs_unimodal_logits: whether the optimiser is given the logits of each modality alone.
     """
 
     needs_unimodal_logits: ClassVar[bool] = False
@@ -38,7 +38,7 @@ class Remedy:
         return None
 
     def loss(self, loss: Float[Array, ""], outputs: Outputs, labels: Int[Array, " batch"]) -> Float[Array, ""]:
-        """Returns the objective: the strategy's loss, and the terms that the remedy adds to it."""
+        """Returns the objective: the strategy's loss with the remedy's terms."""
         return loss
 
     def wrap(
@@ -75,9 +75,9 @@ def register_remedy(name: str, *, reference: str, version: int = 1) -> Callable[
 
 
 def left_untreated(specs: Iterable[StrategySpec], choice: Choice, task: Task) -> dict[str, str]:
-    """Returns the reason why a remedy does not apply to a fusion strategy, by label.
+    """Returns the reason for each fusion strategy that a remedy does not apply to, by label.
 
-    Unimodal baselines are trained without one. Raises UserError if there is no such remedy, or an option is not right.
+    Unimodal baselines are trained without one. Raises UserError if there is no such remedy, or an option is wrong.
     """
     remedy: Remedy = remedies.make(choice)
     reasons = {spec.label: remedy.skip(spec, task) for spec in specs if spec.registration.modality is None}

@@ -16,35 +16,32 @@ from fusion_bench.training.remedies.base import ModalityOf, Remedy, map_owned, r
 
 @register_remedy("ogm-ge", reference="OGM-GE: Peng et al. 2022, arXiv:2203.15332")
 class OGMGE(Remedy):
-    """Slows the parameters of a modality while it predicts better alone than the others, and adds noise.
+    """Slows the parameters of a modality while it alone predicts better than the others, and adds noise.
 
-    With u a modality, B the batch, z_u the class scores of u alone, θ_u each tensor that belongs to u:
+    With u a modality, B the batch, z_u the logits of u alone, θ_u each tensor that belongs to u:
 
         s_u = Σ_{i∈B} softmax(z_u(x_i))_{y_i}        ρ_u = mean_{v≠u} s_u / s_v
         k_u = 1 − tanh(α ρ_u) if ρ_u > 1, else 1
         Δθ_u ← k_u Δθ_u + ε,  ε ~ N(0, std(Δθ_u)²), where std is over the elements of Δθ_u before it is scaled
 
-    The paper scales gradients g_u of SGD. Adam and Muon divide by the gradient's own scale, so that a constant k_u has
-    no effect; therefore Δθ_u is by default the optimiser's update, weight decay included, and k_u is a factor of the
-    modality's learning rate. `stage="gradient"` is the published form, for the optimizer `nesterov`. Noise is added to
-    all modalities, also where k_u = 1, as in the authors' code.
+    The paper scales gradients g_u of SGD. Adam and Muon divide by the gradient's own scale, so a constant k_u has no
+    effect on them. Therefore Δθ_u is by default the optimiser's update, weight decay included, and k_u is a factor of
+    the modality's learning rate. `stage="gradient"` is the published form, for the optimizer `nesterov`. Noise is added
+    to all modalities, also where k_u = 1, as in the authors' code.
 
-    Differences: (1) The authors split the weights of a linear head to get z_u. Here z_u is the joint head's answer with
-    the other features at zero, which is defined for every join; the head's whole bias is in each z_u. In late fusion
-    z_u is the member's answer, and θ_u includes its head. (2) θ_u is all of u's parameters, as in the paper; the
-    authors' code takes convolution kernels alone, which would leave a text encoder as it is. (3) The paper defines ρ_u
-    for two modalities; the mean of ratios for more is the authors' proposal (GeWu-Lab/OGM-GE_CVPR2022, issue 16). (4)
-    The paper's noise has the covariance of SGD's noise; the authors' code and this one take the standard deviation of
-    each tensor's elements.
-
-    With `concat`, tiny encoders and a CPU, the scores of each modality cost 0.9 % more FLOPs a step,
-    the noise 28 %.
+    Differences: (1) The authors split the weights of a linear head to get z_u. Here z_u are the joint head's logits
+    with the other features at zero, which are defined for every operator; each z_u contains the head's whole bias. In
+    late fusion z_u are the unimodal model's logits, and θ_u includes its head. (2) θ_u is all of u's parameters, as in
+    the paper; the authors' code takes only convolution kernels, and so no text encoder. (3) The paper defines ρ_u for
+    two modalities; the mean of ratios for more is the authors' proposal (GeWu-Lab/OGM-GE_CVPR2022, issue 16). (4) The
+    paper's noise has the covariance of SGD's noise; the authors' code and this one take the standard deviation of each
+    tensor's elements.
 
     Args:
       alpha: α; the authors use values from 0.1 to 0.8, by data set.
       noise: whether ε is added (GE); without it this is OGM.
-      stage: "update" or "gradient", the point at which parameters' changes are modulated.
-      until: number of epochs in which it acts; 0 for all. The authors use 50 of 100.
+      stage: "update" or "gradient": what is modulated.
+      until: number of epochs with modulation; 0 for all. The authors use 50 of 100.
     """
 
     needs_unimodal_logits = True
@@ -84,7 +81,7 @@ class OGMGE(Remedy):
 def modulation_factors(
     logits: Mapping[str, Float[Array, "batch class"]], labels: Int[Array, " batch"], alpha: float
 ) -> dict[str, Float[Array, ""]]:
-    """Returns k_u of each modality, in [0, 1], from the class scores of each modality alone."""
+    """Returns k_u of each modality, in [0, 1], from the logits of each modality alone."""
     scores = {u: jnp.take_along_axis(jax.nn.softmax(z), labels[:, None], 1).sum() for u, z in logits.items()}
     factors = {}
     for u, score in scores.items():

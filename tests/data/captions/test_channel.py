@@ -267,7 +267,7 @@ def test_a_channel_may_differ_from_its_preset():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("half:nmed=0.2", "unknown setting of the channel half 'nmed'; did you mean named"),
+        ("half:nmed=0.2", "unknown option of the channel half 'nmed'; did you mean named"),
         ("half:named", "named of the channel half is a probability, not ''"),
         ("half:named=2", "named is 2.0, not in 0..1"),
         ("half:named=nan", "named is nan, not in 0..1"),

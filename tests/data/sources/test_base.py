@@ -32,7 +32,7 @@ def test_audio_is_asked_for(monkeypatch):
 
 
 def test_audio_belongs_to_shapes(tmp_path):
-    with pytest.raises(UserError, match="audio is True; it is an option of shapes alone"):
+    with pytest.raises(UserError, match="audio is True; it is an option of shapes only"):
         load_raw(DataConfig(source="cifar10", audio=True, data_dir=tmp_path))
 
 

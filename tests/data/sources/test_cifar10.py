@@ -186,7 +186,7 @@ def test_a_directory_that_changed_is_read_again(own, tmp_path):
 
 def test_a_cache_that_cannot_be_written_costs_time_alone(prepared, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.warns(UserWarning, match="not kept for next time"):
+    with pytest.warns(UserWarning, match="cannot be cached"):
         raw = load_cifar10(prepared, tmp_path / "file" / "cache")
     assert len(raw.labels) == 6 * PER_FILE
 

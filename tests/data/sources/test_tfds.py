@@ -237,7 +237,7 @@ def test_another_format_needs_tensorflow(data_dir, tmp_path):
 
 
 def test_an_image_size_is_of_tfds_alone():
-    with pytest.raises(UserError, match=r"image_size is .*; it is an option of tfds:NAME alone"):
+    with pytest.raises(UserError, match=r"image_size is .*; it is an option of tfds:NAME only"):
         load_raw(DataConfig(image_size=8))
 
 
