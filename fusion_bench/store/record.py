@@ -39,7 +39,8 @@ class Run:
         with the target "cost".
       cost: of a training, params, train_seconds, train_flops and inference_flops; of the run with the target "cost",
         compile_s, train_examples_per_s, inference_examples_per_s, latency_s and others; without what was not measured.
-      environment: version, commit, command, device and others.
+      environment: version, commit, command, device and others; plugins, the packages that brought strategy, remedy or
+        source.
       baseline: the unimodal strategies that it is fairly compared with, by the ending of their names: "only"
         or "token-only".
       modality: the only one that it reads; None for a fusion strategy.

@@ -10,10 +10,9 @@ from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.diagnostics.base import Model, diagnostics
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.diagnosed import has_values, read_values, write_values
-from fusion_bench.store.loaded import load_model
+from fusion_bench.store.loaded import load_model, strategy_of
 from fusion_bench.study.provenance import describe_environment
 
 
@@ -56,8 +55,11 @@ def diagnose(
             raise UserError(f"{runs[0].id} was trained on other data than those that are found here")
         on_device = to_device(dataset)
         for run in runs:
-            spec = StrategySpec(run.identity["name"], run.identity["options"])
-            model = None
+            try:
+                spec, model = strategy_of(run), None
+            except UserError as error:
+                failed.append(str(error))
+                continue
             for registered, choice in resolved:
                 diagnostic = registered.make(**choice.options)
                 if reason := diagnostic.skip(spec, dataset.task):

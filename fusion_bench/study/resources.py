@@ -16,7 +16,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.unfinished import TrainingCheckpoint
-from fusion_bench.study.job import Job, Surroundings, identifier, identity
+from fusion_bench.study.job import Job, Surroundings, identifier, identity, plugins
 from fusion_bench.study.provenance import describe_data, describe_environment, package_versions, threads
 from fusion_bench.training.backend import numerics
 from fusion_bench.training.compile import Program, compile_program
@@ -122,7 +122,7 @@ class Resources:
             data=self._data_facts,
             metrics=dict(metrics or {}),
             cost=dict(cost or {}),
-            environment=dict(self.environment),
+            environment={**self.environment, "plugins": plugins(job)},
             baseline=job.registration.baseline,
             modality=job.registration.modality,
             reason=reason,
