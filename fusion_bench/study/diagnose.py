@@ -14,6 +14,7 @@ from fusion_bench.store import Run, Store
 from fusion_bench.store.diagnosed import has_values, read_values, write_values
 from fusion_bench.store.loaded import load_model, strategy_of
 from fusion_bench.study.provenance import describe_environment
+from fusion_bench.training.backend import memory_told
 
 
 class Diagnosed(NamedTuple):
@@ -70,11 +71,13 @@ def diagnose(
                     kept += 1
                     continue
                 try:
-                    model = model or Model(load_model(store, run), on_device)
+                    with memory_told(f"{registered.name} of {run.id}"):
+                        model = model or Model(load_model(store, run), on_device)
+                        values = diagnostic(model, dataset.splits["test"])
                 except UserError as error:
                     failed.append(str(error))
                     break
-                write_values(*stored, diagnostic(model, dataset.splits["test"]), describe_environment())
+                write_values(*stored, values, describe_environment())
                 computed += 1
                 note(f"{registered.name} of {run.strategy}, seed {run.seed}")
             names |= dict.fromkeys(read_values(store.directory, run.id))

@@ -1,11 +1,12 @@
 """A study: its plan is made, and executed stage by stage."""
 
+import contextlib
 import dataclasses
 from typing import assert_never
 
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.errors import UserError
+from fusion_bench.errors import OutOfMemory, UserError
 from fusion_bench.fusion.registry import left_out, resolve
 from fusion_bench.store import Run, Store
 from fusion_bench.study.examples import keep_examples
@@ -17,6 +18,7 @@ from fusion_bench.study.plan import Reference, Stage, Subject, plan, with_member
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources, open_resources
 from fusion_bench.study.tensorboard import EventFiles
+from fusion_bench.training.backend import memory_told
 from fusion_bench.training.cost import count_params
 from fusion_bench.training.remedies.base import left_untreated
 
@@ -101,8 +103,10 @@ def prepare(resources: Resources, display: Display) -> Subject:
         raise UserError(f"{remedy.name} applies to none of the strategies")
     specs = with_members([spec for spec in asked if spec.label not in skipped], dataset.task)
     for spec in specs:
-        if spec.options:  # asked for, so what they cannot be is said before anything is trained
-            count_params(spec, dataset.task, config.model)
+        # asked for, so what they cannot be is said before anything is trained; what is too large its run will say
+        if spec.options:
+            with contextlib.suppress(OutOfMemory), memory_told(spec.label):
+                count_params(spec, dataset.task, config.model)
     specs, matched = match_study(config, specs, dataset, resources.data, display)
     return Subject(specs, matched, reference_of(dataset))
 
