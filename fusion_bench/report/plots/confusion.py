@@ -18,8 +18,7 @@ _TEXTS_UP_TO = 12
 
 def picture(found: Findings) -> Picture:
     """Returns a panel for each strategy that has logits, printed to a file each."""
-    tests = found.tests.items()
-    counts = {strategy: np.sum([confusion_matrix(*test) for test in some], axis=0) for strategy, some in tests}
+    counts = {name: np.sum([confusion_matrix(*test) for test in tests], axis=0) for name, tests in found.tests.items()}
     shown, names = most_confused(np.sum([*counts.values()], axis=0), SHOWN), np.array(found.class_names)
     is_part = len(shown) < len(names)
     rows = [str(name) for name in names[shown]]
