@@ -177,7 +177,7 @@ ALL: tuple[Column, ...] = (
     Column("encoder", lambda row: row.block.setting.get("model.encoder", "")),
     Column("epochs", lambda row: row.block.setting.get("training.epochs"), integer=True),
     *(_fact(name, empty=None, integer=True) for name in ("n_train", "n_validation", "n_test")),
-    *map(_environment, ("device", "version", "commit")),
+    *map(_environment, ("device", "version", "commit", "plugins")),
     Column("cores", cells.cores),
     Column("setting", lambda row: row.block.digest),
     Column("differs", lambda row: row.block.differs),

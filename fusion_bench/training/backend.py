@@ -1,10 +1,12 @@
-"""JAX as this process finds it: started or refused in one line, and its settings that change results."""
+"""JAX as this process finds it: started or refused in one line, its memory, and its settings that change results."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
-from fusion_bench.errors import UserError, cause
+from fusion_bench.errors import OutOfMemory, UserError, cause
 
 THREADS = 2  # of a virtual device
 _NEEDED = {
@@ -57,6 +59,25 @@ def start() -> list[Any]:
         asked = jax.config.values.get("jax_platforms")
         where = f"for JAX_PLATFORMS={asked}; leave that out, or install what it needs" if asked else "on this machine"
         raise UserError(f"JAX finds no device {where} ({cause(error)})") from error
+
+
+@contextlib.contextmanager
+def memory_told(what: str) -> Iterator[None]:
+    """Turns into one line what JAX, XLA and NumPy raise where a block takes too much memory.
+
+    Raises:
+      OutOfMemory: there is too little for `what`.
+    """
+    import jax
+
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemory(f"this machine has too little memory for {what}") from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OutOfMemory(f"the device has too little memory for {what}") from error
 
 
 def numerics() -> dict[str, bool | int | float | str | None]:

@@ -34,7 +34,19 @@ KEYS = (
     *("train_flops", "inference_flops", "train_seconds"),
     *("match", "match_to", "match_target", "match_ratio", "tune", "learning_rate", "weight_decay"),
     *("dataset", "description", "data_notes", "captions", "bits", "interaction_bits", "encoder", "epochs"),
-    *("n_train", "n_validation", "n_test", "device", "version", "commit", "cores", "setting", "differs", "failures"),
+    *(
+        "n_train",
+        "n_validation",
+        "n_test",
+        "device",
+        "version",
+        "commit",
+        "plugins",
+        "cores",
+        "setting",
+        "differs",
+        "failures",
+    ),
 )
 DETAILS = (
     *("accuracy_mean", "accuracy_ci95", "balanced_accuracy_mean", "balanced_accuracy_ci95"),
