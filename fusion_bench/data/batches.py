@@ -36,7 +36,7 @@ Inputs = Mapping[str, ModalityBatch]
 class DeviceModality(NamedTuple):
     """All examples of one modality, as stored, with their mean and standard deviation (empty for tokens).
 
-    `mask` is a sequence's; `alternatives` are the texts of examples that have several.
+    `mask` is that of a sequence; `alternatives` are the texts of examples that have several.
     """
 
     values: Num[Array, "example *shape"]
@@ -89,8 +89,8 @@ def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarr
 def _mean_power(modality: Modality, examples: np.ndarray, centre: np.ndarray, power: int) -> np.ndarray:
     """Returns the mean of (value - centre)^power by channel, over the examples and their pixels or steps.
 
-    In blocks, as NumPy's own mean and standard deviation by channel are slow over a short last axis. Pixels of 8 bits
-    are summed in float32; other numbers may be of any size.
+    NumPy's own mean and standard deviation by channel are slow, as the last axis is short. Pixels of 8 bits are summed
+    in float32, other numbers, which may be of any size, in float64.
     """
     values, mask = modality.values, modality.mask
     precision = np.float32 if values.dtype == np.uint8 else np.float64

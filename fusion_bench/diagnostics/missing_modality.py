@@ -22,8 +22,8 @@ class MissingModality(Diagnostic):
     `accuracy_without_text` is V(S) for S = all modalities but the text, over all test examples. With the baseline
     `marginal`, a missing modality is taken from another test example, by a permutation without fixed points; the value
     is the mean over permutations, and `accuracy_without_text_std` their standard deviation. With `zero` it is zero
-    after standardisation: a grid's or vector's mean, a text without words or a sequence without steps, which the model
-    has not seen in training. The names of these values end in `_zero`, as values of different baselines are not
+    after standardisation: a grid's or vector's mean, or a text without words or a sequence without steps, which the
+    model has not seen in training. The names of these values end in `_zero`, as values of different baselines are not
     comparable.
 
     If each modality is missing independently with a fixed probability, the expected accuracy is the mixture

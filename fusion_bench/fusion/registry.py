@@ -31,7 +31,7 @@ class Registration(Registered):
       baseline: ending of the names of the unimodal strategies that it is compared with: "only", or "token-only" for
         the joint transformer on one modality.
       pairs_only: whether it is defined for two modalities only.
-      needs_grid: whether it joins inside a CNN, over a grid.
+      needs_grid: whether it fuses inside a CNN, and so needs a grid.
       size: name of the option that scales its fusion module, to match others in cost; it may lack that option.
       reads: whether an operator takes pooled features or tokens; None for a class of strategies.
     """
@@ -59,7 +59,7 @@ class Registration(Registered):
         return {name: p for name, p in super().options.items() if name not in ("modality", "dtype", "rngs")}
 
     def skip(self, task: Task) -> str | None:
-        """Returns the reason why it is not defined for a task's modalities; None if it is."""
+        """Returns the reason why it is not defined for a task's modalities, or None if it is."""
         if self.pairs_only and len(task.modalities) != 2:
             return f"it joins two modalities; these are {', '.join(sorted(task.modalities))}"
         if self.needs_grid and all(spec.kind != "grid" for spec in task.modalities.values()):
@@ -204,7 +204,7 @@ def resolve(asked: Iterable[str | Choice], task: Task) -> tuple[StrategySpec, ..
 
 
 def left_out(asked: Iterable[str | Choice], task: Task) -> dict[str, str]:
-    """Returns the strategies that "canonical" and "all" leave out for a task, by name, with the reason."""
+    """Returns the reason for each strategy that "canonical" or "all" leaves out, by name."""
     names = {as_choice(item).name for item in asked}
     reasons = {name: registration.skip(task) for name, registration in strategies(task.modalities).items()}
     is_asked = {name: "all" in names or (r.canonical and "canonical" in names) for name, r in strategies().items()}

@@ -37,8 +37,8 @@ class Listing:
       header: headings of the columns, with line breaks for the terminal.
       rows: texts of the cells.
       sides: alignment of each column, "l" or "r".
-      expendable: columns that a narrow terminal leaves out, in this order; then go the others, from the right.
-      is_whole: whether a narrow terminal shows all columns, in several tables, each with the first column.
+      expendable: columns that a narrow terminal leaves out first, in this order; then the others from the right.
+      is_whole: whether a narrow terminal leaves out none, but shows several tables, each with the first column.
       bold: (row, column) of each bold cell.
       pale: rows that a terminal dims.
       ends: rows with a rule below them.
@@ -130,7 +130,7 @@ class Listing:
         shown = {column for part in parts for column in part}
         names = [title for column, title in enumerate(self._titles) if column not in shown]
         if names:
-            yield f"Left out, as they do not fit: {', '.join(names)}; a wider terminal or --format md shows them."
+            yield f"Columns that do not fit: {', '.join(names)}; a wider terminal or --format md shows them."
 
     @property
     def _columns(self) -> list[list[str]]:

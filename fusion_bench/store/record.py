@@ -29,8 +29,8 @@ class Run:
         version of all other code; seed, data, model, training (what the model was really trained with), fingerprint,
         platform, packages, devices; target: "label", "class" for a model that serves only the Bayes reference, "tuning"
         for a tuning trial, "cost" for measurements; members, the runs that it depends on; match (quantity, to, target)
-        where widths were chosen; tune, the number of tuning trials; numerics, the settings of JAX and XLA that change
-        results, if they are not the defaults.
+        where widths were chosen; tune, the number of tuning trials; numerics, the options of JAX and XLA that change
+        results, if they differ from the defaults.
       data: name, description, notes, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
         modality kind, shape, vocabulary_size, augment, mean and std by channel; from a caption channel also
         captions_modality, class_modality (the one that shows the class; None if several could), bits, interaction_bits,

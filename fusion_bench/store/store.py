@@ -119,7 +119,7 @@ class Store:
           curve: one row per epoch.
           predictions: logits and labels, by the names that `predictions` gives them.
           checkpoint: a tree of arrays.
-          tokenizers: the tokenizer of each text modality, as JSON.
+          tokenizers: the tokenizer of each text as JSON, by modality.
 
         Raises:
           DiskFull: there is no space for it.

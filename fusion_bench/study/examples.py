@@ -18,7 +18,7 @@ LARGEST = 64
 
 
 def examples_of(dataset: Dataset, positions: Sequence[int]) -> list[Example]:
-    """Returns the examples at positions of the test split, with their first images; none without images or captions."""
+    """Returns the examples at positions of the test split, with its first images; none without images or captions."""
     if not dataset.task.images or dataset.captions is None:
         return []
     images = dataset.modalities[dataset.task.images[0]].values

@@ -42,7 +42,7 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
         selection = prepare(resources, display)
         events = EventFiles(resources.store, display.note) if config.tensorboard else None
         executor = make_executor(resources, display, events)
-        config = resources.config  # with the values that "auto" stands for
+        config = resources.config  # with "auto" resolved
         stages = plan(config, resources.dataset.task, selection)
         if config.tune:
             executor.run(stages[0])

@@ -81,7 +81,7 @@ def memory_told(what: str) -> Iterator[None]:
 
 
 def numerics() -> dict[str, bool | int | float | str | None]:
-    """Returns the settings of JAX, XLA and NumPy that change results, if they are not the defaults."""
+    """Returns the settings of JAX, XLA and NumPy that change results, if they differ from the defaults."""
     settings = {name: _value(name, usual) for name, usual in _USUAL.items()}
     found = {name: value for name, value in settings.items() if value != _USUAL[name]}
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not _HARMLESS.match(flag)]

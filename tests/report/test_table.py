@@ -449,7 +449,7 @@ def test_a_narrow_terminal_drops_columns_and_says_so_but_no_character(full, widt
         shown = [COLUMNS[name].cell(row) for name in names]
         assert line.split()[len(row["strategy"].split()) :] == " ".join(shown).split()
     told = " ".join(text.split()).replace(" ex./s", "").replace(" examples/s", "")
-    note = f"· Left out, as they do not fit: {', '.join(left_out)}; a wider terminal or --format md shows them."
+    note = f"· Columns that do not fit: {', '.join(left_out)}; a wider terminal or --format md shows them."
     assert (note in told) == bool(left_out)
     assert "Left out" not in printed(full, 140)
 

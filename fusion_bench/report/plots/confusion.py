@@ -24,15 +24,12 @@ def picture(found: Findings) -> Picture:
     rows = [str(name) for name in names[shown]]
     columns = [*rows, *(["all others"] if is_part else [])]
     panels = {strategy: _panel(_part(of, shown), rows, columns) for strategy, of in counts.items()}
-    part = (
-        f" Of {len(names):,} classes, the {SHOWN} that are most often taken for one other class or given for one; all "
-        "strategies together."
-    )
+    part = f" Of {len(names):,} classes, the {SHOWN} in the pairs with most confusions over all strategies."
     side = 3.3 if len(rows) <= 20 else 4.2
     return Picture(
         "confusion", "Confusion matrix",
         f"Percentage of each class's test examples by predicted class, mean over {found.seeds_text(panels)}."
-        f"{part * is_part}",
+        + part * is_part,
         panels, chooser="strategy", size=(side, side), height=max(480, 250 + 15 * len(rows)), is_separate=True,
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ _DASHES: dict[str, Any] = {
 
 
 def style(families: Sequence[str] = (fonts.USUAL,)) -> AbstractContextManager[None]:
-    """Returns the context with the style of all figures; a font family supplies characters that those before lack."""
+    """Returns the context with the style of all figures; each font family supplies what those before it lack."""
     sheet = resources.files("fusion_bench.report") / "assets" / "paper.mplstyle"
     colours: dict[str, Any] = dict.fromkeys(
         ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK

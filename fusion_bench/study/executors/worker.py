@@ -76,7 +76,7 @@ class Origin(NamedTuple):
       surroundings: part of every run's identity, so they must be the same in all processes.
       strategies: registered in the user's script.
       remedies: registered in the user's script.
-      sources: of data, registered in the user's script; their names are part of a run's identity.
+      sources: registered in the user's script; their names are part of a run's identity.
     """
 
     config: BenchmarkConfig
