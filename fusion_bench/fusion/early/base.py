@@ -64,7 +64,7 @@ class ChannelFusion(Strategy):
 class OverlaidChannels(nnx.Module):
     """A text, a sequence or a vector as channels, with standard deviation `loudness`.
 
-    The mean of word embeddings, the mean of a linear map of the steps, or a linear map.
+    They are the mean of word embeddings, the mean of a linear map of the steps, or a linear map.
     """
 
     def __init__(self, spec: ModalitySpec, channels: int, loudness: float, *, dtype: jnp.dtype, rngs: nnx.Rngs):
