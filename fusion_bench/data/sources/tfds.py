@@ -123,13 +123,9 @@ def _find(name: str, root: Path) -> Path:
     prepared = [there for there in versions_near(root, folder) if (there / "features.json").exists()]
     found = [there for there in prepared if there.match(version) and config in ("", there.parent.name)]
     if not found:
-        others = (
-            f", but {', '.join(str(there.relative_to(there.parents[2])) for there in prepared)}" if prepared else ""
-        )
-        raise UserError(
-            f"{root} has no prepared {name}{others}; make it with `tfds build {path} --file_format={FILE_FORMAT}`, which "
-            "needs TensorFlow, or name another data directory"
-        )
+        others = f", but {' and '.join(map(str, prepared))}" if prepared else ""
+        make = f"make it with `tfds build {path} --file_format={FILE_FORMAT}`, which needs TensorFlow"
+        raise UserError(f"{root} has no prepared {name}{others}; {make}, or name another data directory")
     configs = sorted({folder.parent.name for folder in found})
     if len(configs) > 1:
         raise UserError(f"tfds:{path} is prepared as {', '.join(configs)}; say which: tfds:{path}/{configs[0]}")
