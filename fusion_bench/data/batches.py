@@ -36,7 +36,7 @@ Inputs = Mapping[str, ModalityBatch]
 class DeviceModality(NamedTuple):
     """All examples of one modality, as stored, with their mean and standard deviation (empty for tokens).
 
-    `mask` is that of a sequence; `alternatives` are the texts of examples that have several.
+    `mask` is a sequence's; `alternatives` are the texts of examples that have several.
     """
 
     values: Num[Array, "example *shape"]

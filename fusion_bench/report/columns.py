@@ -171,6 +171,7 @@ ALL: tuple[Column, ...] = (
     _fact("dataset", "name"),
     _fact("description"),
     Column("data_notes", lambda row: " ".join(row.block.data.get("notes", ()))),
+    Column("augmented", cells.augmented),
     _fact("captions"),
     _fact("bits", empty=_NONE),
     _fact("interaction_bits", empty=_NONE),

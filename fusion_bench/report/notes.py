@@ -230,6 +230,7 @@ def _provenance(rows: Rows) -> str:
     plugins = first["plugins"] and f"with {first['plugins']}"
     made = ", ".join(filter(None, (first["device"], f"fusion_bench {first['version']}", commit, plugins)))
     data = f" Data: {first['description']}." if first["description"] else ""
+    data += f" Augmented in training: {first['augmented']}." if first["augmented"] else ""
     counts = sorted({int(count) for row in rows for count in row["cores"].split(" and ") if count})
     number = " or ".join(map(str, counts))
     cores = f" Each run was trained on {number} core{'s' * (counts != [1])}." if counts else ""

@@ -33,6 +33,9 @@ _VARIABLES = ("LIBTPU_INIT_ARGS", "NPY_DISABLE_CPU_FEATURES", "NVIDIA_TF32_OVERR
 _HARMLESS = re.compile(r"--xla_(force_host_platform_device_count|dump_\w+)(=|$)")
 """Flags of XLA that change no result."""
 
+_NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out.of.memory", re.IGNORECASE)
+"""In the errors of XLA: the status, which one that comes while a program runs does not have, or the words."""
+
 
 def start() -> list[Any]:
     """Starts JAX, if it has not started, and returns its devices.
@@ -75,7 +78,7 @@ def memory_told(what: str) -> Iterator[None]:
     except MemoryError as error:
         raise OutOfMemory(f"this machine has too little memory for {what}") from error
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not _NO_MEMORY.search(str(error)):
             raise
         raise OutOfMemory(f"the device has too little memory for {what}") from error
 

@@ -54,6 +54,10 @@ def resources(tmp_path):
     [
         (TrainingDiverged("the loss is nan"), "the loss is nan"),
         (OUT_OF_MEMORY, "the device has too little memory for it"),
+        (
+            jax.errors.JaxRuntimeError("INTERNAL: Out of memory allocating 9 bytes."),
+            "the device has too little memory for it",
+        ),
         (MemoryError("Unable to allocate 1 EiB"), "this machine has too little memory for it"),
     ],
     ids=str,
