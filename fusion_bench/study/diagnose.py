@@ -106,4 +106,5 @@ def _load(run: Run, places: DataConfig) -> Dataset:
         given = getattr(places, name)
         if files.recorded_name(given) == stated[name]:
             stated[name] = given
-    return load_dataset(DataConfig(**stated))
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
+    return load_dataset(DataConfig(**values))
