@@ -193,7 +193,7 @@ class Axis(Generic[Member]):
 
     def owner(self, member: Member) -> str:
         """Returns the package that brings a member by an entry point, with its version; empty for others."""
-        package = member.make.__module__.partition(".")[0]
+        package = getattr(member.make, "__module__", "").partition(".")[0]
         for entry_point in importlib.metadata.entry_points(group=self._group):
             if entry_point.dist and entry_point.module.partition(".")[0] == package:
                 return f"{entry_point.dist.name} {entry_point.dist.version}"

@@ -30,6 +30,10 @@ class DiskFull(UserError):
     """A result that cannot be stored for lack of space; others may fit. The command line exits with status 1."""
 
 
+class OutOfMemory(UserError):
+    """A computation that takes more memory than there is; others may fit."""
+
+
 def cause(error: BaseException) -> str:
     """Returns an error's first line, short enough for a message of one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

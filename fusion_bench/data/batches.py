@@ -36,7 +36,7 @@ Inputs = Mapping[str, ModalityBatch]
 class DeviceModality(NamedTuple):
     """All examples of one modality, as stored, with their mean and standard deviation (empty for tokens).
 
-    `mask` is that of a sequence; `alternatives` are the texts of examples that have several.
+    `mask` is a sequence's; `alternatives` are the texts of examples that have several.
     """
 
     values: Num[Array, "example *shape"]
@@ -99,9 +99,9 @@ def _mean_power(modality: Modality, examples: np.ndarray, centre: np.ndarray, po
     size = 1000 if mask is None else max(1, 1000 // mask.shape[1])
     for start in range(0, len(examples), size):  # small enough to stay in cache
         rows = examples[start : start + size]
-        some = (values[rows] if mask is None else values[rows][mask[rows]]).reshape(-1, centres.size)
-        total += ((some - centres) ** power).sum(0)
-        count += len(some)
+        block = (values[rows] if mask is None else values[rows][mask[rows]]).reshape(-1, centres.size)
+        total += ((block - centres) ** power).sum(0)
+        count += len(block)
     return (total / count).reshape(-1, values.shape[-1]).mean(0)
 
 
@@ -147,7 +147,7 @@ def augment(
     Args:
       inputs: standardised, by modality.
       transforms: of each modality that is augmented, `Task.augmented`.
-      key: random key; each modality folds in its name, so that they move independently.
+      key: random key; the image has it as it is, others fold in their name, so that modalities move independently.
       flip: which examples are flipped; None draws it.
     """
     augmented = {}

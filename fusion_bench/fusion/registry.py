@@ -63,7 +63,7 @@ class Registration(Registered):
         if self.pairs_only and len(task.modalities) != 2:
             return f"it joins two modalities; these are {', '.join(sorted(task.modalities))}"
         if self.needs_grid and all(spec.kind != "grid" for spec in task.modalities.values()):
-            return "it joins inside a CNN and needs a grid, such as an image; these data have none"
+            return "it joins inside a CNN and needs a grid modality, such as an image; these data have none"
         return None
 
     def check(self, task: Task) -> None:

@@ -1,5 +1,7 @@
 """Significance tests of differences between strategies over seeds, and their power."""
 
+import bisect
+import functools
 import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -99,8 +101,9 @@ def seeds_to_detect(difference: float, deviation: float, tests: int = 1) -> int 
     if deviation == 0:
         return 2
     effect = difference / deviation
-    enough = (n for n in range(2, _MOST_SEEDS + 1) if _power(effect * math.sqrt(n), n, tests) >= POWER)
-    return next(enough, None)
+    seeds = range(2, _MOST_SEEDS + 1)  # more of them have more power
+    place = bisect.bisect_left(seeds, POWER, key=lambda n: _power(effect * math.sqrt(n), n, tests))
+    return seeds[place] if place < len(seeds) else None
 
 
 def bootstrap_interval(by_image: Float[np.ndarray, " image"], draws: int = 2000) -> Interval:
@@ -125,8 +128,17 @@ def _power(effect: float, n: int, tests: int) -> float:
     noncentral t is NaN for large effects.
     """
     from scipy import stats
+    from scipy.special import ndtr
 
     critical = stats.t.isf((1 - CONFIDENCE) / 2 / tests, n - 1)
+    needed = critical * _deviations(n)
+    return float(np.mean(ndtr(effect - needed) + ndtr(-effect - needed)))
+
+
+@functools.cache
+def _deviations(n: int) -> Float[np.ndarray, " quantile"]:
+    """Quantiles of the standard deviation of n values with variance 1."""
+    from scipy import stats
+
     quantiles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    needed = critical * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
-    return float(np.mean(stats.norm.cdf(effect - needed) + stats.norm.cdf(-effect - needed)))
+    return np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))

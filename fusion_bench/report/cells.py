@@ -49,6 +49,13 @@ def match_ratio(row: Row) -> float:
     return row.cost("params" if quantity == "params" else "train_flops") / (target or math.nan)
 
 
+def augmented(row: Row) -> str:
+    """Returns the random transformations of the training data, "image: flip and translate"."""
+    inputs = row.block.data.get("inputs", {})
+    chosen = {name: " and ".join(fact.get("augment") or ()) for name, fact in inputs.items()}
+    return ", ".join(f"{name}: {transforms}" for name, transforms in chosen.items() if transforms)
+
+
 def failures(row: Row) -> str:
     """Returns the reason of each failed run, "seed 2: the loss is nan"."""
     costs = row.block.costs.get(row.name)

@@ -227,8 +227,10 @@ def _rates(rows: Rows) -> str:
 def _provenance(rows: Rows) -> str:
     first = rows[0]
     commit = first["commit"] and f"commit {first['commit']}"
-    made = ", ".join(filter(None, (first["device"], f"fusion_bench {first['version']}", commit)))
+    plugins = first["plugins"] and f"with {first['plugins']}"
+    made = ", ".join(filter(None, (first["device"], f"fusion_bench {first['version']}", commit, plugins)))
     data = f" Data: {first['description']}." if first["description"] else ""
+    data += f" Augmented in training: {first['augmented']}." if first["augmented"] else ""
     counts = sorted({int(count) for row in rows for count in row["cores"].split(" and ") if count})
     number = " or ".join(map(str, counts))
     cores = f" Each run was trained on {number} core{'s' * (counts != [1])}." if counts else ""

@@ -170,7 +170,14 @@ def _cell(column: Column, row: dict[Any, Any]) -> str:
     return f'<td data-order="{order}">{shown}</td>'
 
 
-_FACTS = {"device": "device", "fusion_bench": "version", "commit": "commit", "python": "python", "packages": "packages"}
+_FACTS = {
+    "device": "device",
+    "fusion_bench": "version",
+    "commit": "commit",
+    "plug-ins": "plugins",
+    "python": "python",
+    "packages": "packages",
+}
 
 
 def _environment(findings: Sequence[Findings]) -> str:

@@ -5,18 +5,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from fusion_bench.config import TrainingConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.errors import UserError
+from fusion_bench.errors import OutOfMemory, UserError
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.speed.config import SpeedConfig
 from fusion_bench.speed.interleave import Report, rounds
 from fusion_bench.speed.record import Kind
+from fusion_bench.training.backend import memory_told
 from fusion_bench.training.compile import compile_predictor, compile_program
 from fusion_bench.training.cost import predict_bytes, train_bytes
 from fusion_bench.training.step import make_functions, run_key, split_module
@@ -64,11 +64,10 @@ def compile_all(
         size = sizes[turn - 1]
         report(f"compiling {spec.label}, batch {size} ({place} of {len(specs) * len(sizes)})")
         try:
-            _compile(compiled, config, spec, size, dataset, data)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            line = f"{spec.label}, batch {size}: the device has too little memory"
+            with memory_told("it"):
+                _compile(compiled, config, spec, size, dataset, data)
+        except OutOfMemory as error:
+            line = f"{spec.label}, batch {size}: {error}"
             if size == 1:
                 raise UserError(line) from error
             compiled.left_out.append(line)

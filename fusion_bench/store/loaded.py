@@ -20,7 +20,7 @@ from fusion_bench.data.inputs import as_stored
 from fusion_bench.data.sequences import step_mask
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.blueprint import Blueprint
-from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.fusion.registry import REGISTRY, StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.record import file_name
 from fusion_bench.training import ENGINE_VERSION
@@ -133,12 +133,12 @@ def load_model(store: Store, run: Run) -> nnx.Module:
     """Returns the module of a complete run with its trained variables, in evaluation mode.
 
     Raises:
-      UserError: the checkpoint is damaged.
+      UserError: the checkpoint is damaged, or the strategy is as `strategy_of` says.
 
     Warns:
       UserWarning: the engine or the strategy has another version today.
     """
-    strategy = StrategySpec(run.identity["name"], run.identity["options"])
+    strategy = strategy_of(run)
     made = run.identity["engine"], run.identity["version"]
     today = ENGINE_VERSION, strategy.registration.version
     if made != today:
@@ -153,6 +153,16 @@ def load_model(store: Store, run: Run) -> nnx.Module:
     module = strategy.build(Blueprint(task, config, run_key(run.seed, "init")))
     restore(store, run, module)
     return module
+
+
+def strategy_of(run: Run) -> StrategySpec:
+    """Returns the strategy of a run; raises UserError where the package that brings it is not installed."""
+    spec = StrategySpec(run.identity["name"], run.identity["options"])
+    if REGISTRY.match(spec.name) is None:
+        brought = run.environment.get("plugins")
+        by = f"; it was made with {brought}" if brought else ""
+        raise UserError(f"{run.id} cannot be loaded: its strategy {spec.name} is not installed here{by}")
+    return spec
 
 
 def checkpoint_of(variables: Variables) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class Run:
         target "cost".
       cost: of a training, params, train_seconds, train_flops and inference_flops; for the target "cost", compile_s,
         train_examples_per_s, inference_examples_per_s, latency_s and others, as far as they were measured.
-      environment: version, commit, command, device and others.
+      environment: version, commit, command, device and others; plugins, the packages that brought strategy, remedy or
+        source.
       baseline: ending of the names of the unimodal strategies that it is compared with: "only" or "token-only".
       modality: the one that a unimodal strategy reads; None for a fusion strategy.
       reason: why it failed.

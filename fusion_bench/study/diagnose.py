@@ -10,11 +10,11 @@ from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.diagnostics.base import Model, diagnostics
 from fusion_bench.errors import UserError
-from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.diagnosed import has_values, read_values, write_values
-from fusion_bench.store.loaded import load_model
+from fusion_bench.store.loaded import load_model, strategy_of
 from fusion_bench.study.provenance import describe_environment
+from fusion_bench.training.backend import memory_told
 
 
 class Diagnosed(NamedTuple):
@@ -61,8 +61,11 @@ def diagnose(
             raise UserError(f"{runs[0].id} was trained on other data than those found here")
         on_device = to_device(dataset)
         for run in runs:
-            spec = StrategySpec(run.identity["name"], run.identity["options"])
-            model = None
+            try:
+                spec, model = strategy_of(run), None
+            except UserError as error:
+                failed.append(str(error))
+                continue
             for registered, choice in resolved:
                 diagnostic = registered.make(**choice.options)
                 if reason := diagnostic.skip(spec, dataset.task):
@@ -73,11 +76,13 @@ def diagnose(
                     kept += 1
                     continue
                 try:
-                    model = model or Model(load_model(store, run), on_device)
+                    with memory_told(f"{registered.name} of {run.id}"):
+                        model = model or Model(load_model(store, run), on_device)
+                        values = diagnostic(model, dataset.splits["test"])
                 except UserError as error:
                     failed.append(str(error))
                     break
-                write_values(*stored, diagnostic(model, dataset.splits["test"]), describe_environment())
+                write_values(*stored, values, describe_environment())
                 computed += 1
                 note(f"{registered.name} of {run.strategy}, seed {run.seed}")
             names |= dict.fromkeys(read_values(store.directory, run.id))
@@ -101,4 +106,5 @@ def _load(run: Run, places: DataConfig) -> Dataset:
         given = getattr(places, name)
         if files.recorded_name(given) == stated[name]:
             stated[name] = given
-    return load_dataset(DataConfig(**stated))
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
+    return load_dataset(DataConfig(**values))

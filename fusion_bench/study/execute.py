@@ -5,12 +5,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 
 from fusion_bench.data.dataset import Split
-from fusion_bench.errors import UserError
+from fusion_bench.errors import OutOfMemory, UserError
 from fusion_bench.metrics.classification import accuracy, cross_entropy
 from fusion_bench.store import Run
 from fusion_bench.store.loaded import checkpoint_of
@@ -19,6 +18,7 @@ from fusion_bench.study.posthoc import build_posthoc, join_members, total_cost
 from fusion_bench.study.reference import bayes_logits
 from fusion_bench.study.resources import Resources
 from fusion_bench.training import timing
+from fusion_bench.training.backend import memory_told
 from fusion_bench.training.compile import Program, compile_predictor
 from fusion_bench.training.loop import TrainingDiverged, train
 from fusion_bench.training.step import split_module
@@ -53,13 +53,10 @@ def execute(job: Job, resources: Resources) -> Result:
     """
     make = {"tune": _train, "train": _train, "measure": _measure, "join": _join, "refer": _refer}[job.kind]
     try:
-        return make(job, resources)
-    except (JobFailed, TrainingDiverged) as error:
+        with memory_told("it"):
+            return make(job, resources)
+    except (JobFailed, TrainingDiverged, OutOfMemory) as error:
         return Result(resources.record(job, reason=str(error)))
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        return Result(resources.record(job, reason="the device has too little memory"))
 
 
 def _train(job: Job, resources: Resources) -> Result:

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from fusion_bench import files
 from fusion_bench.config import DataConfig, Match, ModelConfig, TrainingConfig
-from fusion_bench.data.sources.base import recorded_name
-from fusion_bench.fusion.registry import Registration, StrategySpec
+from fusion_bench.data.sources import base as sources
+from fusion_bench.fusion.registry import REGISTRY, Registration, StrategySpec
 from fusion_bench.store import run_id
 from fusion_bench.training import ENGINE_VERSION
 from fusion_bench.training.remedies.base import remedies
@@ -108,11 +108,9 @@ class Surroundings:
 def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     """Returns everything that can change the job's result, as JSON: see `store.Run.identity`."""
     data = dataclasses.asdict(job.data)
-    del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them,
-    data |= {
-        "source": recorded_name(job.data.source),
-        "captions": files.recorded_name(job.data.captions),
-    }  # and in any file.
+    del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them, and in any file.
+    data["source"] = sources.recorded_name(job.data.source)
+    data["captions"] = files.recorded_name(job.data.captions)
     training = dataclasses.asdict(job.training)
     training["remedy"]["version"] = remedies.find(job.training.remedy.name).version
     if job.tune and job.members:  # each of them was trained with its own
@@ -136,6 +134,13 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
         **({"tune": job.tune} if job.tune else {}),
         **({"members": [identifier(member, surroundings) for member in job.members]} if job.members else {}),
     }
+
+
+def plugins(job: Job) -> str:
+    """Returns the packages that bring its strategy, remedy and source by entry points, with their versions."""
+    remedy = remedies.find(job.training.remedy.name)
+    owners = {REGISTRY.owner(job.registration), remedies.owner(remedy), sources.owner(job.data.source)}
+    return ", ".join(sorted(owners - {""}))
 
 
 def identifier(job: Job, surroundings: Surroundings) -> str:

@@ -12,6 +12,7 @@ from fusion_bench.errors import ConfigError, UserError
 from fusion_bench.fusion.registry import StrategySpec, resolve
 from fusion_bench.study.job import Matched
 from fusion_bench.study.progress import Display
+from fusion_bench.training.backend import memory_told
 from fusion_bench.training.cost import count_params, count_train_flops
 
 _CLOSE = 0.001  # relative distance from the target at which the search ends
@@ -31,15 +32,16 @@ def match_study(
         raise ConfigError("match_to", config.match_to, "it must be one strategy")
 
     def measure(spec: StrategySpec) -> float:
-        match quantity:
-            case "params":
-                return float(count_params(spec, dataset.task, config.model))
-            case "flops":
-                num_train = len(dataset.splits["train"])
-                plain = dataclasses.replace(config.training, remedy=Choice("none"))  # the strategy's own cost
-                return count_train_flops(spec, dataset.task, config.model, plain, data, num_train)
-            case other:
-                assert_never(other)
+        with memory_told(spec.label):
+            match quantity:
+                case "params":
+                    return float(count_params(spec, dataset.task, config.model))
+                case "flops":
+                    num_train = len(dataset.splits["train"])
+                    plain = dataclasses.replace(config.training, remedy=Choice("none"))  # the strategy's own cost
+                    return count_train_flops(spec, dataset.task, config.model, plain, data, num_train)
+                case other:
+                    assert_never(other)
 
     matched = Matched(quantity, to[0].label, measure(to[0]))
     found = match(specs, matched, measure, lambda name: display.matching(name, quantity, matched.to))
@@ -85,7 +87,7 @@ def _resized(spec: StrategySpec, target: float, measure: Callable[[StrategySpec]
     try:
         cost(start)
         return with_width(nearest(cost, start, _unit(start, cost), target))
-    except UserError:  # not defined for these data, or its width is invalid; its run will say so
+    except UserError:  # not defined for these data, its width is invalid, or it is too large; its run will say so
         return spec
 
 

@@ -17,9 +17,9 @@ from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.store import Run, Store
 from fusion_bench.store.unfinished import TrainingCheckpoint
-from fusion_bench.study.job import Job, Surroundings, identifier, identity
+from fusion_bench.study.job import Job, Surroundings, identifier, identity, plugins
 from fusion_bench.study.provenance import describe_data, describe_environment, package_versions, threads
-from fusion_bench.training.backend import numerics
+from fusion_bench.training.backend import memory_told, numerics
 from fusion_bench.training.compile import Program, compile_program
 from fusion_bench.training.compile_cache import keep_compiled
 from fusion_bench.training.loop import Progress
@@ -61,7 +61,8 @@ class Resources:
         self.config = dataclasses.replace(config, data=resolved(config.data, dataset))
         self.dataset = dataset
         self.store = store
-        self.data = replicate(to_device(dataset))
+        with memory_told(f"the data, {dataset.name}"):
+            self.data = replicate(to_device(dataset))
         self.report: Callable[[Job, Progress], None] = lambda job, progress: None
         self.note: Callable[[str], None] = lambda line: None
         versions = package_versions()
@@ -122,7 +123,7 @@ class Resources:
             data=self._data_facts,
             metrics=dict(metrics or {}),
             cost=dict(cost or {}),
-            environment=dict(self.environment),
+            environment={**self.environment, "plugins": plugins(job)},
             baseline=job.registration.baseline,
             modality=job.registration.modality,
             reason=reason,

@@ -1,12 +1,13 @@
 """A study: its plan, executed stage by stage."""
 
+import contextlib
 import dataclasses
 from itertools import chain
 from typing import assert_never
 
 from fusion_bench.config import BenchmarkConfig, TrainingConfig
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.errors import ConfigError, UserError
+from fusion_bench.errors import ConfigError, OutOfMemory, UserError
 from fusion_bench.fusion.registry import left_out, resolve
 from fusion_bench.store import Run, Store
 from fusion_bench.study.examples import keep_examples
@@ -18,6 +19,7 @@ from fusion_bench.study.plan import Reference, Selection, Stage, plan, with_memb
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources, open_resources
 from fusion_bench.study.tensorboard import EventFiles
+from fusion_bench.training.backend import memory_told
 from fusion_bench.training.cost import count_params
 from fusion_bench.training.remedies.base import left_untreated
 
@@ -106,7 +108,8 @@ def prepare(resources: Resources, display: Display) -> Selection:
     specs = with_members([spec for spec in asked if spec.label not in skipped], dataset.task)
     for spec in specs:
         if spec.options:  # options of the user: invalid ones raise here, before anything is trained
-            count_params(spec, dataset.task, config.model)
+            with contextlib.suppress(OutOfMemory), memory_told(spec.label):  # its run will say so
+                count_params(spec, dataset.task, config.model)
     specs, matched = match_study(config, specs, dataset, resources.data, display)
     return Selection(specs, matched, reference_of(dataset))
 

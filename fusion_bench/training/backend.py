@@ -1,10 +1,12 @@
-"""JAX as this process finds it: started or refused in one line, and its settings that change results."""
+"""JAX as this process finds it: started or refused in one line, its memory, and its settings that change results."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
-from fusion_bench.errors import UserError, cause
+from fusion_bench.errors import OutOfMemory, UserError, cause
 
 THREADS = 2  # of a virtual device
 _NEEDED = {
@@ -31,15 +33,18 @@ _VARIABLES = ("LIBTPU_INIT_ARGS", "NPY_DISABLE_CPU_FEATURES", "NVIDIA_TF32_OVERR
 _HARMLESS = re.compile(r"--xla_(force_host_platform_device_count|dump_\w+)(=|$)")
 """Flags of XLA that change no result."""
 
+_NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out.of.memory", re.IGNORECASE)
+"""In the errors of XLA: the status, which one that comes while a program runs does not have, or the words."""
+
 
 def start() -> list[Any]:
-    """Starts JAX, if it has not begun, and returns its devices.
+    """Starts JAX, if it has not started, and returns its devices.
 
     Raises:
       UserError: JAX does not start, finds no device, or has a setting that a study cannot run with.
     """
-    # Devices into which a CPU is divided wait for each other in XLA's pool of one thread a core: forever, if that is
-    # full of those that wait. It can be enlarged if the backend has not begun yet.
+    # The devices of a divided CPU wait for each other in XLA's pool, which has one thread per core. If it is full of
+    # waiting devices they wait forever. NPROC enlarges it, if the backend has not started yet.
     found = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
     if found and int(found[1]) > 1:
         os.environ.setdefault("NPROC", str(THREADS * int(found[1])))
@@ -59,8 +64,27 @@ def start() -> list[Any]:
         raise UserError(f"JAX finds no device {where} ({cause(error)})") from error
 
 
+@contextlib.contextmanager
+def memory_told(what: str) -> Iterator[None]:
+    """Turns into one line what JAX, XLA and NumPy raise where a block takes too much memory.
+
+    Raises:
+      OutOfMemory: there is too little for `what`.
+    """
+    import jax
+
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemory(f"this machine has too little memory for {what}") from error
+    except jax.errors.JaxRuntimeError as error:
+        if not _NO_MEMORY.search(str(error)):
+            raise
+        raise OutOfMemory(f"the device has too little memory for {what}") from error
+
+
 def numerics() -> dict[str, bool | int | float | str | None]:
-    """Returns the settings of JAX, XLA and NumPy that change results, where they are not the usual ones."""
+    """Returns the settings of JAX, XLA and NumPy that change results, if they differ from the defaults."""
     settings = {name: _value(name, usual) for name, usual in _USUAL.items()}
     found = {name: value for name, value in settings.items() if value != _USUAL[name]}
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not _HARMLESS.match(flag)]
@@ -69,7 +93,7 @@ def numerics() -> dict[str, bool | int | float | str | None]:
 
 
 def use_numerics(settings: dict[str, Any]) -> None:
-    """Sets what another process has set in JAX; a variable of the environment was read when this one began."""
+    """Sets what another process has set in JAX; a variable of the environment was read when this one started."""
     import jax
 
     for name in _USUAL:

@@ -3,20 +3,25 @@
 import dataclasses
 import io
 import os
+import re
 import sys
 
 import pandas as pd
 import pytest
 
+from fusion_bench import load_run
+from fusion_bench.axis import Axis
 from fusion_bench.cli import main, streams
 from fusion_bench.config import BenchmarkConfig, DataConfig
-from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.data.load import load_dataset
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import Registration, StrategySpec, find
 from fusion_bench.store import Store
 from fusion_bench.study.job import Job
 from fusion_bench.study.resources import Resources
 from fusion_bench.training import backend
-from tests.studies import TRAINING, write_source
-from tests.tasks import make_dataset
+from tests.studies import TRAINING, make_config, write_source
+from tests.tasks import make_dataset, registered
 
 assert streams  # it registers "look-alike"
 NOT_UTF8 = os.fsdecode(b"d\xe4ta")
@@ -80,3 +85,35 @@ def test_the_home_directory_stands_for_its_sign(call, monkeypatch, tmp_path, out
 def test_a_setting_of_jax_that_no_study_can_run_with_is_refused(refuse, monkeypatch, source):
     monkeypatch.setitem(backend._NEEDED, "jax_enable_x64", (True,))
     assert refuse("--data", source) == "fusion-bench: JAX's setting JAX_ENABLE_X64 is False; a study needs True\n"
+
+
+@pytest.fixture
+def left_behind(source, tmp_path, monkeypatch):
+    """The store of a run whose strategy a package brought that is not installed any more."""
+    monkeypatch.setattr(Axis, "owner", lambda axis, member: "theirs 1.5" if member.name == "their-own" else "")
+    config = make_config(source, tmp_path)
+    resources = Resources(config, load_dataset(config.data), Store(tmp_path))
+    accuracy = {"test_accuracy": 0.5, "validation_accuracy": 0.5}
+    theirs = Registration("their-own", "a paper", find("concat").make, family="intermediate", reads="features")
+    with registered(theirs):
+        job = Job("train", StrategySpec("their-own"), 0, config.data, config.model, config.training)
+        resources.store.write(resources.record(job, metrics=accuracy))
+    return tmp_path
+
+
+def test_a_run_whose_plug_in_is_gone_is_in_the_table(call, left_behind):
+    status, printed, errors = call("table", left_behind)
+    assert (status, errors) == (0, "")
+    assert "their-own" in printed
+    assert "with theirs 1.5" in " ".join(printed.split())
+
+
+def test_a_model_whose_plug_in_is_gone_is_named_with_it(call, left_behind, source):
+    line = (
+        r"their-own-s0-\w+ cannot be loaded: its strategy their-own is not installed here; it was made with theirs 1.5"
+    )
+    with pytest.raises(UserError, match=f"^{line}$"):
+        load_run(left_behind, "their-own")
+    status, _, errors = call("diagnose", left_behind, "--data", source)
+    assert status == 1
+    assert re.search(f"^fusion-bench: {line}$", errors, re.MULTILINE)

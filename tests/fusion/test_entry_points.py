@@ -63,7 +63,7 @@ import json, warnings
 import jax
 
 from fusion_bench.fusion.blueprint import Blueprint
-from fusion_bench.fusion.registry import StrategySpec, strategies
+from fusion_bench.fusion.registry import REGISTRY, StrategySpec, strategies
 from tests.tasks import CONFIG, call, make_inputs, make_task
 
 with warnings.catch_warnings(record=True) as caught:
@@ -79,6 +79,7 @@ print(json.dumps({
     "names": names,
     "warnings": [str(warning.message) for warning in caught],
     "label": spec.label,
+    "owners": [REGISTRY.owner(StrategySpec(name).registration) for name in ("third-party", "concat")],
     "shape": call(module, make_inputs(task)).logits.shape,
 }))
 """
@@ -147,6 +148,7 @@ def used(third_party, tmp_path_factory):
 def test_a_strategy_of_an_installed_package_is_listed_built_and_called(used):
     assert "third-party" in used["names"]
     assert used["label"] == "third-party:factor=3.0"
+    assert used["owners"] == ["third_party 1.5", ""]
     assert used["shape"] == [6, 4]
     assert used["warnings"] == []
 

@@ -20,6 +20,8 @@ from tests.report.study import ACCURACIES, CLASSES, FAMILIES, N_TEST, write_stud
 CHROMIUM = shutil.which("chromium")
 INJECTION = "fusion-bench run --out '</script><script>alert(1)</script><b>'"
 
+LONG = "--strategies " + ",".join(ACCURACIES) + " --out /a/long/path/to/the/last/word"
+
 
 def make_examples():
     """Twelve examples, of which concat gets the last two wrong."""
@@ -34,7 +36,7 @@ def text(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("study"))
     write_examples(store.directory, "", make_examples())
     write_study(store, command=INJECTION)
-    write_study(store, captions="synergy", command="fusion-bench run --captions synergy")
+    write_study(store, captions="synergy", command=f"fusion-bench run --captions synergy {LONG}")
     findings = find(store, table(store, details=True))
     return render_page(findings, {found.name: pictures(found) for found in findings})
 
@@ -272,6 +274,7 @@ def test_everything_is_on_paper(load, scheme):
     words = " ".join(" ".join(each.get_textpage().get_text_range() for each in pages).split())
     labels = page.evaluate("[...document.querySelectorAll('.chart')].map(c => c.layout.yaxis.title.text)")
     assert len(labels) == 2 * 8
+    assert LONG.split()[-1] in "".join(words.split())  # a long command is broken, not cut
     assert all(label in words for label in labels if label)
     coloured = 0
     for each in pages:

@@ -33,8 +33,20 @@ KEYS = (
     *("train_examples_per_s", "inference_examples_per_s", "latency_s", "compile_s"),
     *("train_flops", "inference_flops", "train_seconds"),
     *("match", "match_to", "match_target", "match_ratio", "tune", "learning_rate", "weight_decay"),
-    *("dataset", "description", "data_notes", "captions", "bits", "interaction_bits", "encoder", "epochs"),
-    *("n_train", "n_validation", "n_test", "device", "version", "commit", "cores", "setting", "differs", "failures"),
+    *("dataset", "description", "data_notes", "augmented", "captions", "bits", "interaction_bits", "encoder", "epochs"),
+    *(
+        "n_train",
+        "n_validation",
+        "n_test",
+        "device",
+        "version",
+        "commit",
+        "plugins",
+        "cores",
+        "setting",
+        "differs",
+        "failures",
+    ),
 )
 DETAILS = (
     *("accuracy_mean", "accuracy_ci95", "balanced_accuracy_mean", "balanced_accuracy_ci95"),
@@ -46,6 +58,8 @@ DATA = {
     "name": "shapes",
     "description": "ten shapes, drawn from seed 0",
     "captions": "default",
+    "notes": ["Nothing was left out."],
+    "inputs": {"image": {"augment": ["flip", "translate"]}, "text": {"augment": []}},
     "modalities": ["image", "text"],
     "num_classes": 10,
     "n_train": 4500,
@@ -351,7 +365,8 @@ GOLDEN = """\
 - Bayes reference: the best possible use of one unimodal model and the exact caption channel. No strategy is significantly above it (paired t-test, α = 0.05, Holm-corrected).
 - Ceilings: the best possible accuracy from one modality alone, computed exactly from the caption channel; without captions, that of a perfect classifier of the class.
 - Examples/s: median of short timed passes, without compilation.
-- Made on a processor, 2 cores, fusion_bench 0.1.0, commit 0123456789. Data: ten shapes, drawn from seed 0.
+- Nothing was left out.
+- Made on a processor, 2 cores, fusion_bench 0.1.0, commit 0123456789. Data: ten shapes, drawn from seed 0. Augmented in training: image: flip and translate.
 """  # noqa: E501  # as it is written
 
 

@@ -3,19 +3,25 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from fusion_bench.config import BenchmarkConfig
+from fusion_bench.config import BenchmarkConfig, Choice
 from fusion_bench.data.dataset import Split
-from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import Registration, StrategySpec
 from fusion_bench.store import Store
 from fusion_bench.study import execute as execution
+from fusion_bench.study import resources as study_resources
 from fusion_bench.study.execute import execute
 from fusion_bench.study.job import Job
 from fusion_bench.study.resources import Resources
+from fusion_bench.study.study import prepare
 from fusion_bench.training.loop import TrainingDiverged
-from tests.tasks import make_dataset
+from tests.studies import Recorder
+from tests.tasks import make_dataset, registered
 
 
 def test_metrics(resources):
@@ -45,7 +51,15 @@ def resources(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(TrainingDiverged("the loss is nan"), "the loss is nan"), (OUT_OF_MEMORY, "the device has too little memory")],
+    [
+        (TrainingDiverged("the loss is nan"), "the loss is nan"),
+        (OUT_OF_MEMORY, "the device has too little memory for it"),
+        (
+            jax.errors.JaxRuntimeError("INTERNAL: Out of memory allocating 9 bytes."),
+            "the device has too little memory for it",
+        ),
+        (MemoryError("Unable to allocate 1 EiB"), "this machine has too little memory for it"),
+    ],
     ids=str,
 )
 def test_a_training_that_fails_is_a_result(resources, monkeypatch, error, reason):
@@ -56,6 +70,60 @@ def test_a_training_that_fails_is_a_result(resources, monkeypatch, error, reason
     monkeypatch.setattr(execution, "train", fail)
     run = execute(JOB, resources).run
     assert (run.status, run.reason, run.metrics) == ("failed", reason, {})
+
+
+class TooLarge(nnx.Module):
+    """Concatenates features, and needs too much memory where its option says so."""
+
+    def __init__(self, in_features, *, where: str = "nowhere", width: int = 8, dtype=None, rngs):
+        self.out_features, self.where = sum(in_features.values()), where
+        if where == "constructor":
+            np.zeros(1 << 60, np.int8)
+
+    def __call__(self, features):
+        if self.where == "call":
+            raise OUT_OF_MEMORY
+        return jnp.concatenate(list(features.values()), axis=-1)
+
+
+TOO_LARGE = Registration("too-large", "none", TooLarge, family="intermediate", reads="features", size="width")
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [("constructor", "this machine has too little memory for it"), ("call", "the device has too little memory for it")],
+)
+@pytest.mark.parametrize("kind", ["measure", "train"])
+def test_a_strategy_that_takes_too_much_memory_fails_its_run(resources, where, reason, kind):
+    with registered(TOO_LARGE):
+        job = dataclasses.replace(JOB, kind=kind, strategy=StrategySpec("too-large", {"where": where}))
+        run = execute(job, resources).run
+    assert (run.status, run.reason) == ("failed", reason)
+
+
+@pytest.mark.parametrize(("where", "match"), [("constructor", "none"), ("constructor", "params"), ("call", "flops")])
+def test_what_takes_too_much_memory_does_not_keep_a_study_from_its_start(resources, where, match):
+    asked = Choice("too-large", {"where": where})
+    model = dataclasses.replace(CONFIG.model, encoder="micro")
+    to = {} if match == "none" else {"match_to": "image-only"}
+    resources.config = dataclasses.replace(CONFIG, model=model, strategies=(asked,), match=match, **to)
+    with registered(TOO_LARGE):
+        assert [spec.name for spec in prepare(resources, Recorder()).specs] == ["too-large"]
+
+
+def test_what_takes_too_much_memory_cannot_be_matched_to(resources):
+    resources.config = dataclasses.replace(CONFIG, match="flops", match_to=Choice("too-large", {"where": "call"}))
+    with registered(TOO_LARGE), pytest.raises(UserError, match=r"^the device has too little memory for too-l"):
+        prepare(resources, Recorder())
+
+
+def test_data_that_take_too_much_memory_are_named(tmp_path, monkeypatch):
+    def fail(dataset):
+        raise OUT_OF_MEMORY
+
+    monkeypatch.setattr(study_resources, "to_device", fail)
+    with pytest.raises(UserError, match=r"^the device has too little memory for the data, tiny$"):
+        Resources(CONFIG, make_dataset(), Store(tmp_path))
 
 
 def test_other_errors_of_the_runtime_end_the_study(resources, monkeypatch):

@@ -92,6 +92,11 @@ def recorded_name(name: str) -> str:
     return files.recorded_name(name) if REGISTRY.find(name).name.startswith("FILE") else name
 
 
+def owner(name: str) -> str:
+    """Returns the package that brings a source by an entry point, with its version; empty for others."""
+    return REGISTRY.owner(REGISTRY.find(name))
+
+
 def load_raw(config: DataConfig) -> RawDataset:
     """Returns the modalities and labels of `config.source`, before captions and splits.
 

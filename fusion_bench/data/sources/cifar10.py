@@ -18,7 +18,7 @@ import numpy as np
 from fusion_bench.config import DataConfig
 from fusion_bench.data.dataset import RawDataset
 from fusion_bench.data.sources.base import ClassWords, register_source
-from fusion_bench.data.sources.tfds import AGAIN, FILE_FORMAT, data_root, load_prepared
+from fusion_bench.data.sources.tfds import AGAIN, FILE_FORMAT, data_root, load_prepared, versions_near
 from fusion_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,15 +72,26 @@ _ARCHIVE_TIMEOUT = 20  # seconds until a server that does not answer counts as o
 def load(config: DataConfig) -> RawDataset:
     """Returns CIFAR-10, in the order of its ids: the training images, then the test images.
 
-    `config.data_dir` holds cifar10/3.0.2, or is where it is prepared.
+    `config.data_dir` holds cifar10/3.0.2, is near it, or is where it is prepared.
 
     Raises:
-      UserError: the directory is missing or damaged, or the archive cannot be downloaded.
+      UserError: the directory is missing, damaged or has another version alone, or the archive cannot be downloaded.
     """
-    directory = data_root(config.data_dir, f"{NAME}/{VERSION}, or an empty one,") / NAME / VERSION
+    root = data_root(config.data_dir, f"{NAME}/{VERSION}, or an empty one,")
+    directory = root / NAME / VERSION
     if not directory.exists():
-        prepare(directory.parent.parent)
+        directory = _find_near(root) or prepare(root)
     return load_prepared(NAME, directory, config, _describe, augment=("flip", "translate"))
+
+
+def _find_near(root: Path) -> Path | None:
+    """Returns the prepared set near a directory, if there is one; raises UserError for another version alone."""
+    found = {folder.name: folder for folder in versions_near(root, NAME)}
+    if found and VERSION not in found:
+        other = max(found)
+        ways = f"tfds:{NAME}:{other} reads that one, and an empty directory is where {VERSION} is prepared"
+        raise UserError(f"{found[other].parent} has version {other} and not {VERSION}; {ways}")
+    return found.get(VERSION)
 
 
 def _describe(directory: Path, info: "tfds.core.DatasetInfo") -> str:
@@ -96,8 +107,8 @@ def _describe(directory: Path, info: "tfds.core.DatasetInfo") -> str:
     return "CIFAR-10 (JPEG copy)" if "JPEG" in info.description else "CIFAR-10"
 
 
-def prepare(data_dir: Path) -> None:
-    """Downloads the official archive, verifies its checksum, and prepares `data_dir`/cifar10/3.0.2.
+def prepare(data_dir: Path) -> Path:
+    """Downloads the official archive, verifies its checksum, prepares `data_dir`/cifar10/3.0.2, and returns that.
 
     Raises:
       UserError: the archive cannot be downloaded or has another checksum, or `data_dir` cannot be written.
@@ -111,6 +122,7 @@ def prepare(data_dir: Path) -> None:
         try:
             builder = _builder_class()(data_dir=os.fspath(data_dir), file_format=FILE_FORMAT)
             url = builder._cifar_info.url
+            print(f"{NAME} is not in {data_dir}; it is downloaded from {url} and prepared there")
             if not any((data_dir / "downloads").rglob("*cifar-10-binary*.gz")):
                 _check_reachable(url)
             builder.download_and_prepare(download_config=config)
@@ -124,6 +136,7 @@ def prepare(data_dir: Path) -> None:
             raise UserError(f"{archive} has a wrong checksum; remove it and start again") from error
         except OSError as error:
             raise UserError(f"cannot prepare {NAME} in {data_dir}: {error}") from error
+    return data_dir / NAME / VERSION
 
 
 def _check_reachable(url: str) -> None:

@@ -63,6 +63,29 @@ def data_root(data_dir: Path | None, wanted: str) -> Path:
     return root.expanduser().resolve()
 
 
+def versions_near(root: Path, name: str) -> list[Path]:
+    """Returns the directories of the versions of a set in a directory of sets; where it has none, those near it.
+
+    Near is up to two folders below it, or above it where it is a folder of the set itself.
+
+    Raises:
+      UserError: there are some in several places near it, or they cannot be read.
+    """
+    above = [base for base in root.parents[:3] if root.is_relative_to(base / name)]
+    with files.explained(f"cannot read {root}"):
+        found = {base: _versions(base / name) for base in (root, *above, *root.glob("*/"), *root.glob("*/*/"))}
+    places = [root] if found[root] else [base for base, versions in found.items() if versions]
+    if len(places) > 1:
+        raise UserError(f"{root} has no {name}, but {' and '.join(map(str, sorted(places)))} have; name one of them")
+    return found[places[0]] if places else []
+
+
+def _versions(folder: Path) -> list[Path]:
+    """Returns the folders of a set's versions, also of those of its configurations, that are not empty."""
+    found = [version for pattern in ("*/", "*/*/") for version in folder.glob(pattern)]
+    return sorted(version for version in found if _VERSION.fullmatch(version.name) and any(version.iterdir()))
+
+
 def load_prepared(
     name: str,
     directory: Path,
@@ -100,13 +123,13 @@ def _find(name: str, root: Path) -> Path:
     if match is None:
         raise UserError(f"tfds:{name} cannot be a TFDS name; tfds:NAME or tfds:NAME/CONFIG:VERSION is right")
     path, version = match["path"], match["version"] or "*"
-    folders = [*(root / path).glob(version), *(root / path).glob(f"*/{version}")]
-    found = {folder for folder in folders if _VERSION.fullmatch(folder.name) and (folder / "features.json").exists()}
+    folder, _, config = path.partition("/")
+    prepared = [there for there in versions_near(root, folder) if (there / "features.json").exists()]
+    found = [there for there in prepared if there.match(version) and config in ("", there.parent.name)]
     if not found:
-        raise UserError(
-            f"{root} has no prepared {name}; make it with `tfds build {path} --file_format={FILE_FORMAT}`, which needs "
-            "TensorFlow, or name another data directory"
-        )
+        others = f", but {' and '.join(map(str, prepared))}" if prepared else ""
+        make = f"make it with `tfds build {path} --file_format={FILE_FORMAT}`, which needs TensorFlow"
+        raise UserError(f"{root} has no prepared {name}{others}; {make}, or name another data directory")
     configs = sorted({folder.parent.name for folder in found})
     if len(configs) > 1:
         raise UserError(f"tfds:{path} is prepared as {', '.join(configs)}; say which: tfds:{path}/{configs[0]}")

@@ -80,19 +80,19 @@ function paint() {
 dark.addEventListener("change", paint);
 
 // On paper: every chart, as wide as the page, in light colours.
-const PAPER_WIDTH = 690; // of A4 without margins, in CSS pixels
+const PAPER_WIDTH = 690, HALF_PAGE = 400; // of A4 without margins, in CSS pixels
 addEventListener("beforeprint", () => {
   document.documentElement.classList.add("print");
   document.documentElement.classList.remove("dark");
   for (const element of document.querySelectorAll(".chart")) {
     draw(element);
-    Plotly.relayout(element, { width: PAPER_WIDTH, template: theme() });
+    const height = element.layout.height <= 480 ? HALF_PAGE : element.layout.height;
+    Plotly.relayout(element, { width: PAPER_WIDTH, height, template: theme() });
   }
 });
 addEventListener("afterprint", () => {
   document.documentElement.classList.remove("print");
-  for (const element of document.querySelectorAll(".chart"))
-    Plotly.relayout(element, { width: null, autosize: true });
+  for (const element of document.querySelectorAll(".chart")) draw(element);
   paint();
 });
 paint();

@@ -18,13 +18,12 @@ _TEXTS_UP_TO = 12
 
 def picture(found: Findings) -> Picture:
     """Returns a panel for each strategy that has logits, printed to a file each."""
-    counts = {strategy: sum(confusion_matrix(*test) for test in tests) for strategy, tests in found.tests.items()}
-    total = np.stack([*map(np.asarray, counts.values())]).sum(0)
-    shown, names = most_confused(total, SHOWN), np.array(found.class_names)
+    counts = {name: np.sum([confusion_matrix(*test) for test in tests], axis=0) for name, tests in found.tests.items()}
+    shown, names = most_confused(np.sum([*counts.values()], axis=0), SHOWN), np.array(found.class_names)
     is_part = len(shown) < len(names)
     rows = [str(name) for name in names[shown]]
     columns = [*rows, *(["all others"] if is_part else [])]
-    panels = {strategy: _panel(_part(np.asarray(of), shown), rows, columns) for strategy, of in counts.items()}
+    panels = {strategy: _panel(_part(of, shown), rows, columns) for strategy, of in counts.items()}
     part = f" Of {len(names):,} classes, the {SHOWN} in the pairs with most confusions over all strategies."
     side = 3.3 if len(rows) <= 20 else 4.2
     return Picture(

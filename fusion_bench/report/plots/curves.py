@@ -21,7 +21,7 @@ def picture(found: Findings) -> Picture | None:
         strategy: (frame.index.to_numpy(float), *mean_interval(frame.to_numpy(float).T))
         for strategy, frame in found.curves.items()
     }
-    if not curves:
+    if max((len(epochs) for epochs, *_ in curves.values()), default=0) < 2:  # one epoch makes no line
         return None
     leaders = [strategy for strategy in found.leaders if strategy in curves]
     panels = {"the best of each family on validation": _panel(found, curves, leaders, leaders)} if leaders else {}

@@ -14,7 +14,7 @@ from fusion_bench.report.text import percent
 def picture(found: Findings) -> Picture:
     """Returns a panel per strategy for the page; for paper the best of each family together, whole and enlarged."""
     leaders = [strategy for strategy in found.leaders if strategy in found.tests]
-    axes = Axis("false positives, %", (0.0, 100.0)), Axis("true positives, %", (0.0, 100.5))
+    axes = Axis("false positives, %", (0.0, 100.5)), Axis("true positives, %", (0.0, 100.5))
     panels, thin, front, best = {}, {}, [], 0.0
     for strategy, tests in found.tests.items():
         curves = [roc_curve(*test) for test in tests]

@@ -244,6 +244,69 @@ def test_a_directory_that_is_not_there(tmp_path):
         load_cifar10(tmp_path / "nowhere")
 
 
+@pytest.fixture
+def offline(monkeypatch):
+    """Makes every attempt to prepare the set fail."""
+
+    def prepare(data_dir):
+        raise AssertionError(f"a download into {data_dir} begins")
+
+    monkeypatch.setattr(cifar10, "prepare", prepare)
+
+
+@pytest.mark.parametrize(
+    ("at", "given"),
+    [
+        ("", ""),
+        ("", "cifar10"),
+        ("", "cifar10/3.0.2"),
+        ("sets", ""),
+        ("a/sets", ""),
+        ("a/sets", "a"),
+        ("sets", "sets/cifar10/3.0.2/"),
+    ],
+)
+def test_the_set_is_found_near_the_directory_that_is_given(offline, prepared, tmp_path, at, given):
+    shutil.copytree(prepared, tmp_path / "root" / at)
+    raw = load_cifar10(tmp_path / "root" / given, tmp_path / "cache")
+    assert len(raw.labels) == 6 * PER_FILE
+
+
+@pytest.mark.parametrize("given", ["", "cifar10", "cifar10/3.0.1", ".."])
+def test_another_version_is_said(offline, tmp_path, given):
+    (tmp_path / "root" / "cifar10" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "root" / "cifar10" / "3.0.1" / "features.json").write_text("{}")
+    with pytest.raises(UserError) as caught:
+        load_cifar10(tmp_path / "root" / given)
+    assert str(caught.value) == (
+        f"{tmp_path}/root/cifar10 has version 3.0.1 and not 3.0.2; tfds:cifar10:3.0.1 reads that one, "
+        "and an empty directory is where 3.0.2 is prepared"
+    )
+
+
+def test_of_two_sets_near_none_is_chosen(offline, prepared, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(prepared, tmp_path / "root" / name)
+    with pytest.raises(UserError, match=r"root has no cifar10, but \S+/root/a and \S+/root/b have; name one of them$"):
+        load_cifar10(tmp_path / "root")
+
+
+@pytest.mark.parametrize("name", ["elsewhere", "cifar100", "cifar10-old"])
+def test_where_there_is_none_it_is_prepared_and_said(tmp_path, monkeypatch, capfd, name):
+    (tmp_path / name / "3.0.2").mkdir(parents=True)
+    (tmp_path / name / "3.0.2" / "features.json").write_text("{}")
+
+    def unreachable(*args, **kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    with pytest.raises(UserError, match="cannot download"):
+        load_cifar10(tmp_path)
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert f"cifar10 is not in {tmp_path}; it is downloaded from https://" in printed.err
+
+
 def test_without_a_network_it_says_what_to_do(tmp_path, monkeypatch):
     def unreachable(*args, **kwargs):
         raise OSError("Network is unreachable")

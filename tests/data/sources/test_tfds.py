@@ -202,9 +202,16 @@ def test_config_and_version_may_be_said(read, name, train):
     assert raw.name == f"tfds:{name.partition(':')[0]}"
 
 
+@pytest.mark.parametrize("given", ["grey", "grey/1.0.0", ".."])
+def test_a_set_is_found_near_the_directory_that_is_given(data_dir, tmp_path, given):
+    copy = shutil.copytree(data_dir / "grey", tmp_path / "sets" / "grey").parent
+    raw = load_raw(DataConfig("tfds:grey", copy / given, cache_dir=tmp_path / "cache"))
+    assert raw.name == "tfds:grey"
+
+
 FAULTS = {
     "absent": "has no prepared absent; make it with `tfds build absent --file_format=array_record`",
-    "versions:2.0.0": "has no prepared versions:2.0.0",
+    "versions:2.0.0": "has no prepared versions:2.0.0, but ",
     "configs": "tfds:configs is prepared as fancy, plain; say which: tfds:configs/fancy",
     "../grey": "tfds:../grey cannot be a TFDS name; tfds:NAME or tfds:NAME/CONFIG:VERSION is right",
     "mixed": "has images of 8x12 and 10x12 pixels; choose one image size",
