@@ -130,7 +130,7 @@ class Listing:
         shown = {column for part in parts for column in part}
         names = [title for column, title in enumerate(self._titles) if column not in shown]
         if names:
-            yield f"Left out, as they do not fit: {', '.join(names)}; a wider terminal or --format md shows them."
+            yield f"Columns that do not fit: {', '.join(names)}; a wider terminal or --format md shows them."
 
     @property
     def _columns(self) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """Diagnostics of stored runs, computed once and stored beside the runs."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fusion_bench import files
 from fusion_bench.config import Choice, DataConfig
@@ -106,5 +106,7 @@ def _load(run: Run, places: DataConfig) -> Dataset:
         given = getattr(places, name)
         if files.recorded_name(given) == stated[name]:
             stated[name] = given
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()
+    }
     return load_dataset(DataConfig(**values))
