@@ -40,10 +40,10 @@ class DataConfig(Checked):
     source: NameOrPath = "shapes"
     """Source of images and labels."""
     data_dir: Path | None = None
-    """A prepared TFDS directory, or where to prepare one."""
+    """Directory of prepared TFDS data, or in which to prepare them."""
     captions: NameOrPath = "auto"
-    """A caption channel, as it is or changed (half:named=0.2); a file of captions: csv, tsv, jsonl, parquet; or none.
-    auto: the channel default, or none where the data bring two modalities or more."""
+    """A caption channel, an option follows a colon (half:named=0.2); a csv, tsv, jsonl or parquet file; or none.
+    auto: the channel default, or none if the data have two modalities or more."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
     train_size: Count | None = None
@@ -51,25 +51,25 @@ class DataConfig(Checked):
     test_size: Count | None = None
     """Keep only N test examples, in the classes' proportions."""
     validation_fraction: Annotated[float, Rule("between 0 and 1", lambda value: 0 < value < 1)] = 0.1
-    """The part of the training data that is held out, where the data bring no validation split."""
+    """Fraction of the training data that is held out if the data have no validation split."""
     data_seed: Natural = 0
-    """Seeds the split and the captions; runs that share it are paired."""
+    """Seed of the split and the captions; runs with the same one are paired."""
     cache_dir: Path | None = None
-    """Directory of decoded images."""
+    """Directory in which decoded images are cached."""
     image_size: Count | None = None
     """Resize every image of a TFDS set to N x N pixels."""
     tokenizer: TokenizerKind | Literal["auto"] = "auto"
-    """Pieces that text is read in; auto is words, or their parts or characters where no spaces are between words."""
+    """Units of text; auto is words, or parts of words or characters if there are no spaces between words."""
     max_tokens: Count = 128
     """Cut texts after N tokens."""
     augment: Literal["auto"] | tuple[Literal["flip", "translate"], ...] = "auto"
-    """Transform training images at random: flip, translate. auto: what the source calls safe for its classes."""
+    """Random transformations of training images: flip, translate. auto: those that the source declares safe."""
     modalities: tuple[str, ...] = ()
-    """Read these arrays of a file alone."""
+    """Read only these arrays of a file."""
     kinds: Mapping[str, Literal["grid", "tokens", "sequence", "vector", "text"]] = dataclasses.field(
         default_factory=dict
     )
-    """What an array of a file is, where it could be several things: {"counts": "vector"}."""
+    """Kind of each array of a file that could have several kinds: {"counts": "vector"}."""
 
     def __hash__(self) -> int:
         return hash((self.source, self.captions, self.data_seed, self.train_size, self.test_size))
@@ -82,7 +82,7 @@ class ModelConfig(Checked):
     encoder: EncoderSize = "tiny"
     """Size: micro for smoke runs and tests, tiny for a quick table, small for a CPU, resnet9 for accelerators."""
     text_encoder: TextEncoderKind = "pooled"
-    """Encoder of texts and sequences: the mean over words, or over steps after a convolution; a small transformer."""
+    """Encoder of texts and sequences: pooled is the mean over words, or over steps after a convolution."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Dtype of computation; auto is float32 on a CPU, bfloat16 elsewhere. Parameters are always float32."""
 
@@ -96,23 +96,23 @@ class TrainingConfig(Checked):
     batch_size: Count = 64
     """Examples in one update."""
     optimizer: Literal["adamw", "nesterov", "muon"] = "adamw"
-    """adamw; nesterov is gradient descent with momentum; muon makes the updates of kernels orthogonal."""
+    """nesterov is gradient descent with Nesterov momentum; muon orthogonalises the updates of kernels."""
     learning_rate: Positive = 0.003
     """Peak of the schedule."""
     schedule: Literal["one-cycle", "cosine"] = "one-cycle"
     """one-cycle rises for a quarter of the steps, then falls along a cosine; cosine only falls."""
     bias_rate: Positive = 1.0
-    """Learning rate of biases and of scales of norms, as a factor of the others'."""
+    """Multiplier on the learning rate of biases and normalisation scales."""
     weight_decay: NonNegative = 0.2
     """Decoupled from the gradient, on matrices and kernels only."""
     label_smoothing: Annotated[float, Rule("at least 0 and below 1", lambda value: 0 <= value < 1)] = 0.1
-    """The part of each target that is spread over all classes."""
+    """Fraction of each label's probability that is spread over all classes."""
     flip: Literal["random", "alternating"] = "random"
-    """random draws each time; alternating shows an image the other way round in every other epoch."""
+    """random flips independently in each epoch; alternating flips each image in every other epoch."""
     select: Literal["best", "last"] = "best"
     """Test the epoch with the best validation accuracy, or the last one."""
     remedy: Choice = Choice("none")
-    """Treatment of imbalance between modalities in training; see `fusion-bench list`."""
+    """Remedy for imbalance between modalities in training; see `fusion-bench list`."""
 
     def __post_init__(self) -> None:
         if isinstance(self.remedy, str):
@@ -125,7 +125,7 @@ class MeasurementConfig(Checked):
     """Timing of costs; no part of a run's identity."""
 
     seconds: Positive = 0.1
-    """Seconds that one timed pass aims at."""
+    """Approximate duration of one timed pass, in seconds."""
     repetitions: Count = 5
     """Timed passes; their median is reported, with the lowest and the highest."""
     latencies: Count = 100
@@ -139,7 +139,7 @@ class CheckpointConfig(Checked):
     save_seconds: NonNegative = 60.0
     """Seconds after which the state is saved at the end of an epoch."""
     chunks_per_epoch: Count = 4
-    """Compiled calls an epoch, after each of which progress is shown and the loss checked."""
+    """Compiled calls per epoch; after each, progress is shown and the loss is checked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,17 +147,17 @@ class ClusterConfig(Checked):
     """The cluster that a study is trained on; no part of a run's identity."""
 
     on: Literal["here", "ray"] = "here"
-    """here: in processes of this machine. ray: in tasks of a Ray cluster."""
+    """Train in processes of this machine (here), or in tasks of a Ray cluster (ray)."""
     ray_address: str = ""
-    """Of the cluster, or auto; without one, Ray starts on this machine."""
+    """Address of the Ray cluster, or auto; without one, Ray starts on this machine."""
     cpus_per_run: Count = 1
-    """Cores of a training in a Ray cluster."""
+    """Cores of one training in a Ray cluster."""
     gpus_per_run: Annotated[
         float, Rule("at least 0, and whole above 1", lambda value: value >= 0 and (value <= 1 or value % 1 == 0))
     ] = 0.0
-    """GPUs of a training in a Ray cluster; a part of one shares its memory too."""
+    """GPUs of one training in a Ray cluster; a fraction gets that share of the GPU's memory."""
     load_on_nodes: bool = False
-    """Let each node of the Ray cluster load the data from its own disk, in place of getting them from here."""
+    """Let each node of the Ray cluster load the data from its own disk instead of receiving them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -176,24 +176,24 @@ class BenchmarkConfig(Checked):
     strategies: tuple[str | Choice, ...] = ("canonical",)
     """Names, or names with options: ("concat", StrategySpec("tensor", {"width": 8})). canonical and all are sets."""
     match: Match = "none"
-    """Choose each strategy's width so that it has as many parameters, or takes as many FLOPs, as one of them."""
+    """Choose each strategy's width so that its parameters, or its training FLOPs, equal those of one strategy."""
     match_to: str | Choice = "tensor"
     """The strategy that the others are matched to."""
     tune: Natural = 0
-    """Choose each strategy's learning rate and weight decay on validation, the best of N settings, the same for all."""
+    """Choose each strategy's learning rate and weight decay: the best of N trials on validation, the same for all."""
     seeds: Count = 3
     """Number of seeds; every strategy is trained with each."""
     devices: Count | Literal["all"] = 1
     """Divide every batch among N devices."""
     workers: Count | Literal["auto"] = "auto"
-    """Train in N processes side by side, each on cores of its own. auto: one a core on a CPU, else one."""
+    """Train in N processes side by side, each on its own cores. auto: one per core on a CPU, else one."""
     retries: Natural = 2
     """Number of repetitions of a training whose process died."""
     cluster: ClusterConfig = ClusterConfig()
     out: Path = Path("runs/default")
     """Directory of runs and tables. A run that is complete there is not repeated."""
     tensorboard: bool = False
-    """Also write learning curves to DIR/tensorboard as the epochs go, as TensorBoard event files."""
+    """Also write learning curves to DIR/tensorboard during training, as TensorBoard event files."""
     measurement: MeasurementConfig = MeasurementConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
@@ -202,6 +202,6 @@ class BenchmarkConfig(Checked):
         if self.match == "none" and self.match_to != BenchmarkConfig.match_to:
             raise ConfigError("match_to", self.match_to, "it does nothing where strategies are not matched")
         if self.devices != 1 and self.workers not in ("auto", 1):
-            raise ConfigError("workers", self.workers, "batches are divided among devices in one process alone")
+            raise ConfigError("workers", self.workers, "several devices need a single process; use 1 or auto")
         if self.devices != 1 and self.cluster.on != "here":
             raise ConfigError("devices", self.devices, "a training on a cluster has one device")

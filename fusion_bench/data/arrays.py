@@ -1,13 +1,15 @@
-"""Anybody's array as a modality: what it is must be certain, or said; the rest is refused in one line.
+"""Arrays of a file as modalities. An array of ambiguous kind is refused unless its kind is stated.
 
-float [N], [N, D]           vector
-float [N, T, D]             sequence; square with the values of pixels, it could be a grey image: say which
-float, uint8 [N, H, W, C]   grid; the values k / 255 and 0..255 become uint8, which is the same image
-uint8 [N, H, W]             grid, grey
-bool [N, D]                 vector
-strings [N]                 text
-whole numbers [N, T]        tokens, if 0 stands only where rows of different lengths end (see `_ends_in_padding`);
-                            else counts or pixels are as likely: say which
+    float [N], [N, D]           vector
+    float [N, T, D]             sequence; ambiguous if square with the values of pixels, as a grey image is
+    float, uint8 [N, H, W, C]   grid; the values k / 255 and 0..255 become uint8, which is the same image
+    uint8 [N, H, W]             grid, grey
+    bool [N, D]                 vector
+    strings [N]                 text
+    whole numbers [N, T]        tokens, if 0 stands only where rows of different lengths end (see `_ends_in_padding`);
+                                else ambiguous, as counts and pixels are
+
+All else is refused in one line.
 """
 
 from collections.abc import Callable, Mapping
@@ -140,7 +142,7 @@ def as_floats(name: str, array: np.ndarray) -> np.ndarray:
     place = tuple(np.argwhere(~(np.abs(values) < NO_NUMBER))[0].tolist())
     where = f"in example {place[0]}" + (f", at {list(place[1:])}" if values.ndim > 1 else "")
     right = "drop the example, or put a value of the usual size there"
-    raise UserError(f"{name} is {array[place]:g} {where}, which is no number of use; {right}")
+    raise UserError(f"{name} is {array[place]:g} {where}, which is not a usable number; {right}")
 
 
 def _vector(name: str, array: np.ndarray, _: np.ndarray | None) -> Modality:

@@ -27,7 +27,7 @@ def as_stored(name: str, given: Any, spec: ModalitySpec, tokenizer: "tokenizers.
       UserError: it is of another kind, shape or range, or holds what is no number.
     """
     if isinstance(given, (str, bytes, Mapping)) or given is None:
-        raise UserError(f"{name} is one {type(given).__name__}; a list or an array is right, with an entry an example")
+        raise UserError(f"{name} is one {type(given).__name__}; give a list or an array with one entry per example")
     if not hasattr(given, "__len__"):
         given = list(given)
     entries = given.to_numpy() if hasattr(given, "to_numpy") else given  # a Series may begin at any index

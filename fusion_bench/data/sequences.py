@@ -23,7 +23,7 @@ def step_mask(name: str, arrays: Mapping[str, Any], shape: tuple[int, int]) -> B
     count, steps = shape
     given = [key for key in (f"{name}_mask", f"{name}_length") if key in arrays]
     if len(given) == 2:
-        raise UserError(f"{' and '.join(given)} say the same; give one of them")
+        raise UserError(f"{' and '.join(given)} exclude each other; give one of them")
     if not given:
         return np.ones(shape, bool)
     (key,) = given

@@ -24,7 +24,7 @@ class Column:
     Attributes:
       name: on the command line, and in the frame where `keys` names no others.
       compute: its value of a row; as many values as it has keys.
-      heading: above it, broken where a terminal breaks it; "{best}" stands for the strategy that gains are over.
+      heading: with line breaks for the terminal; "{best}" stands for the strategy that gains are measured against.
       form: its values as text.
       keys: in the frame; the rows are sorted by the first.
       also: other keys of the frame that a CSV of chosen columns adds.
@@ -135,8 +135,7 @@ ALL: tuple[Column, ...] = (
     Column(
         "rank", lambda row: row.block.ranks.get(row.name, (None, None, None)), "rank", cells.rank_text,
         ("rank", "rank_low", "rank_high"), place=1, importance=6, integer=True, ascending=True, on_page=True,
-        note="Rank: by mean accuracy; in brackets the ranks that the seeds allow for, all together with 95 % "
-        "confidence.",
+        note="Rank: by mean accuracy, with its confidence interval (95 % for all ranks simultaneously) in brackets.",
     ),
     Column("detectable_gain", lambda row: row.power[0][0]),
     Column("detectable_gain_corrected", lambda row: row.power[1][0]),
@@ -196,20 +195,20 @@ ALL: tuple[Column, ...] = (
     Column(
         "sampling", cells.sampling,
         "sampling\n±, points", cells.scaled(".2f", 1e2), ("sampling_ci95",), ascending=True, detail=True,
-        note="Sampling ±: of the accuracy, what another test set would change: 95 %, by a bootstrap over images; "
-        "Wilson's interval at 0 and 100 %.",
+        note="Sampling ±: half the 95 % interval of the accuracy over test sets, by a bootstrap over images; Wilson's "
+        "interval at 0 and 100 %.",
     ),
     Column(
         "gain_sampling", cells.gain_sampling, "gain's\nsampling ±", cells.scaled(".2f", 1e2), ("gain_sampling_ci95",),
         ascending=True, detail=True,
-        note="Gain's sampling ±: of the gain, in points, what another test set would change: 95 %, by a bootstrap "
-        "over images.",
+        note="Gain's sampling ±: half the 95 % interval of the gain over test sets, in points, by a bootstrap over "
+        "images.",
     ),
 )  # fmt: skip
-"""In the order of a CSV. Beside what the headings say:
+"""All columns in the order of a CSV.
 
-Gains are paired by seed, and NaN for the strategy that they are over, `gain_over`. `ties_best`: the best multimodal
-mean, and those not significantly different. `detectable_gain`: the true gain that a paired t-test over these seeds
+Gains are paired by seed, and NaN for the strategy that they are measured against, `gain_over`. `ties_best`: the best
+multimodal mean, and those not significantly different. `detectable_gain`: the true gain that a paired t-test over these seeds
 detects with 80 % power; `seeds_for_a_point`: the seeds that detect one percentage point, empty above a thousand;
 `_corrected`: after Holm's correction. `baseline`: the best unimodal strategy of the row's own kind of encoder,
 `baseline_kind`. `match_ratio`: a matched quantity over its target. Costs are medians over seeds, or measured once.

@@ -74,7 +74,7 @@ def test_without_a_mask_all_steps_count(loaded):
         ({"text_length": LENGTHS[TEST] - 1}, "^text_length: example 0 has no step; each needs one at least$"),
         (
             {"text_length": LENGTHS[TEST], "text_mask": MASK[TEST]},
-            "^text_mask and text_length say the same; give one of them$",
+            "^text_mask and text_length exclude each other; give one of them$",
         ),
     ],
     ids=["longer", "features", "int mask", "narrow mask", "count", "length", "empty", "both"],

@@ -109,7 +109,7 @@ FAULTS = {
     "blank text": ({"text": np.where(LABEL, "word", " ")}, "text is empty in example 0"),
     "objects": ({"sensor": np.array([{}] * COUNT)}, "sensor holds Python objects"),
     "blank tokens": ({"text": np.tri(COUNT, 60, -1, int)}, "text has padding (0) alone in example 0"),
-    "nan": ({"sensor": nan_at((COUNT, 7), (3, 2))}, "sensor is nan in example 3, at [2], which is no number of use"),
+    "nan": ({"sensor": nan_at((COUNT, 7), (3, 2))}, "sensor is nan in example 3, at [2], which is not a usable number"),
     "overflow": ({"audio": np.full((COUNT, 2, 2, 1), 1e300)}, "audio is 1e+300 in example 0, at [0, 0, 0]"),
     "unknown split": ({"split": np.full(COUNT, "dev2")}, "split has 'dev2'; train, validation, test are right"),
     "split numbers": ({"split": np.zeros(COUNT)}, "split is float64 [40]; strings"),
@@ -123,7 +123,7 @@ FAULTS = {
     "colon in a name": ({"a:b": np.zeros((COUNT, 2))}, "no modality can be called 'a:b'"),
     "two masks": (
         {"sensor": np.zeros((COUNT, 3, 2)), "sensor_mask": np.ones((COUNT, 3)), "sensor_length": np.full(COUNT, 3)},
-        "sensor_mask and sensor_length say the same",
+        "sensor_mask and sensor_length exclude each other",
     ),
     "mask without a step": (
         {"sensor": np.zeros((COUNT, 3, 2)), "sensor_mask": np.zeros((COUNT, 3), bool)},

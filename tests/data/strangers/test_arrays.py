@@ -116,7 +116,7 @@ REFUSED = {
     "hashed words": ({"words": TOKENS * 10**9}, "ids below 1,000,000 are right: number the ones that occur"),
     "minus infinity made a number": (
         {"sensor": np.nan_to_num(np.where(np.arange(COUNT)[:, None] == 5, -np.inf, SENSOR))},
-        "sensor is -3.40282e+38 in example 5, at [0], which is no number of use",
+        "sensor is -3.40282e+38 in example 5, at [0], which is not a usable number",
     ),
     "objects": ({"sensor": np.array([{1: 2}] * COUNT)}, "sensor holds Python objects"),
 }
