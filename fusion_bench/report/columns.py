@@ -208,8 +208,8 @@ ALL: tuple[Column, ...] = (
 """All columns in the order of a CSV.
 
 Gains are paired by seed, and NaN for the strategy that they are measured against, `gain_over`. `ties_best`: the best
-multimodal mean, and those not significantly different. `detectable_gain`: the true gain that a paired t-test over these seeds
-detects with 80 % power; `seeds_for_a_point`: the seeds that detect one percentage point, empty above a thousand;
+multimodal mean, and those not significantly different. `detectable_gain`: the true gain that a paired t-test over these
+seeds detects with 80 % power; `seeds_for_a_point`: the seeds that detect one percentage point, empty above a thousand;
 `_corrected`: after Holm's correction. `baseline`: the best unimodal strategy of the row's own kind of encoder,
 `baseline_kind`. `match_ratio`: a matched quantity over its target. Costs are medians over seeds, or measured once.
 """
