@@ -31,6 +31,7 @@ from sweep import Row, Scale, Sweep, cell, main, rows_of_strategies
 from fusion_bench.config import BenchmarkConfig, DataConfig
 from fusion_bench.data.dataset import Modality, RawDataset
 from fusion_bench.data.sources.base import register_source, sources
+from fusion_bench.report.listing import markdown_table
 from fusion_bench.report.text import percent
 
 TRAIN, TEST = 3000, 2000
@@ -113,15 +114,12 @@ def points(scale: Scale) -> dict[str, BenchmarkConfig]:
 
 
 def table(frame: pd.DataFrame) -> str:
+    header = ["strategy", "family", "in order, %", "shuffled, %", "does it join order and value?"]
     lines = [
-        "| strategy | family | in order, % | shuffled, % | does it join order and value? |",
-        "| --- | --- | --: | --: | --- |",
+        (name, str(rows["ordered"]["family"]), cell(rows["ordered"]), cell(rows["shuffled"]), verdict(rows["ordered"]))
+        for name, rows in rows_of_strategies(frame)
     ]
-    for name, rows in rows_of_strategies(frame):
-        row = rows["ordered"]
-        cells = name, row["family"], cell(row), cell(rows["shuffled"]), verdict(row)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+    return markdown_table(header, lines, "llrrl")
 
 
 def verdict(row: Row) -> str:
