@@ -1,9 +1,10 @@
 """What a caller gives a trained model, as the arrays that its dataset had: with the checks of a file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from fusion_bench.data.arrays import as_floats, as_pixels, describe
 from fusion_bench.data.captions.tokenizer import encode
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     import tokenizers
 
 
-def as_stored(name: str, given: Any, spec: ModalitySpec, tokenizer: "tokenizers.Tokenizer | None") -> np.ndarray:
+def as_stored(
+    name: str,
+    given: Any,
+    spec: ModalitySpec,
+    tokenizer: "tokenizers.Tokenizer | None",
+    mask: Callable[[], Bool[np.ndarray, "example token"]] | None = None,
+) -> np.ndarray:
     """Returns the values of a modality of some examples, of the type and the shape that a dataset has.
 
     Args:
@@ -22,6 +29,7 @@ def as_stored(name: str, given: Any, spec: ModalitySpec, tokenizer: "tokenizers.
       given: an array, a list, a pandas Series, or an iterator of examples; texts or token ids for tokens.
       spec: what the model was built for.
       tokenizer: what turns texts into tokens.
+      mask: returns where a sequence has a step; called once its shape is known to be right.
 
     Raises:
       UserError: it is of another kind, shape or range, or holds what is no number.
@@ -40,6 +48,8 @@ def as_stored(name: str, given: Any, spec: ModalitySpec, tokenizer: "tokenizers.
     if array.dtype.kind not in "fiub":
         raise UserError(f"{name} is {describe(array)}; numbers are right")
     array = _of_shape(name, array, spec)
+    if mask is not None:
+        array = np.where(mask()[..., None], array, 0)  # whatever fills the rest
     if array.size == 0:
         return array.astype(spec.dtype)
     if spec.kind == "tokens":

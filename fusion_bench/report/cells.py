@@ -18,7 +18,7 @@ def decimal(mean: float, half_width: float) -> str:
 
 
 def rank_text(rank: Any, low: Any, high: Any) -> str:
-    """Returns a rank with the ranks that the seeds allow for: "2 (1–4)"."""
+    """Returns a rank with the ends of its confidence interval: "2 (1–4)"."""
     return MISSING if pd.isna(rank) else f"{rank} ({low}–{high})"
 
 

@@ -1,6 +1,7 @@
 """A stored run as a model again, from its folder alone."""
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -90,7 +91,8 @@ class LoadedRun:
         """Returns a modality as an array of the type that a dataset has."""
         if name not in inputs:
             raise UserError(f"{name} is missing; the model reads {', '.join(self.modalities)}")
-        return as_stored(name, inputs[name], spec, self.tokenizers.get(name))
+        mask = functools.partial(_mask, name, spec, inputs) if spec.kind == "sequence" else None
+        return as_stored(name, inputs[name], spec, self.tokenizers.get(name), mask)
 
 
 _predict = jax.jit(predict, static_argnums=0)

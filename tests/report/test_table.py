@@ -657,7 +657,7 @@ def test_a_column_that_is_shown_is_explained(with_logits):
     frame = table(with_logits, details=True)
     for write in (to_markdown, to_latex):
         assert "bootstrap over images" in write(frame, choose_columns(["strategy", "gain_sampling"]))
-        assert "allow for" in write(frame, choose_columns(["strategy", "rank"]))
+        assert "for all ranks simultaneously" in write(frame, choose_columns(["strategy", "rank"]))
         assert "bootstrap over images" not in write(frame, choose_columns(["strategy", "accuracy"]))
 
 

@@ -30,7 +30,7 @@ def loaded(tmp_path_factory):
         patch.setattr(base.REGISTRY, "known", base.sources())
         base.register_source("walks", summary="a test")(lambda config: raw)
         out = tmp_path_factory.mktemp("walks")
-        done = run_recorded(make_config(Path("walks"), out, strategies=("concat",)))
+        done = run_recorded(make_config(Path("walks"), out, strategies=("concat",), captions="none"))
     return fusion_bench.load_run(out, "concat"), done.store.predictions(done.stored("concat").id)["test_logits"]
 
 
@@ -67,7 +67,7 @@ def test_without_a_mask_all_steps_count(loaded):
     [
         ({"text": np.zeros((20, 6, 2))}, r"^text has shape \(20, 6, 2\); it must be \(example, 5, 2\)$"),
         ({"text": np.zeros((20, 4, 3))}, r"^text has shape \(20, 4, 3\); it must be \(example, 5, 2\)$"),
-        ({"text_mask": MASK[TEST].astype(int)}, r"^text_mask is int64 \[20, 5\]; bool \[20, 5\] is right$"),
+        ({"text_mask": 2 * MASK[TEST]}, r"^text_mask is int64 \[20, 5\]; bool \[20, 5\] is right$"),
         ({"text_mask": MASK[TEST, :4]}, r"^text_mask is bool \[20, 4\]; bool \[20, 5\] is right$"),
         ({"text_length": LENGTHS}, r"^text_length is int64 \[80\]; whole numbers \[20\] is right$"),
         ({"text_length": LENGTHS[TEST] + 2}, "^text_length has 6, but text has 5 steps$"),
@@ -77,7 +77,7 @@ def test_without_a_mask_all_steps_count(loaded):
             "^text_mask and text_length exclude each other; give one of them$",
         ),
     ],
-    ids=["longer", "features", "int mask", "narrow mask", "count", "length", "empty", "both"],
+    ids=["longer", "features", "mask of twos", "narrow mask", "count", "length", "empty", "both"],
 )
 def test_inputs_that_do_not_fit(loaded, text, message):
     with pytest.raises(UserError, match=message):

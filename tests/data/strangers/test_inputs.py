@@ -73,7 +73,7 @@ REFUSED = {
     "channels first": ("image", np.moveaxis(IMAGE, -1, 1), "give numpy.moveaxis(image, 1, -1)"),
     "one image": ("image", IMAGE[0], "give image[None] for one example"),
     "a longer sequence": ("steps", np.zeros((4, 8, 2)), "steps has shape (4, 8, 2); it must be (example, 7, 2)"),
-    "one string": ("text", "a cat", "text is one str; a list or an array is right"),
+    "one string": ("text", "a cat", "text is one str; give a list or an array with one entry per example"),
     "a missing text": ("text", pd.Series(["a cat", None]), "in example 1; a string is right"),
     "numbers among texts": ("text", ["a cat", 3], "text is 3 in example 1"),
     "fractions for tokens": ("text", IDS + 0.5, "text is float64 [4, 3]; token ids are whole numbers"),
