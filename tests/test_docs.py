@@ -108,11 +108,11 @@ def test_a_dataset_from_a_folder_of_images_with_captions_from_pandas(tmp_path, m
     exec(snippet, {})  # writes two captions
     with pytest.raises(UserError, match="58 ids missing"):
         load_dataset(DataConfig("photos.npz", captions="captions.csv"))
-    names = [f"{index + 1}.png" for index in range(60)]
+    names = [f"{('cat', 'dog')[index % 2]}/{index + 1}.png" for index in range(60)]
     pd.DataFrame({"id": names, "caption": [f"number {name}" for name in names]}).to_csv("captions.csv", index=False)
     captioned = load_dataset(DataConfig("photos.npz", captions="captions.csv"))
     assert captioned.captions is not None
-    assert captioned.captions.texts[0] == "number 1.png"
+    assert captioned.captions.texts[0] == "number cat/1.png"
 
 
 def test_a_dataset_from_hugging_face(tmp_path, monkeypatch):

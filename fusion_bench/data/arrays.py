@@ -4,7 +4,8 @@
     float [N, T, D]             sequence; ambiguous if square with the values of pixels, as a grey image is
     float, uint8 [N, H, W, C]   grid; the values k / 255 and 0..255 become uint8, which is the same image
     uint8 [N, H, W]             grid, grey
-    bool [N, D]                 vector
+    bool [N], [N, D]            vector
+    bool [N, H, W]              grid
     strings [N]                 text
     whole numbers [N, T]        tokens, if 0 stands only where rows of different lengths end (see `_ends_in_padding`);
                                 else ambiguous, as counts and pixels are
@@ -25,23 +26,35 @@ MAX_VOCABULARY = 1_000_000
 """Token ids above it ask for an embedding that no machine holds."""
 NO_NUMBER = 1e37
 """Float32 numbers beyond it in size are what stands for infinity, such as `numpy.nan_to_num` puts there."""
+MAX_ROUNDING = 0.01
+"""Error of rounding to float32, in standard deviations of a feature, at most."""
+MASKS = ("mask", "attention_mask", "padding_mask")
+"""Names of arrays that are masks, and do not say of what."""
 MIN_PADDED, MIN_LENGTHS = 0.1, 3
 """Evidence of tokens: the part of rows that end in padding, and the number of different lengths, at least."""
 
 
-def kind_of(name: str, array: np.ndarray, is_masked: bool = False) -> ArrayKind:
-    """Returns the kind of an array, as in this module's docstring; one with a mask is a sequence.
+def kind_of(name: str, array: np.ndarray, has_mask: bool = False) -> ArrayKind:
+    """Returns the kind of an array, as in this module's docstring.
 
     Raises:
       UserError: it could be of several kinds, or is of none.
     """
     letter, ndim = array.dtype.kind, array.ndim
-    if is_masked:
+    if has_mask and ndim == 3:
         return "sequence"
+    if has_mask and ndim == 2 and letter in "iu":
+        return "tokens"
+    if name in MASKS:
+        raise UserError(f"{name} is a mask of no array; call it NAME_mask, or leave it out with --modalities")
     if letter in "US" and ndim == 1:
         return "text"
-    if (letter == "b" and ndim == 2) or (letter == "f" and ndim in (1, 2)):
+    if letter == "f" and ndim == 2 and _are_whole(array) and _ends_in_padding(array):
+        raise _unsure(name, array, "tokens, saved as floats, or a vector", ("tokens", "vector"))
+    if letter in "fb" and ndim in (1, 2):
         return "vector"
+    if letter in "iu" and ndim == 1:
+        raise _unsure(name, array, "a number of each example, or its name", ("vector",))
     if letter == "f" and ndim == 3:
         if array.shape[1] == array.shape[2] and _are_pixels(array):
             raise _unsure(name, array, "a grey image or a sequence", ("grid", "sequence"))
@@ -51,7 +64,7 @@ def kind_of(name: str, array: np.ndarray, is_masked: bool = False) -> ArrayKind:
             f"{name} is {describe(array)}, which looks like [N, C, H, W]; save numpy.moveaxis({name}, 1, -1), or say "
             f"--kind {name}=grid if its height is {array.shape[1]}"
         )
-    if (array.dtype == np.uint8 and ndim == 3) or (letter in "fiu" and ndim == 4):
+    if (array.dtype in (np.uint8, bool) and ndim == 3) or (letter in "fiub" and ndim == 4):
         return "grid"
     if letter in "iu" and ndim == 3:
         raise _unsure(name, array, "a grey image or a sequence", ("grid", "sequence"))
@@ -70,7 +83,7 @@ def as_modality(name: str, array: np.ndarray, kind: Kind, mask: np.ndarray | Non
       name: of the modality, for messages.
       array: numbers, [N, ...].
       kind: what it is.
-      mask: of a sequence, bool [N, T], True where there is a step; None where all are.
+      mask: of a sequence or tokens, bool [N, T], False where it is padded; None where it is not.
 
     Raises:
       UserError: it cannot be of this kind, or holds what is no number.
@@ -78,7 +91,7 @@ def as_modality(name: str, array: np.ndarray, kind: Kind, mask: np.ndarray | Non
     if array.size == 0:
         raise UserError(f"{name} has shape {array.shape}, which is empty")
     if array.dtype.kind not in "fiub":
-        raise UserError(f"{name} is {describe(array)}; numbers are right for a {kind}")
+        raise UserError(f"{name} is {describe(array)}; for the kind {kind} numbers are right")
     return _MAKE[kind](name, array, mask)
 
 
@@ -119,30 +132,43 @@ def _grid(name: str, array: np.ndarray, _: np.ndarray | None) -> Modality:
 
 
 def as_pixels(name: str, array: np.ndarray) -> np.ndarray:
-    """Returns a grid as uint8 where that is the same image: whole numbers 0..255 or k / 255; else as float32."""
+    """Returns a grid as uint8 where that is the same image: whole numbers 0..255 or k / 255; else as float32.
+
+    Floats that are all 0 or 1 stay, as they have no scale.
+    """
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind in "iu" and 0 <= array.min() <= array.max() <= 255:
         return array.astype(np.uint8)
     values = as_floats(name, array)
-    if array.shape[-1] in IMAGE_CHANNELS and values.min() >= 0:
+    if array.shape[-1] in IMAGE_CHANNELS and values.min() >= 0 and not np.isin(values, (0, 1)).all():
         for scale in (255, 1):
             pixels = np.rint(values * scale)
-            if pixels.max() <= 255 and np.abs(values * scale - pixels).max() < 1e-3:
+            is_same = pixels.max() <= 255 and np.abs(values * scale - pixels).max() < 1e-3
+            if is_same and not (pixels[values > 0] == 0).any():
                 return pixels.astype(np.uint8)
     return values
 
 
 def as_floats(name: str, array: np.ndarray) -> np.ndarray:
-    """Returns numbers as float32; raises UserError if one is not finite there, or stands for infinity."""
+    """Returns numbers as float32.
+
+    Raises:
+      UserError: one is not finite there, or stands for infinity; or float32 cannot tell the numbers apart.
+    """
     with np.errstate(over="ignore"):
         values = array.astype(np.float32)
-    if np.abs(values).max() < NO_NUMBER:  # false for NaN too
-        return values
-    place = tuple(np.argwhere(~(np.abs(values) < NO_NUMBER))[0].tolist())
-    where = f"in example {place[0]}" + (f", at {list(place[1:])}" if values.ndim > 1 else "")
-    right = "drop the example, or put a value of the usual size there"
-    raise UserError(f"{name} is {array[place]:g} {where}, which is not a usable number; {right}")
+    if not np.abs(values).max() < NO_NUMBER:  # true for NaN
+        place = tuple(np.argwhere(~(np.abs(values) < NO_NUMBER))[0].tolist())
+        where = f"in example {place[0]}" + (f", at {list(place[1:])}" if values.ndim > 1 else "")
+        right = "drop the example, or put a value of the usual size there"
+        raise UserError(f"{name} is {array[place]:g} {where}, which is not a usable number; {right}")
+    if array.dtype.itemsize > 4:
+        by_feature = array.reshape(-1, array.shape[-1]) if array.ndim > 1 else array[:, None]
+        error = np.abs(array - values).reshape(by_feature.shape).max(0)
+        if (error > MAX_ROUNDING * by_feature.std(0)).any():
+            raise UserError(f"{name} loses its differences in float32; save {name} - {name}.mean(0), in another unit")
+    return values
 
 
 def _vector(name: str, array: np.ndarray, _: np.ndarray | None) -> Modality:
@@ -155,21 +181,25 @@ def _sequence(name: str, array: np.ndarray, mask: np.ndarray | None) -> Modality
     if array.ndim not in (2, 3):
         raise UserError(f"{name} is {describe(array)}; [N, T, D] is right for a sequence, or [N, T]")
     values = array.reshape(*array.shape[:2], -1)
-    if mask is not None:
-        values = np.where(mask[..., None], values, 0)  # whatever fills the rest
-    return Modality("sequence", as_floats(name, values), mask=mask)
+    if mask is None or mask.all():
+        return Modality("sequence", as_floats(name, values))
+    return Modality("sequence", as_floats(name, np.where(mask[..., None], values, 0)), mask=mask)
 
 
-def _tokens(name: str, array: np.ndarray, _: np.ndarray | None) -> Modality:
-    if array.ndim != 2 or array.dtype.kind not in "iu":
+def _tokens(name: str, array: np.ndarray, mask: np.ndarray | None) -> Modality:
+    if array.ndim != 2 or not _are_whole(array):
         raise UserError(f"{name} is {describe(array)}; whole numbers [N, T] are right for tokens")
+    array = array.astype(np.int64)
+    if mask is not None:
+        is_used = (array[mask] == PAD).any()  # by a token, which gets another id
+        array = np.where(mask, array + is_used, PAD)
     low, high = int(array.min()), int(array.max())
     if low < 0:
         raise UserError(f"{name} has token {low}; 0 (padding) or more is right")
     if high >= MAX_VOCABULARY:
         raise UserError(
             f"{name} has token {high:,}; ids below {MAX_VOCABULARY:,} are right: number the ones that occur, as "
-            "numpy.unique(..., return_inverse=True) does, with 0 for padding"
+            f"numpy.unique(..., return_inverse=True) does, with 0 for padding; or say --kind {name}=vector"
         )
     blank = np.flatnonzero((array == PAD).all(1))
     if len(blank):
@@ -193,19 +223,33 @@ def _are_pixels(array: np.ndarray) -> bool:
     return bool(array.max() <= 1 or (array == np.rint(array)).all())
 
 
+def _are_whole(array: np.ndarray) -> bool:
+    return array.dtype.kind in "iu" or bool(np.isfinite(array).all() and (array == np.rint(array)).all())
+
+
 def _ends_in_padding(array: np.ndarray) -> bool:
-    """Returns whether zeros stand only at one end of rows, a tenth of them at least, of three lengths or more."""
-    if array.min() < 0 or array.max() >= MAX_VOCABULARY:
-        return bool(array.min() >= 0)  # no counts are so large: refused as tokens, with the reason
+    """Returns whether zeros stand only at one end of rows, a tenth of them at least, of three lengths or more.
+
+    Rows that all rise or all fall are sorted counts or times, and numbers up to 1 are flags.
+    """
+    if array.min() < 0 or array.max() < 2:
+        return False
+    if array.max() >= MAX_VOCABULARY:
+        return array.dtype.kind in "iu"  # no counts are so large: refused as tokens, with the reason
     present = array != PAD
     lengths = present.sum(1)
     steps = np.arange(array.shape[1])
     ends = (present == (steps < lengths[:, None])).all()
     begins = (present == (steps >= array.shape[1] - lengths[:, None])).all()
     padded = (lengths < array.shape[1]).mean() >= MIN_PADDED
-    return bool((ends or begins) and padded and len(np.unique(lengths)) >= MIN_LENGTHS)
+    change = np.diff(array.astype(np.int64))[:, :, None] * [1, -1]
+    inside = (present[:, 1:] & present[:, :-1])[:, :, None]
+    is_sorted = ((change >= 0) | ~inside).all((0, 1)).any()
+    return bool((ends or begins) and padded and len(np.unique(lengths)) >= MIN_LENGTHS and not is_sorted)
 
 
-def _unsure(name: str, array: np.ndarray, what: str, kinds: tuple[Kind, Kind]) -> UserError:
+def _unsure(name: str, array: np.ndarray, what: str, kinds: tuple[Kind, ...]) -> UserError:
     ways = " or ".join(f"--kind {name}={kind}" for kind in kinds)
-    return UserError(f"{name} is {describe(array)}, which could be {what}; say which: {ways}")
+    return UserError(
+        f"{name} is {describe(array)}, which could be {what}; say which: {ways}; --modalities leaves it out"
+    )

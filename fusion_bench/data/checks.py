@@ -3,70 +3,89 @@
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from jaxtyping import Float
 
 from fusion_bench.data.dataset import Modality, Split
 
 FAR = 1000
-"""Robust standard deviations from the median beyond which a value is told."""
+"""Robust standard deviations from the median beyond which a value is told, if it also dominates its feature."""
+DOMINANT = 0.5
+"""Fraction of a feature's variance that such a value makes up, at least."""
 FEW = 20
-"""Validation examples, at least, to calibrate and to weigh modalities on; and each class needs one."""
-SAMPLE = 2000
+"""Validation examples, at least, to calibrate and to weigh modalities on."""
+SAMPLE = 500
 """Training examples from which medians are taken, at most."""
+BLOCK = 4_000_000
+"""Numbers that are looked at together."""
 
 
 def notes(modalities: Mapping[str, Modality], labels: np.ndarray, splits: Mapping[Split, np.ndarray]) -> list[str]:
     """Returns what a reader of results must know about the data, in sentences."""
-    train = splits["train"]
+    train, validation = splits["train"], labels[splits["validation"]]
     found = [note for name, modality in modalities.items() for note in _of_modality(name, modality, train)]
-    counts = np.bincount(labels[splits["validation"]], minlength=int(labels.max()) + 1)
-    if counts.sum() < FEW or counts.min() == 0:
-        found.append(
-            f"The validation split has {counts.sum()} examples, {counts.min()} of one class: too few to choose an "
-            "epoch on, or the temperatures and weights of late-posthoc and late-stacking."
-        )
+    absent = int((np.bincount(validation, minlength=int(labels.max()) + 1) == 0).sum())
+    uses = "the choice of an epoch, and the temperatures and weights of late-posthoc and late-stacking"
+    if len(validation) < FEW:
+        found.append(f"The validation split has only {len(validation)} examples: {uses} are uncertain.")
+    elif absent:
+        found.append(f"The validation split has no example of {absent} of the classes: {uses} do not see them.")
     return found
 
 
 def _of_modality(name: str, modality: Modality, train: np.ndarray) -> Iterator[str]:
-    values = modality.values
-    first = values[train[0]]
-    if all((values[examples] == first).all() for examples in np.array_split(train, max(1, len(train) // SAMPLE))):
+    values, blocks = modality.values, _blocks(modality, train)
+    if modality.alternatives is None and all((values[rows] == values[train[0]]).all() for rows in blocks):
         yield f"{name} is the same in every training example: it says nothing."
-    elif modality.spec.is_image and values[train].max() <= 1:
-        yield f"{name} has no value above 1 of 255: it is almost black, as after .astype(uint8) on values in 0..1."
-    if values.dtype == np.float32:
-        place, deviations = _farthest(modality, train)
-        if deviations > FAR:
-            where = f"example {place[0]}" + (f", at {list(place[1:])}" if len(place) > 1 else "")
-            yield (
-                f"{name} is {values[place]:g} in {where}, {deviations:.1e} robust standard deviations from the median: "
-                "the mean and the deviation that standardise this feature are of little use."
-            )
+    elif modality.spec.is_image and all(values[rows].max() <= 1 for rows in blocks):
+        yield f"{name} has no value above 1: as an image of 0..255 it is black (.astype(uint8) of values in 0..1?)."
+    elif values.dtype == np.float32 and (found := _dominant(modality, train)) is not None:
+        place, deviations = found
+        where = f"example {place[0]}" + (f", at {list(place[1:])}" if len(place) > 1 else "")
+        yield (
+            f"{name} is {values[place]:g} in {where}, {deviations:.1e} robust standard deviations from the median, and "
+            "makes up most of the variance by which this feature is standardised."
+        )
 
 
-def _farthest(modality: Modality, train: np.ndarray) -> tuple[tuple[int, ...], float]:
-    """Returns the place of the value farthest from its feature's median, and that distance in robust deviations.
+def _blocks(modality: Modality, train: np.ndarray) -> list[np.ndarray]:
+    """Returns the training examples in blocks that are small enough to look at."""
+    size = max(1, BLOCK // max(1, modality.values[0].size))
+    return [train[start : start + size] for start in range(0, len(train), size)]
 
-    A robust deviation is 1.4826 times the median distance to the median; where half of the values are equal, the mean
-    distance of the others but for the farthest.
+
+def _dominant(modality: Modality, train: np.ndarray) -> tuple[tuple[int, ...], float] | None:
+    """Returns the place of a value that is far from its feature's median and dominates its variance, if there is one.
+
+    And its distance in robust standard deviations: 1.4826 times the median distance to the median; where half of the
+    values are equal, the mean distance of the others but for the farthest.
     """
-    values = modality.values
-    features = values.shape[-1]
-    step = max(1, len(train) // SAMPLE)
-    sample = values[train[::step]].reshape(-1, features).astype(np.float64)
-    if modality.mask is not None:
-        sample = sample[modality.mask[train[::step]].reshape(-1)]
+    sample = _numbers(modality, train[:: max(1, len(train) // SAMPLE)])
     centre = np.median(sample, axis=0)
     distance = np.abs(sample - centre)
     others = np.maximum(np.count_nonzero(distance, axis=0) - 1, 1)
     scale = 1.4826 * np.median(distance, axis=0)
     scale = np.where(scale > 0, scale, (distance.sum(0) - distance.max(0)) / others)
-    ratio, place = np.zeros(len(train)), np.zeros(len(train), np.int64)
-    for start in range(0, len(train), SAMPLE):
-        block = values[train[start : start + SAMPLE]].reshape(-1, features).astype(np.float64)
-        far = np.where(scale > 0, np.abs(block - centre) / np.where(scale > 0, scale, 1), 0)
-        far = far.reshape(min(SAMPLE, len(train) - start), -1)
-        ratio[start : start + SAMPLE], place[start : start + SAMPLE] = far.max(1), far.argmax(1)
-    row = int(ratio.argmax())
-    at = np.unravel_index(int(place[row]), values.shape[1:])
-    return (int(train[row]), *map(int, at)), float(ratio[row])
+    farthest, total, squares, count = np.zeros_like(centre), np.zeros_like(centre), np.zeros_like(centre), 0
+    for rows in _blocks(modality, train):
+        block = _numbers(modality, rows) - centre
+        farthest = np.maximum(farthest, np.abs(block).max(0))
+        total, squares, count = total + block.sum(0), squares + (block**2).sum(0), count + len(block)
+    variance = squares - total**2 / count
+    is_far = (scale > 0) & (farthest > FAR * scale) & (farthest**2 > DOMINANT * variance)
+    if not is_far.any():
+        return None
+    feature = int(np.argmax(np.where(is_far, farthest / np.where(scale > 0, scale, 1), 0)))
+    for rows in _blocks(modality, train):
+        off = np.abs(modality.values[rows][..., feature].astype(np.float64) - centre[feature])
+        if modality.mask is not None:
+            off = np.where(modality.mask[rows], off, 0)
+        if off.max() == farthest[feature]:
+            row, *at = map(int, np.unravel_index(int(off.argmax()), off.shape))
+            return (int(rows[row]), *at, feature), float(farthest[feature] / scale[feature])
+    return None
+
+
+def _numbers(modality: Modality, rows: np.ndarray) -> Float[np.ndarray, "value feature"]:
+    """Returns the values of some examples by feature, without a sequence's padding."""
+    values = modality.values[rows] if modality.mask is None else modality.values[rows][modality.mask[rows]]
+    return values.reshape(-1, modality.values.shape[-1]).astype(np.float64)

@@ -75,12 +75,12 @@ def resolved(config: DataConfig, dataset: Dataset) -> DataConfig:
 def _wanted_captions(config: DataConfig, raw: RawDataset) -> str:
     """Returns the channel or the file of captions, or "none".
 
-    By default data with several modalities, or with a text, are taken as they are: captions are drawn from the labels,
-    and would be one modality more that tells them.
+    By default data with several modalities, with a text, or whose modalities are chosen, get none: captions are drawn
+    from the labels, and would be one modality more that tells them.
     """
     if config.captions != "auto":
         return config.captions
-    is_whole = len(raw.modalities) > 1 or bool(raw.texts) or TEXT in raw.modalities
+    is_whole = len(raw.modalities) > 1 or bool(raw.texts or config.modalities) or TEXT in raw.modalities
     return NO_CAPTIONS if is_whole and not raw.is_captioned else DEFAULT_CAPTIONS
 
 
@@ -91,7 +91,8 @@ def _augmented(config: DataConfig, name: str, modalities: Mapping[str, Modality]
     images = [name for name, modality in modalities.items() if modality.spec.is_image]
     if config.augment and not images:
         raise ConfigError("augment", config.augment, f"{name} has no images of 8 bits to transform")
-    chosen = {image: dataclasses.replace(modalities[image], augment=config.augment) for image in images}
+    augment = tuple(sorted(set(config.augment)))
+    chosen = {image: dataclasses.replace(modalities[image], augment=augment) for image in images}
     return {**modalities, **chosen}
 
 

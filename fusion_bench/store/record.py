@@ -31,10 +31,11 @@ class Run:
         for a tuning trial, "cost" for measurements; members, the runs that it depends on; match (quantity, to, target)
         where widths were chosen; tune, the number of tuning trials; numerics, the options of JAX and XLA that change
         results, if they differ from the defaults.
-      data: name, description, notes, captions, num_classes, class_names, n_train, n_validation, n_test; inputs: of each
-        modality kind, shape, vocabulary_size, augment, mean and std by channel; from a caption channel also
-        captions_modality, class_modality (the one that shows the class; None if several could), bits, interaction_bits,
-        text_only_ceiling and image_only_ceiling, which are those of these modalities.
+      data: name, description, notes, captions, reading (options by which texts and arrays were read), num_classes,
+        class_names, n_train, n_validation, n_test; inputs: of each modality kind, shape, vocabulary_size, augment,
+        dtype, mean and std by channel; from a caption channel also captions_modality, class_modality (the one that
+        shows the class; None if several could), bits, interaction_bits, text_only_ceiling and image_only_ceiling, which
+        are those of these modalities.
       metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats) and epoch; empty for the
         target "cost".
       cost: of a training, params, train_seconds, train_flops and inference_flops; for the target "cost", compile_s,

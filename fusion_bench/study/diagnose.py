@@ -101,7 +101,11 @@ def _by_dataset(store: Store) -> dict[str, list[Run]]:
 
 def _load(run: Run, places: DataConfig) -> Dataset:
     """Loads the data of a run from their place on this machine."""
-    stated = run.identity["data"] | {"data_dir": places.data_dir, "cache_dir": places.cache_dir}
+    stated = (
+        run.identity["data"]
+        | run.data.get("reading", {})
+        | {"data_dir": places.data_dir, "cache_dir": places.cache_dir}
+    )
     for name in ("source", "captions"):
         given = getattr(places, name)
         if files.recorded_name(given) == stated[name]:

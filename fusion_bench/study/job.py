@@ -11,6 +11,8 @@ from fusion_bench.store import run_id
 from fusion_bench.training import ENGINE_VERSION
 from fusion_bench.training.remedies.base import remedies
 
+READING = ("tokenizer", "max_tokens", "augment", "modalities", "kinds")
+"""Fields of `DataConfig` whose effect is in the data's fingerprint; a run records them to load the data again."""
 REFERENCE = Registration("bayes-reference", "an image model and the exact channel", None, family="reference")
 """Stands for the strategy of the Bayes reference, which has none."""
 Kind = Literal["tune", "train", "measure", "join", "refer"]
@@ -108,7 +110,8 @@ class Surroundings:
 def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     """Returns everything that can change the job's result, as JSON: see `store.Run.identity`."""
     data = dataclasses.asdict(job.data)
-    del data["data_dir"], data["cache_dir"]  # The fingerprint says what was in them, and in any file.
+    for name in ("data_dir", "cache_dir", *READING):  # The fingerprint says what was read, and from any file.
+        del data[name]
     data["source"] = sources.recorded_name(job.data.source)
     data["captions"] = files.recorded_name(job.data.captions)
     training = dataclasses.asdict(job.training)

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -18,6 +19,7 @@ from fusion_bench import files
 from fusion_bench.config import DataConfig
 from fusion_bench.data.batches import normalization_stats
 from fusion_bench.data.dataset import Dataset, Modality
+from fusion_bench.study.job import READING
 
 DISTRIBUTION = "fusion-bench-jax"
 _RECORDED = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -64,6 +66,7 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
         "captions": files.recorded_name(config.captions),
         "modalities": list(dataset.modalities),
         "notes": list(map(files.recorded, dataset.notes)),
+        "reading": json.loads(json.dumps({name: getattr(config, name) for name in READING})),
         "num_classes": dataset.num_classes,
         "class_names": list(dataset.class_names),
         "inputs": {
@@ -81,7 +84,8 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
 def _describe_input(modality: Modality, train: np.ndarray) -> dict[str, Any]:
     """Returns the specification of a modality, with its mean and standard deviation, as JSON."""
     mean, std = normalization_stats(modality, train)
-    spec = {**dataclasses.asdict(modality.spec), "shape": list(modality.spec.shape)}
+    of = modality.spec
+    spec = {**dataclasses.asdict(of), "shape": list(of.shape), "augment": list(of.augment)}
     return {**spec, "mean": mean.tolist(), "std": std.tolist()}
 
 

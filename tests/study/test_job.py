@@ -17,7 +17,7 @@ from fusion_bench.config import BenchmarkConfig, Choice, DataConfig, ModelConfig
 from fusion_bench.fusion import registry
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.study import job as jobs
-from fusion_bench.study.job import Job, Matched, Surroundings, identifier, identity
+from fusion_bench.study.job import READING, Job, Matched, Surroundings, identifier, identity
 from fusion_bench.training.remedies.base import remedies
 
 BASE = BenchmarkConfig()
@@ -50,7 +50,7 @@ OTHER: dict[str, Any] = {
         "remedy": Choice("ogm-ge"),
     },
 }
-NO_RESULT = {("data", "data_dir"), ("data", "cache_dir")}
+NO_RESULT = {("data", name) for name in ("data_dir", "cache_dir", *READING)}
 FIELDS = [(part, field.name) for part in OTHER for field in dataclasses.fields(getattr(BASE, part))]
 
 

@@ -28,7 +28,7 @@ from fusion_bench.data.splits import stratified_choice
 from fusion_bench.errors import ConfigError, UserError
 
 TEST_FRACTION = 0.2
-LABELS, IDS = ("label", "labels", "y"), ("id", "ids", "filename", "filenames")
+LABELS, IDS = ("label", "labels", "y"), ("filename", "filenames", "id", "ids")
 """Names of the arrays of labels and of the examples' names; the first one that is there counts."""
 SPLIT_NAMES: Mapping[str, str] = {
     **{name: name for name in SPLITS},
@@ -67,20 +67,21 @@ def _dataset(path: Path, arrays: dict[str, np.ndarray], config: DataConfig) -> R
         raise UserError("no array label; add whole numbers 0..C-1, or class names, one for each example")
     names, ignored = _modality_names(arrays, label, config)
     count = len(np.atleast_1d(arrays[label]))
-    for name in (*names, *({"split"} & set(arrays))):
+    ids = next((name for name in IDS if name in arrays), None)
+    for name in (*names, *({"split", ids} & set(arrays))):
         if np.ndim(arrays[name]) == 0 or len(arrays[name]) != count:
             raise UserError(f"{name} has shape {np.shape(arrays[name])}, but {label} has {count} examples")
     labels, class_names = _labels(label, arrays[label], arrays.get("class_names"))
     kinds = _kinds(arrays.get("kinds"), config, names)
     texts, modalities = {}, {}
     for name in names:
-        mask = _mask(name, arrays)
-        kind = kinds.get(name) or kind_of(name, arrays[name], mask is not None)
+        has_mask = _mask_name(name, arrays) is not None
+        kind = kinds.get(name) or kind_of(name, arrays[name], has_mask)
+        mask = _mask(name, kind, arrays) if has_mask else None
         if kind == "text":
             texts[name] = as_texts(name, arrays[name])
         else:
             modalities[name] = as_modality(name, arrays[name], kind, mask)
-    ids = next((name for name in IDS if name in arrays), None)
     return RawDataset(
         name=path.stem,
         modalities=modalities,
@@ -90,7 +91,7 @@ def _dataset(path: Path, arrays: dict[str, np.ndarray], config: DataConfig) -> R
         description=f"{path.name}, {count} examples; {', '.join(_describe(modalities, texts))}",
         texts=texts,
         notes=(f"Arrays of {path.name} that are no modality here: {', '.join(ignored)}.",) if ignored else (),
-        ids=() if ids is None else tuple(map(str, _unicode(ids, arrays[ids]).tolist())),
+        ids=() if ids is None else _ids(ids, arrays[ids]),
     )
 
 
@@ -120,18 +121,17 @@ def _member(path: Path, name: str, file: np.lib.npyio.NpzFile) -> np.ndarray:
 
 def _modality_names(arrays: Mapping[str, np.ndarray], label: str, config: DataConfig) -> tuple[list[str], list[str]]:
     """Returns the names of the modalities, as chosen or as far as they are none of the known others, and the rest."""
-    about = {f"{name}_{what}" for name in arrays for what in ("mask", "length")}
-    rest = sorted(set(arrays) - {label, "split", "class_names", "kinds"})
+    masks = {mask for name in arrays if (mask := _mask_name(name, arrays)) is not None}
+    rest = sorted(set(arrays) - masks - {label, "split", "class_names", "kinds"})
     if config.modalities:
         for name in config.modalities:
             if name not in rest:
                 raise ConfigError("modalities", config.modalities, f"the file has no {name}, but {', '.join(rest)}")
-        chosen = sorted(config.modalities)
-        return chosen, [name for name in rest if name not in chosen and name.rpartition("_")[0] not in chosen]
-    names = [name for name in rest if name not in about and name not in IDS]
+        return sorted(config.modalities), [name for name in rest if name not in config.modalities]
+    names = [name for name in rest if name not in (*LABELS, *IDS)]
     if not names:
         raise UserError("no modality; add an array such as image, uint8 [N, H, W, C]")
-    return names, [name for name in rest if name in IDS]
+    return names, [name for name in rest if name not in names]
 
 
 def _kinds(stored: np.ndarray | None, config: DataConfig, names: list[str]) -> dict[str, ArrayKind]:
@@ -146,14 +146,27 @@ def _kinds(stored: np.ndarray | None, config: DataConfig, names: list[str]) -> d
     for name in config.kinds:
         if name not in names:
             raise ConfigError("kinds", name, f"the modalities are {', '.join(names)}")
+    if unknown := [] if config.modalities else sorted(set(said) - set(names)):
+        raise UserError(f"kinds names {unknown[0]}; the modalities are {', '.join(names)}")
     return said | dict(config.kinds)
 
 
-def _mask(name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Returns the mask of an array that has one beside it, or its lengths."""
-    is_masked = f"{name}_mask" in arrays or f"{name}_length" in arrays
-    if not is_masked or arrays[name].ndim < 2:
+def _mask_name(name: str, arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Returns the name of the array that says where another one is padded, if there is one."""
+    if arrays[name].ndim < 2:
         return None
+    mask, length = arrays.get(f"{name}_mask"), arrays.get(f"{name}_length")
+    if mask is not None and mask.ndim == 2 and np.isin(mask, (0, 1)).all():
+        return f"{name}_mask"
+    return f"{name}_length" if length is not None and length.ndim == 1 and length.dtype.kind in "iu" else None
+
+
+def _mask(name: str, kind: ArrayKind, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    if kind not in ("sequence", "tokens"):
+        raise UserError(
+            f"{name} has a mask or lengths, which only a sequence or tokens can have; say --kind {name}=sequence if "
+            "its second axis is time, or rename them"
+        )
     return step_mask(name, arrays, (len(arrays[name]), arrays[name].shape[1]))
 
 
@@ -171,6 +184,8 @@ def _labels(name: str, labels: np.ndarray, names: np.ndarray | None) -> tuple[np
             row = int(np.flatnonzero(labels.sum(1) != 1)[0])
             raise UserError(f"{name} has {int(labels[row].sum())} classes in example {row}; one class each is right")
         labels = labels.argmax(1)
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise UserError(f"{name} is not finite in example {int(np.argwhere(~np.isfinite(labels))[0][0])}; drop it")
     if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not (labels == np.rint(labels)).all():
         raise UserError(f"{name} is {describe(labels)}; whole numbers [N], class names [N] or one-hot [N, C] are right")
     if labels.min() < 0:
@@ -214,8 +229,10 @@ def _split(split: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
     return parts
 
 
-def _unicode(name: str, array: np.ndarray) -> np.ndarray:
-    return as_strings(name, array) if array.dtype.kind == "S" else array
+def _ids(name: str, array: np.ndarray) -> tuple[str, ...]:
+    if array.ndim != 1 or array.dtype.kind not in "iuUS":
+        raise UserError(f"{name} is {describe(array)}; strings or whole numbers [N] are right")
+    return tuple(map(str, (as_strings(name, array) if array.dtype.kind == "S" else array).tolist()))
 
 
 def _describe(modalities: Mapping[str, Modality], texts: Mapping[str, object]) -> list[str]:

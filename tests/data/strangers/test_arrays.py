@@ -78,6 +78,22 @@ SAME = {
         {**PLAIN, "steps": STEPS, "steps_mask": IS_STEP},
         {"steps": np.where(IS_STEP[..., None], STEPS, np.nan), "steps_mask": IS_STEP.astype(int)},
     ),
+    "bool column": ({**PLAIN, "sensor": (SENSOR[:, :1] > 0).astype(float)}, {"sensor": SENSOR[:, 0] > 0}),
+    "tokens with a mask": ({**PLAIN, "words": TOKENS}, {"words": np.where(IS_STEP, TOKENS, 7), "words_mask": IS_STEP}),
+    "tokens with lengths": (
+        {**PLAIN, "words": TOKENS},
+        {"words": np.where(IS_STEP, TOKENS, 1), "words_length": LENGTH},
+    ),
+    "token 0 that is a word": (
+        {**PLAIN, "words": TOKENS},
+        {"words": np.where(IS_STEP, TOKENS - 1, 0), "words_mask": IS_STEP},
+    ),
+    "a mask that is True everywhere": (
+        {**PLAIN, "steps": STEPS + 1},
+        {"steps": STEPS + 1, "steps_mask": np.ones_like(IS_STEP)},
+    ),
+    "the label again": (PLAIN, {"y": np.eye(3)[LABEL], "labels": NAMES[LABEL]}),
+    "big-endian, in Fortran's order": (PLAIN, {"sensor": np.asfortranarray(SENSOR.astype(">f8"))}),
     "extra arrays": (PLAIN, {"filename": np.arange(COUNT).astype(str), "id": np.arange(COUNT)}),
 }
 
@@ -118,6 +134,20 @@ REFUSED = {
         {"sensor": np.nan_to_num(np.where(np.arange(COUNT)[:, None] == 5, -np.inf, SENSOR))},
         "sensor is -3.40282e+38 in example 5, at [0], which is not a usable number",
     ),
+    "sorted counts": ({"words": -np.sort(-RNG.poisson(1, (COUNT, 12)), 1)}, "--kind words=vector"),
+    "flags": ({"words": (np.arange(8) < RNG.integers(1, 9, COUNT)[:, None]).astype(int)}, "--kind words=vector"),
+    "tokens as floats": ({"words": TOKENS.astype(float)}, "tokens, saved as floats, or a vector; say which"),
+    "a number of each example": ({"age": LABEL + 30}, "--kind age=vector; --modalities leaves it out"),
+    "a mask of nothing": ({"attention_mask": IS_STEP}, "attention_mask is a mask of no array; call it NAME_mask"),
+    "a vector with a mask": ({"sensor_mask": SENSOR > 0}, "sensor has a mask or lengths, which only a sequence or"),
+    "an image with lengths": ({"image_length": LENGTH % 6 + 1}, "image has a mask or lengths"),
+    "times in seconds": (
+        {"sensor": 1.7e9 + 20 * LABEL[:, None] + RNG.normal(size=(COUNT, 2))},
+        "sensor loses its differences in float32; save sensor - sensor.mean(0)",
+    ),
+    "label that is no number": ({"label": np.where(LABEL, LABEL, np.nan)}, "label is not finite in example 0"),
+    "ids of another length": ({"id": np.arange(3)}, "id has shape (3,), but label has 300 examples"),
+    "a kind of nothing": ({"kinds": np.array(["sonar=grid"])}, "kinds names sonar; the modalities are image, sensor"),
     "objects": ({"sensor": np.array([{1: 2}] * COUNT)}, "sensor holds Python objects"),
 }
 
@@ -182,6 +212,14 @@ CAPTIONED = {
     ),
     "one and a text": ({"image": IMAGE, "text": NAMES[LABEL]}, "auto", ["image", "text"], None, "none"),
     "a text of another name": ({"image": IMAGE, "title": NAMES[LABEL]}, "auto", ["image", "title"], None, "none"),
+    "an image with a map": (
+        {"image": IMAGE, "image_mask": IMAGE[..., 0]},
+        "auto",
+        ["image", "image_mask"],
+        None,
+        "none",
+    ),
+    "petals": ({"petal": SENSOR[:, 0], "petal_length": SENSOR[:, 1]}, "auto", ["petal", "petal_length"], None, "none"),
     "none, asked": ({"image": IMAGE}, "none", ["image"], None, "none"),
 }
 
@@ -240,10 +278,10 @@ TOLD = {
     ),
     "constant": ({"sensor": SENSOR * 0 + 3}, "sensor is the same in every training example"),
     "black": ({"image": IMAGE * 0}, "image is the same in every training example"),
-    "almost black": ({"image": (IMAGE / 255).astype(np.uint8)}, "image has no value above 1 of 255"),
+    "almost black": ({"image": (IMAGE / 255).astype(np.uint8)}, "image has no value above 1: as an image"),
     "little validation": (
         {"split": np.where(LABEL == 0, SPLIT, np.char.replace(SPLIT, "validation", "train"))},
-        "has 20 examples, 0 of one",
+        "The validation split has no example of 2 of the classes",
     ),
 }
 
