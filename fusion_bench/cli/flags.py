@@ -67,7 +67,15 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
         "image_size": option("N", "their own size"),
         "augment": word("auto|none|flip,translate", parse_transforms),
         "modalities": (word("a,b", parse_names), arg(help_behavior_hint="(default: all)")),
-        "kinds": (word("NAME=KIND,NAME=KIND", parse_kinds), arg(name="kind", help_behavior_hint="(optional)")),
+        "kinds": (
+            word("NAME=KIND,NAME=KIND", parse_kinds),
+            arg(
+                name="kind",
+                help="Kind of an array of a file that could have several kinds: counts=vector. Kinds: grid, tokens, "
+                "sequence, vector, text.",
+                help_behavior_hint="(optional)",
+            ),
+        ),
         "max_tokens": option("N"),
     },
     TrainingConfig: {"remedy": word("NAME", lambda text: as_choice(parse_choice(text)))},
