@@ -236,7 +236,7 @@ def test_ids_may_be_the_names_that_the_source_knows(tmp_path, names, ids, captio
         (("2.jpg", "0.jpg", "1.jpg"), [0, 1, 2], r"3 ids missing .*; ids are names such as 2\.jpg,"),
         (("x.jpg", "y.jpg", "z.jpg"), [0, 1], r"3 ids missing .*; ids are names such as x\.jpg,"),
         (("x.jpg", "y.jpg", "z.jpg"), [1, 2, 3], r"3 ids missing .*; ids are names such as x\.jpg,"),
-        (("x.jpg", "x.jpg", "z.jpg"), ["x.jpg", "z.jpg"], r"id 'x\.jpg' stands for several examples; give each example"),
+        (("x.jpg", "x.jpg", "z.jpg"), ["x.jpg", "z.jpg"], r"id 'x\.jpg' stands for several examples; give each"),
         (("1", "01", "2"), [1, 2], r"1 id missing \(01\)"),
     ],
 )  # fmt: skip
