@@ -150,7 +150,7 @@ def _pixels(name: str, array: np.ndarray, stats: Stats | None) -> np.ndarray:
     elif array.dtype.kind in "iu" and high <= 1 and stats is not None and stats[0].max() > 1:
         warnings.warn(
             f"{name} has no value above 1 of 255: it is almost black, as after .astype(uint8) on values in 0..1",
-            stacklevel=5,  # the caller of LoadedRun.predict
+            stacklevel=2,
         )
     return pixels
 

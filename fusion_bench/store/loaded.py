@@ -114,7 +114,7 @@ class LoadedRun:
 
     @property
     def _facts(self) -> Mapping[str, Any]:
-        """What the record says of each modality of the data."""
+        """The facts of each modality of the data in the record."""
         return self.run.data.get("inputs", {})
 
     @property
