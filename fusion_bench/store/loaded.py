@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from fusion_bench.config import ModelConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality
 from fusion_bench.data.captions.tokenizer import load_tokenizer
 from fusion_bench.data.dataset import ModalitySpec, Task
-from fusion_bench.data.inputs import as_stored
+from fusion_bench.data.inputs import as_stored, by_name
 from fusion_bench.data.sequences import step_mask
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.blueprint import Blueprint
@@ -59,15 +59,18 @@ class LoadedRun:
           inputs: the modalities by name, as a dataset stores them or a file holds them: images [example, height, width,
             channel] of 8 bits, or floats k / 255; other grids, float; tokens, int [example, token], or the texts
             themselves, strings; sequences, float [example, token, feature] of no more steps than in training, with
-            NAME_mask, bool [example, token], or NAME_length, int [example], beside them where steps are padding;
-            vectors, float [example, feature]. A modality that the model does not read is left aside.
+            NAME_mask, bool [example, token], or NAME_length, int [example], beside them where steps are padding, and
+            in any case where the training data had one; vectors, float [example, feature]. A modality that the model
+            does not read is left aside.
 
         Raises:
           UserError: a modality is missing, or is not of the right kind, shape and range.
         """
-        inputs = {name: list(given) if isinstance(given, Iterator) else given for name, given in inputs.items()}
+        inputs = by_name(inputs)
         values = {name: self._values(name, spec, inputs) for name, spec in self.modalities.items()}
-        masks = {name: _mask(name, spec, inputs) for name, spec in self.modalities.items() if spec.kind == "sequence"}
+        masks = {
+            name: self._mask(name, spec, inputs) for name, spec in self.modalities.items() if spec.kind == "sequence"
+        }
         counts = {name: len(array) for name, array in values.items()}
         count = min(counts.values())
         if max(counts.values()) != count:
@@ -91,8 +94,38 @@ class LoadedRun:
         """Returns a modality as an array of the type that a dataset has."""
         if name not in inputs:
             raise UserError(f"{name} is missing; the model reads {', '.join(self.modalities)}")
-        mask = functools.partial(_mask, name, spec, inputs) if spec.kind == "sequence" else None
-        return as_stored(name, inputs[name], spec, self.tokenizers.get(name), mask)
+        mask = None
+        if spec.kind == "sequence":
+            for key in inputs:
+                if str(key).startswith(f"{name}_") and key not in self._known:
+                    raise unknown_name("input", key, _masks_of(name))
+            mask = functools.partial(self._mask, name, spec, inputs)
+        return as_stored(name, inputs[name], spec, self.tokenizers.get(name), mask, self.stats[name])
+
+    def _mask(self, name: str, spec: ModalitySpec, inputs: Mapping[str, Any]) -> Bool[np.ndarray, "example token"]:
+        """Returns where a sequence has a step, up to the length of training."""
+        is_masked = self._facts.get(name, {}).get("masked", False)  # not in older records
+        if is_masked and not {*_masks_of(name)} & {*inputs}:
+            raise UserError(
+                f"{name} had padding in training; give {' or '.join(_masks_of(name))} to say where steps are"
+            )
+        count, steps = np.shape(inputs[name])[:2]
+        return np.pad(step_mask(name, inputs, (count, steps)), ((0, 0), (0, spec.shape[0] - steps)))
+
+    @property
+    def _facts(self) -> Mapping[str, Any]:
+        """The facts of each modality of the data in the record."""
+        return self.run.data.get("inputs", {})
+
+    @property
+    def _known(self) -> set[str]:
+        """The names of all modalities of the data and of their masks."""
+        names = {*self._facts, *self.modalities}
+        return {*names, *(key for name in names for key in _masks_of(name))}
+
+
+def _masks_of(name: str) -> tuple[str, str]:
+    return f"{name}_mask", f"{name}_length"
 
 
 _predict = jax.jit(predict, static_argnums=0)
@@ -123,12 +156,6 @@ def load_run(directory: Path | str, identifier: str) -> LoadedRun:
     read = specs if run.modality is None else {run.modality: specs[run.modality]}
     tokenizers = {name: load_tokenizer(path) for name, path in store.tokenizer_paths(run.id).items()}
     return LoadedRun(run, load_model(store, run), tokenizers, read, tuple(run.data["class_names"]), stats)
-
-
-def _mask(name: str, spec: ModalitySpec, inputs: Mapping[str, Any]) -> Bool[np.ndarray, "example token"]:
-    """Returns where a sequence has a step, up to the length of training."""
-    count, steps = np.shape(inputs[name])[:2]
-    return np.pad(step_mask(name, inputs, (count, steps)), ((0, 0), (0, spec.shape[0] - steps)))
 
 
 def load_model(store: Store, run: Run) -> nnx.Module:

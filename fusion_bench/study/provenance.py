@@ -82,11 +82,11 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
 
 
 def _describe_input(modality: Modality, train: np.ndarray) -> dict[str, Any]:
-    """Returns the specification of a modality, with its mean and standard deviation, as JSON."""
+    """Returns the specification of a modality, its mean and standard deviation, and whether it has a mask, as JSON."""
     mean, std = normalization_stats(modality, train)
     of = modality.spec
     spec = {**dataclasses.asdict(of), "shape": list(of.shape), "augment": list(of.augment)}
-    return {**spec, "mean": mean.tolist(), "std": std.tolist()}
+    return {**spec, "mean": mean.tolist(), "std": std.tolist(), "masked": modality.mask is not None}
 
 
 def _command() -> str:

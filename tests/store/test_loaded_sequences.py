@@ -1,5 +1,6 @@
 """A stored run that reads a sequence, as a model again."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,10 @@ def test_predictions_are_those_that_are_stored(loaded, text):
     np.testing.assert_allclose(model.predict(inputs(**text)), stored, atol=1e-5)
 
 
-def test_without_a_mask_all_steps_count(loaded):
+def test_without_a_mask_all_steps_count_in_a_run_that_does_not_say_that_it_had_one(loaded):
     model, stored = loaded
+    facts = {name: {**fact, "masked": False} for name, fact in model.run.data["inputs"].items()}
+    model = dataclasses.replace(model, run=dataclasses.replace(model.run, data={**model.run.data, "inputs": facts}))
     logits = model.predict(inputs())
     np.testing.assert_array_equal(logits, model.predict(inputs(text_mask=np.ones_like(MASK[TEST]))))
     assert np.abs(logits - stored).max() > 1e-3
@@ -72,12 +75,14 @@ def test_without_a_mask_all_steps_count(loaded):
         ({"text_length": LENGTHS}, r"^text_length is int64 \[80\]; whole numbers \[20\] is right$"),
         ({"text_length": LENGTHS[TEST] + 2}, "^text_length has 6, but text has 5 steps$"),
         ({"text_length": LENGTHS[TEST] - 1}, "^text_length: example 0 has no step; each needs one at least$"),
+        ({}, "^text had padding in training; give text_mask or text_length to say where steps are$"),
+        ({"text_lenght": LENGTHS[TEST]}, r"^unknown input 'text_lenght'; did you mean text_length"),
         (
             {"text_length": LENGTHS[TEST], "text_mask": MASK[TEST]},
             "^text_mask and text_length exclude each other; give one of them$",
         ),
     ],
-    ids=["longer", "features", "mask of twos", "narrow mask", "count", "length", "empty", "both"],
+    ids=["longer", "features", "mask of twos", "narrow mask", "count", "length", "empty", "none", "typo", "both"],
 )
 def test_inputs_that_do_not_fit(loaded, text, message):
     with pytest.raises(UserError, match=message):

@@ -1,12 +1,11 @@
 """Captions from and to a file, in one of the formats of formats.py.
 
 Column `id` is the example's index in its source, 0 .. N - 1 in the order in which the source gives them (as a rule
-training examples first, then test), or its name where the source has names; `caption` is a text, or a list of several.
-Other columns are ignored.
+training examples first, then test), or, where the source has names, its name: `_match_ids` says when an index is taken
+all the same. `caption` is a text, or a list of several. Other columns are ignored.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +16,11 @@ from jaxtyping import Int
 
 from fusion_bench import errors, files
 from fusion_bench.data.captions import formats
+from fusion_bench.data.captions.texts import refuse_printed
+from fusion_bench.data.captions.tokenizer import without_surrogates
 
 UNUSED = "unused"
 """Name that an export gives to the split of an example outside all splits."""
-_PRINTED = re.compile(r"""\[\s*['"].*['"]\s*,?\s*\]|\{\s*['"].*\}|b'.*'|b".*\"""", re.DOTALL)
-"""A list, a dictionary or bytes as Python prints them."""
 
 
 def is_caption_file(name: str) -> bool:
@@ -38,7 +37,7 @@ def read_captions(
       path: of the file.
       num_examples: in the source.
       needed: the examples that need a caption; others get none. None is all.
-      names: of the examples, where the source has names: ids may be these too.
+      names: of the examples, where the source has names.
 
     Raises:
       UserError: the file cannot be read; an id is missing, duplicate, out of range or invalid; a caption is empty or
@@ -50,16 +49,16 @@ def read_captions(
     _reject(path, "id", "duplicate", [each for each, n in Counter(found).items() if n > 1], "each id has one row")
     cell_of = dict(zip(found, cells, strict=True))
     missing = [each for each in dict.fromkeys(wanted) if each not in cell_of]
-    _reject(path, "id", "missing", missing, "each example of the splits needs a row")
+    by_name = f"ids are names such as {names[needed[0]]}, and " if missing and isinstance(missing[0], str) else ""
+    _reject(path, "id", "missing", missing, f"{by_name}each example of the splits needs a row")
     texts = {each: _texts(cell_of[each]) for each in wanted}
     wrong = [f"id {each}: {_type(cell_of[each])}" for each, those in texts.items() if those is None]
     _reject(path, "caption", "not text", wrong, "a caption is a string, or a list of strings")
     empty = [each for each, those in texts.items() if not those or not all(map(str.strip, those))]
     _reject(path, "caption", "empty", empty, "each id needs a text")
     firsts = [those[0].strip() for those in texts.values() if those]
-    if firsts and all(map(_PRINTED.fullmatch, firsts)):
-        right = "JSON lines and Parquet hold lists of strings, which are several captions"
-        raise errors.UserError(f"{path}: its captions are values as Python prints them ({firsts[0][:30]} …); {right}")
+    right = "JSON lines and Parquet hold lists of strings, which are several captions"
+    refuse_printed(f"{path}: its captions", firsts, right)
     captions: list[tuple[str, ...]] = [()] * num_examples
     for example, each in zip(needed.tolist(), wanted, strict=True):
         captions[example] = texts[each] or ()
@@ -101,23 +100,46 @@ def _match_ids(
 ) -> tuple[list[Hashable], list[Hashable]]:
     """Returns the id of each row, and that of each needed example, both as names or both as indices.
 
-    They are names if every needed example is there by its name, or if not all ids could be indices.
+    Where the source has names, ids are names: the same strings, or the same numbers, as 295 is "0295". They are indices
+    only if no needed example is there by its name, each is there by its index, and no name could be meant: none is a
+    number, with an ending or without, other than the index.
     """
     numbers = [_whole(each) for each in ids]
     if names:
-        rows = zip(ids, numbers, strict=True)
-        as_names = [
-            str(value if number is None or isinstance(value, str) else number).strip() for value, number in rows
-        ]
-        wanted = [names[example].strip() for example in needed]
-        if None in numbers or set(wanted) <= set(as_names):
-            return list(as_names), list(wanted)
+        if len(names) != num_examples:
+            raise errors.UserError(f"the source has {len(names)} ids for {num_examples} examples; one each is right")
+        found, wanted = _named(ids, numbers, names), [names[example].strip() for example in needed]
+        if set(wanted) & set(found) or not _are_indices(numbers, needed, names):
+            repeated = [f"{each!r}" for each, count in Counter(wanted).items() if count > 1]
+            if repeated:
+                right = "give each example a name of its own in the source"
+                raise errors.UserError(f"{path}: id {repeated[0]} stands for several examples; {right}")
+            return list(found), list(wanted)
+        return list(numbers), list(needed)
     invalid = [repr(value) for value, number in zip(ids, numbers, strict=True) if number is None]
     _reject(path, "id", "invalid", invalid, "ids are whole numbers")
     outside = [number for number in numbers if not 0 <= (number or 0) < num_examples]
-    also = f", or names such as {names[0]}" if names else ""
-    _reject(path, "id", "out of range", outside, f"ids are 0..{num_examples - 1}{also}")
+    _reject(path, "id", "out of range", outside, f"ids are 0..{num_examples - 1}")
     return list(numbers), list(needed)
+
+
+def _named(ids: list[Any], numbers: list[int | None], names: Sequence[str]) -> list[str]:
+    """Returns the name that each id means: the same string, or else the only name of the same number; or the id."""
+    known = {name.strip() for name in names}
+    values = Counter(map(_whole, known))
+    name_of = {_whole(name): name for name in known if values[_whole(name)] == 1}
+    name_of.pop(None, None)
+    texts = [
+        str(each if number is None or isinstance(each, str) else number).strip()
+        for each, number in zip(ids, numbers, strict=True)
+    ]
+    return [text if text in known else name_of.get(number, text) for text, number in zip(texts, numbers, strict=True)]
+
+
+def _are_indices(numbers: list[int | None], needed: list[int], names: Sequence[str]) -> bool:
+    is_index = all(number is not None and 0 <= number < len(names) for number in numbers)
+    meant = all(_whole(Path(names[example].strip()).stem) in (None, example) for example in needed)
+    return is_index and meant and set(needed) <= set(numbers)
 
 
 def _whole(value: Any) -> int | None:
@@ -128,7 +150,7 @@ def _whole(value: Any) -> int | None:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return int(number) if math.isfinite(number) and number == int(number) and abs(number) <= 2**53 else None
+    return int(number) if math.isfinite(number) and number == int(number) and abs(number) < 2**53 else None
 
 
 def _texts(cell: Any) -> tuple[str, ...] | None:
@@ -143,7 +165,12 @@ def _texts(cell: Any) -> tuple[str, ...] | None:
 
 
 def _decoded(value: Any) -> Any:
-    """Returns bytes in UTF-8 as the string that they are; all else, bytes in another encoding too, as it is."""
+    """Returns bytes in UTF-8 as the string that they are; all else, bytes in another encoding too, as it is.
+
+    A string has no half of a character afterwards.
+    """
+    if isinstance(value, str):
+        return without_surrogates(value)
     try:
         return value.decode("utf-8") if isinstance(value, bytes) else value
     except UnicodeDecodeError:

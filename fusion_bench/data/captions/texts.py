@@ -1,5 +1,6 @@
 """Text modalities: from the strings of each example to tokens of one length."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 from fusion_bench.config import DataConfig, TokenizerKind
 from fusion_bench.data.captions.tokenizer import UNKNOWN, choose_kind, pad, token_ids, train_tokenizer
 from fusion_bench.data.dataset import Alternatives, Modality
+from fusion_bench.errors import UserError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -19,6 +21,10 @@ _REASONS: Mapping[TokenizerKind, str] = {
     "bpe": "it has no spaces between words, or hardly a word occurs twice",
     "characters": "it has no spaces between words",
 }
+_PRINTED = re.compile(
+    r"""\[\s*['"].*['"]\s*,?\s*\]|\(\s*['"].*['"]\s*,(\s*['"].*['"])?\s*\)|\{\s*['"].*\}|b'.*'|b".*\"""", re.DOTALL
+)
+"""A list, a tuple, a dictionary or bytes as Python prints them."""
 
 
 class Tokenized(NamedTuple):
@@ -35,8 +41,12 @@ def tokenize(
     """Turns the texts of each example into tokens, with a tokenizer that has seen the training texts alone.
 
     The longest training text sets the length, up to `config.max_tokens`. An example outside the splits may have none.
+
+    Raises:
+      UserError: most texts are values as Python prints them.
     """
     training = [text for i in splits["train"] for text in texts[i]]
+    refuse_printed(f"the texts of {name}", training, "a text is a string of its own")
     kind: TokenizerKind = choose_kind(training) if config.tokenizer == "auto" else config.tokenizer
     tokenizer = train_tokenizer(training, kind)
     counts = np.array([max(1, len(each)) for each in texts], np.int32)
@@ -72,6 +82,14 @@ def tokenize(
             f"as no training text has them{way_out}."
         )
     return Tokenized(modality, tokenizer, tuple(notes))
+
+
+def refuse_printed(what: str, texts: Sequence[str], right: str) -> None:
+    """Raises UserError if most texts are lists, dictionaries or bytes as Python prints them, and shows one."""
+    printed = [text for text in texts if _PRINTED.fullmatch(text.strip())]
+    if 2 * len(printed) > len(texts):
+        shown = " ".join(printed[0].split())[:30]
+        raise UserError(f"{what} are values as Python prints them ({shown} …); {right}")
 
 
 def _unknown_share(rows: Sequence[Sequence[int]]) -> float:

@@ -33,6 +33,8 @@ _CHINESE_JAPANESE = (
 )
 _THAI_LAO_BURMESE_KHMER = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def choose_kind(texts: Sequence[str]) -> TokenizerKind:
     """Returns the kind of tokenizer that texts need: words, unless they cannot be told apart, or nearly all differ.
@@ -76,7 +78,7 @@ def train_tokenizer(texts: Iterable[str], kind: TokenizerKind = "word") -> "toke
     else:
         learning = _with_rules(Tokenizer(models.WordLevel()), kind)
         trainer = trainers.WordLevelTrainer(vocab_size=MAX_WORDS, special_tokens=[], show_progress=False)
-    learning.train_from_iterator(texts, trainer)
+    learning.train_from_iterator(map(without_surrogates, texts), trainer)
     ids = {word: i for i, word in enumerate([PAD_TOKEN, UNKNOWN_TOKEN, *vocabulary(learning)])}
     if kind == "bpe":
         merges = [tuple(pair) for pair in json.loads(learning.to_str())["model"]["merges"]]
@@ -103,7 +105,14 @@ def encode(
 
 def token_ids(tokenizer: "tokenizers.Tokenizer", texts: Sequence[str]) -> list[list[int]]:
     """Returns the token ids of each text, one or more."""
-    return [encoding.ids or [UNKNOWN] for encoding in tokenizer.encode_batch_fast(list(texts))]
+    return [encoding.ids or [UNKNOWN] for encoding in tokenizer.encode_batch_fast(list(map(without_surrogates, texts)))]
+
+
+def without_surrogates(text: str) -> str:
+    """Returns a text with U+FFFD for each half of a character, such as a cut emoji leaves; two halves are joined."""
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def pad(rows: Sequence[Sequence[int]], length: int | None = None) -> Int32[np.ndarray, "example token"]:

@@ -158,6 +158,13 @@ REFUSED = {
         b"id,caption\n0,\"['a', 'b']\"\n1,\"['c']\"",
         r"captions are values as Python prints them",
     ),
+    "most are printed lists": (
+        "c.csv",
+        b"id,caption\n0,\"['a',\n 'b']\"\n1,none\n2,['c']",
+        r"its captions are values as Python prints them \(\['a', 'b'\] …\); JSON lines and",
+    ),
+    "printed tuples": ("c.csv", b"id,caption\n0,\"('a', 'b')\"", r"prints them \(\('a', 'b'\) …\)"),
+    "a printed tuple of one": ("c.csv", b"id,caption\n0,\"('a',)\"", r"prints them \(\('a',\) …\)"),
     "printed bytes": ("c.parquet", as_parquet(["b'a cat'", "b'a dog'"]), r"prints them \(b'a cat' …\); JSON lines and"),
     "truth for an id": ("c.jsonl", b'{"id": true, "caption": "a"}', r"1 id invalid \(True\); ids are whole numbers$"),
 }
@@ -167,7 +174,8 @@ REFUSED = {
 def test_what_is_no_captions_file_is_refused_in_one_line(tmp_path, case):
     name, content, message = REFUSED[case]
     path = write(tmp_path / name, content)
-    count = 8 if case == "numbers" else 2 if case in ("struct", "empty list", "printed bytes", "printed lists") else 1
+    count = {"numbers": 8, "most are printed lists": 3}.get(case, 1)
+    count = 2 if case in ("struct", "empty list", "printed bytes", "printed lists") else count
     needed = np.array([1, 7]) if case == "numbers" else None
     with pytest.raises(UserError, match=message) as caught:
         read_captions(path, count, needed)
@@ -175,45 +183,79 @@ def test_what_is_no_captions_file_is_refused_in_one_line(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
-def test_brackets_alone_are_captions(tmp_path):
-    assert read_captions(write(tmp_path / "c.csv", as_csv("0,[laughs]")), 1) == (("[laughs]",),)
+@pytest.mark.parametrize("text", ["[laughs]", "('hello')", "(a, b)"])
+def test_brackets_alone_are_captions(tmp_path, text):
+    assert read_captions(write(tmp_path / "c.csv", as_csv(f'0,"{text}"')), 1) == ((text,),)
 
 
-NAMES = ("b.jpg", "a.jpg", "0007")
+def test_a_few_printed_values_are_captions(tmp_path):
+    path = write(tmp_path / "c.csv", as_csv("0,['a']", "1,a cat"))
+    assert read_captions(path, 2) == (("['a']",), ("a cat",))
 
 
-@pytest.mark.parametrize(
-    ("ids", "captions"),
-    [
-        (["a.jpg", "b.jpg", "0007"], ("two", "one", "three")),
-        ([" a.jpg ", "0007", "b.jpg"], ("three", "one", "two")),
-        (["1", "0", "2"], ("two", "one", "three")),  # not all of the names: indices
-        ([*NAMES, "another.jpg"], ("one", "two", "three")),  # of a larger set of images
-    ],
-    ids=["names", "spaces", "indices", "more"],
-)
-def test_ids_may_be_the_names_that_the_source_knows(tmp_path, ids, captions):
-    words = ["one", "two", "three", "four"][: len(ids)]
-    path = write(tmp_path / "c.csv", as_csv(*map(",".join, zip(ids, words, strict=True))))
-    assert read_captions(path, 3, names=NAMES) == tuple((text,) for text in captions)
-
-
-def test_numbers_that_name_all_examples_are_names(tmp_path):
-    path = write(tmp_path / "c.parquet", pd.DataFrame({"id": [0, 1, 2, 40], "caption": list("abcd")}))
-    assert read_captions(path, 3, names=("2", "40", "1")) == (("c",), ("d",), ("b",))
+FILE_NAMES, NUMBERS, PADDED = ("b.jpg", "a.jpg", "0007"), ("295", "17", "4"), ("0295", "0017", "0004")
+STEMS = ("295.jpg", "17.jpg", "4.jpg")
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("names", "ids", "captions"),
     [
-        (["a.jpg,x", "b.jpg,y"], r"1 id missing \(0007\); each example of the splits needs a row$"),
-        (["a.jpg,x", "a.jpg,y", "b.jpg,z", "0007,u"], r"1 id duplicate \(a\.jpg\); each id has one row$"),
-        (["7,x", "1,y", "2,z"], r"1 id out of range \(7\); ids are 0\.\.2, or names such as b\.jpg$"),
+        (FILE_NAMES, ["a.jpg", "b.jpg", "0007"], "bac"),
+        (FILE_NAMES, [" a.jpg ", "0007", "b.jpg"], "cab"),
+        (FILE_NAMES, [*FILE_NAMES, "another.jpg"], "abc"),  # of a larger set of images
+        (FILE_NAMES, ["a.jpg", "b.jpg", "7"], "bac"),
+        (("2", "40", "1"), [0, 1, 2, 40], "cdb"),
+        (PADDED, [17, 295, 4], "bac"),
+        (PADDED, [17.0, 295.0, 4.0], "bac"),
+        (PADDED, ["17", "295", "4"], "bac"),
+        (NUMBERS, ["17.0", "295.0", "4.0"], "bac"),
+        (NUMBERS, PADDED, "abc"),
+        (("1", "01"), ["01", "1"], "ba"),
+        (("x.jpg", "y.jpg", "z.jpg"), ["1", "0", "2"], "bac"),  # no name could be meant: indices
+        (("0.jpg", "1.jpg", "2.jpg"), [1, 0, 2], "bac"),
+        (("same.jpg",) * 3, [1, 0, 2], "bac"),
     ],
 )
-def test_names_that_are_not_there(tmp_path, rows, message):
+def test_ids_may_be_the_names_that_the_source_knows(tmp_path, names, ids, captions):
+    rows = [{"id": each, "caption": word} for each, word in zip(ids, "abcd", strict=False)]
+    path = write(tmp_path / "c.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    assert read_captions(path, len(names), names=names) == tuple((text,) for text in captions)
+
+
+@pytest.mark.parametrize(
+    ("names", "ids", "message"),
+    [
+        (FILE_NAMES, ["a.jpg", "b.jpg"], r"1 id missing \(0007\); ids are names such as b\.jpg, and each example of"),
+        (FILE_NAMES, ["a.jpg", "a.jpg", "b.jpg", "0007"], r"1 id duplicate \(a\.jpg\); each id has one row$"),
+        (FILE_NAMES, [7, 1, 2], r"2 ids missing \(b\.jpg, a\.jpg\)"),
+        (FILE_NAMES, [0, 1, 2], r"3 ids missing \(b\.jpg, a\.jpg, 0007\)"),  # 0007 could be meant
+        (("2", "0", "1"), [0, 1], r"1 id missing \(2\); ids are names such as 2,"),
+        (NUMBERS, [0, 1, 2], r"3 ids missing \(295, 17, 4\); ids are names such as 295,"),
+        (("1", "2", "3"), [0, 1, 2], r"1 id missing \(3\)"),
+        (STEMS, [295, 17, 4], r"3 ids missing .*; ids are names such as 295\.jpg,"),
+        (("2.jpg", "0.jpg", "1.jpg"), [0, 1, 2], r"3 ids missing .*; ids are names such as 2\.jpg,"),
+        (("x.jpg", "y.jpg", "z.jpg"), [0, 1], r"3 ids missing .*; ids are names such as x\.jpg,"),
+        (("x.jpg", "y.jpg", "z.jpg"), [1, 2, 3], r"3 ids missing .*; ids are names such as x\.jpg,"),
+        (("x.jpg", "x.jpg", "z.jpg"), ["x.jpg", "z.jpg"], r"id 'x\.jpg' stands for several examples; give each"),
+        (("1", "01", "2"), [1, 2], r"1 id missing \(01\)"),
+    ],
+)  # fmt: skip
+def test_names_that_are_not_there(tmp_path, names, ids, message):
+    rows = [{"id": each, "caption": "a"} for each in ids]
+    path = write(tmp_path / "c.jsonl", "\n".join(map(json.dumps, rows)).encode())
     with pytest.raises(UserError, match=message):
-        read_captions(write(tmp_path / "c.csv", as_csv(*rows)), 3, names=NAMES)
+        read_captions(path, 3, names=names)
+
+
+def test_a_source_has_a_name_for_each_example(tmp_path):
+    path = write(tmp_path / "c.csv", as_csv("0,a", "1,b"))
+    with pytest.raises(UserError, match=r"^the source has 1 ids for 2 examples; one each is right$"):
+        read_captions(path, 2, names=("x",))
+
+
+def test_half_a_character_is_replaced(tmp_path):
+    path = write(tmp_path / "c.jsonl", b'{"id": 0, "caption": ["a cat \\ud83d", "\\ud83d\\ude00"]}')
+    assert read_captions(path, 1) == (("a cat \ufffd", "\U0001f600"),)
 
 
 def test_only_examples_of_the_splits_need_a_caption(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from fusion_bench.data.captions.tokenizer import train_tokenizer
 from fusion_bench.data.dataset import ModalitySpec
-from fusion_bench.data.inputs import as_stored
+from fusion_bench.data.inputs import as_stored, by_name
 from fusion_bench.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -28,8 +28,14 @@ SPECS = {
 }
 
 
-def stored(name, given):
-    return as_stored(name, given, SPECS[name], TOKENIZER if name == "text" else None)
+GREY_LEVELS, UNIT = (np.full(3, 120.0), np.full(3, 60.0)), (np.full(1, 0.4), np.full(1, 0.2))
+STATS = {"image": GREY_LEVELS, "grey": (np.full(1, 51.0), np.full(1, 102.0)), "depth": UNIT}
+"""The grey images of training had pixels 0 and 255 alone."""
+
+
+def stored(name, given, stats=None):
+    tokenizer = TOKENIZER if name == "text" else None
+    return as_stored(name, given, SPECS[name], tokenizer, stats=stats or STATS.get(name))
 
 
 SAME = {
@@ -51,6 +57,15 @@ SAME = {
     "texts in a Series": ("text", pd.Series(TEXTS, index=[9, 3, 5, 1]), IDS),
     "texts of a generator": ("text", (text for text in TEXTS), IDS),
     "token ids": ("text", IDS.tolist(), IDS),
+    "a view without indices": ("sensor", dict(enumerate(SENSOR)).values(), SENSOR),
+    "dark, in 0..255": (
+        "image",
+        np.where(np.arange(4)[:, None, None, None], IMAGE, 1).astype(float),
+        np.where(np.arange(4)[:, None, None, None], IMAGE, 1).astype(np.uint8),
+    ),
+    "black": ("image", IMAGE * 0.0, IMAGE * 0),
+    "0 and 1, as in training": ("grey", (IMAGE[..., :1] > 99).astype(float), np.uint8(255 * (IMAGE[..., :1] > 99))),
+    "bool": ("image", IMAGE > 99, np.uint8(255 * (IMAGE > 99))),
     "no example": ("image", IMAGE[:0].astype(float), IMAGE[:0]),
     "no text": ("text", np.zeros((0, 3)), IDS[:0]),
 }
@@ -67,6 +82,32 @@ def test_other_forms_of_the_same_inputs(case):
 REFUSED = {
     "float not k / 255": ("image", IMAGE / 255 * 0.97, "trained on pixels of 8 bits, 0..255: give uint8"),
     "standardised": ("image", (IMAGE - 120.0) / 60, "the model was trained on pixels of 8 bits"),
+    "0 and 1 alone": ("image", (IMAGE > 99).astype(float), "image has values 0 and 1 alone, on a scale of 0..1 or"),
+    "two scales": (
+        "image",
+        np.where(np.arange(4)[:, None, None, None] == 2, IMAGE / 255, IMAGE),
+        "image has values in 0..1 in example 2, in others up to 249; give uint8",
+    ),
+    "pixels for floats": (
+        "depth",
+        IMAGE[..., :1],
+        "trained on floats of mean 0.4 and standard deviation 0.2: give floats on that scale",
+    ),
+    "whole numbers for floats": ("depth", IMAGE[..., :1].astype(int), "depth is int64 [4, 6, 5, 1]; the model was"),
+    "padding alone": (
+        "text",
+        IDS * [[1], [1], [0], [1]],
+        "text has padding (0) alone in example 2; each example needs",
+    ),
+    "a number": ("sensor", 3, "sensor is one int; give a list or an array with one entry per example"),
+    "None": ("sensor", None, "sensor is one NoneType"),
+    "an array of no dimension": ("text", np.array("x"), "text is one ndarray; give a list or an array"),
+    "a Series of arrays": (
+        "image",
+        pd.Series(list(IMAGE)),
+        "image is object [4]; numbers are right; give numpy.stack(image)",
+    ),
+    "a Series of None": ("sensor", pd.Series([None] * 4), "sensor is object [4]; numbers are right"),
     "NaN": ("image", np.where(IMAGE > 3, IMAGE, np.nan), "image is nan in example"),
     "NaN in a vector": ("sensor", SENSOR * [1, np.nan, 1], "sensor is nan in example 0, at [1]"),
     "infinite": ("sensor", SENSOR * [1, np.inf, 1], "inf in example 0, at [1]"),
@@ -95,3 +136,29 @@ def test_what_would_give_a_wrong_answer_is_refused(case):
 def test_texts_need_a_tokenizer():
     with pytest.raises(UserError, match="text is text, and the run has no tokenizer of it; give token ids"):
         as_stored("text", TEXTS, SPECS["text"], None)
+
+
+@pytest.mark.parametrize("given", [(IMAGE / 255).astype(np.uint8), (IMAGE > 99).astype(int)])
+def test_images_that_are_almost_black_are_told(given):
+    with pytest.warns(UserWarning, match=r"^image has no value above 1 of 255: it is almost black"):
+        np.testing.assert_array_equal(stored("image", given), given)
+
+
+def test_a_dark_image_is_ordinary_where_the_training_images_were_dark():
+    np.testing.assert_array_equal(stored("image", IMAGE // 200, (np.full(3, 0.3), np.full(3, 0.5))), IMAGE // 200)
+
+
+def test_whole_numbers_are_right_for_floats_of_a_large_scale():
+    depth = IMAGE[..., :1]
+    np.testing.assert_array_equal(stored("depth", depth, (np.full(1, 90.0), np.full(1, 40.0))), depth)
+
+
+@pytest.mark.parametrize("given", [[SENSOR], SENSOR, 3, "sensor", None])
+def test_predictions_are_asked_for_by_name(given):
+    with pytest.raises(UserError, match=r"^the inputs are one \w+; give the modalities by name, in a dictionary$"):
+        by_name(given)
+
+
+def test_inputs_may_be_the_columns_of_a_table():
+    found = by_name(pd.DataFrame({"text": TEXTS}))
+    np.testing.assert_array_equal(stored("text", found["text"]), IDS)

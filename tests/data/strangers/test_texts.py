@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +131,22 @@ def test_a_kind_that_was_chosen_is_told():
     assert tokens([("a b",)], tokenizer="bpe").notes == ()
 
 
+@pytest.mark.parametrize("printed", ["['a', 'b']", "('a', 'b')", "b'a cat'"])
+def test_texts_as_python_prints_them_are_refused(printed):
+    message = re.escape(f"the texts of words are values as Python prints them ({printed} …); a text is a string")
+    with pytest.raises(UserError, match=message):
+        tokens([(printed,)] * 31)
+    assert tokens([(printed,)] * 30).notes == ()
+
+
+def test_half_a_character_is_one_token():
+    texts = ["a cat \ud83d", "a dog \ude00 \ud83d\ude00"]
+    tokenizer = train_tokenizer(texts)
+    assert {"\ufffd", "\U0001f600"} < set(tokenizer.get_vocab())
+    np.testing.assert_array_equal(encode(tokenizer, ["\ud83d"]), encode(tokenizer, ["\ufffd"]))
+    assert tokens([(text,) for text in texts]).notes == ()
+
+
 SEVERAL = [("a b", "c d", "e f"), ("c d",), ("e f", "a b")]
 
 
@@ -243,7 +260,9 @@ def test_captions_of_examples_that_are_left_out_may_be_missing(monkeypatch, tmp_
     used = np.concatenate([*whole.splits.values()])
     path.write_text("id,caption\n" + "".join(f"{i},a text\n" for i in used))
     assert load_raw(monkeypatch, raw, captions=str(path), **sizes).fingerprint == whole.fingerprint
-    with pytest.raises(UserError, match=r"52 ids missing .*each example of the splits needs a row$"):
+    with pytest.raises(
+        UserError, match=r"80 ids missing .*; ids are names such as 0\.jpg, and each example of the splits needs a row$"
+    ):
         load_raw(monkeypatch, raw, captions=str(path))
 
 
