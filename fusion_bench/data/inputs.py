@@ -130,16 +130,18 @@ def _pixels(name: str, array: np.ndarray, stats: Stats | None) -> np.ndarray:
 
     Floats of 0 and 1 alone could be k / 255 or pixels: they are k / 255 where the training pixels were 0 and 255 alone.
     """
+    way = f"give uint8, for example numpy.uint8(255 * {name} + 0.5) of values in 0..1"
+    if array.dtype.kind in "fb" and np.isin(array, (0, 1)).all():
+        if array.dtype.kind == "f" and array.any() and not _are_binary(stats):
+            raise UserError(f"{name} has values 0 and 1 alone, on a scale of 0..1 or of 0..255; {way}")
+        return np.where(array, 255, 0).astype(np.uint8)
     pixels, high = as_pixels(name, array), array.max()
     if array.dtype.kind == "f":
-        way = f"give uint8, for example numpy.uint8(255 * {name} + 0.5) of values in 0..1"
         if pixels.dtype != np.uint8 and (high <= 1 or pixels.min() < 0 or high > 255):
             raise UserError(
                 f"{name} has values {pixels.min():g} to {pixels.max():g}; the model was trained on pixels of 8 bits, "
                 f"0..255: {way}"
             )
-        if high == 1 and ((array == 0) | (array == 1)).all() and not _are_binary(stats):
-            raise UserError(f"{name} has values 0 and 1 alone, on a scale of 0..1 or of 0..255; {way}")
         if high > 1:
             rows = array.reshape(len(array), -1)
             small = (rows.max(1) <= 1) & (rows != np.rint(rows)).any(1)
