@@ -109,7 +109,7 @@ def points(scale: Scale) -> dict[str, BenchmarkConfig]:
     for name, load in SOURCES.items():
         if f"sequences-{name}" not in sources():
             register_source(f"sequences-{name}", summary=f"the formula of {Path(__file__).name}")(load)
-        studies[name] = dataclasses.replace(scale, data=f"sequences-{name}").study(name)
+        studies[name] = dataclasses.replace(scale, data=f"sequences-{name}").study(name, captions="none")
     return studies
 
 
