@@ -236,7 +236,7 @@ def provenance(frame: pd.DataFrame) -> str:
     def names(column: str) -> str:
         return ", ".join(dict.fromkeys(str(row[column]) for row in trained))
 
-    captions = {row["captions"] for row in trained}
+    captions = {"no" if row["captions"] == "none" else row["captions"] for row in trained}
     return (
         f"{names('dataset')}, {f'{captions.pop()} captions, ' if len(captions) == 1 else ''}{names('encoder')} "
         f"encoders, {span('n_train')} examples to train, {span('epochs')} epochs, {span('n_test')} to test; "
