@@ -37,6 +37,15 @@ class CaptionsCommand(Checked):
     """Write all captions to a .csv, .tsv, .jsonl or .parquet file with the columns id, split, caption, y, k, t."""
 
 
+_PARTS = {
+    "redundant": "bits that a perfect image tells too (redundant)",
+    "unique_first": "bits of a perfect image alone (unique)",
+    "unique_second": "bits of the caption alone (unique)",
+    "synergistic": "bits of both together alone (synergistic)",
+}
+"""What is printed for each part of `Decomposition`."""
+
+
 def run(command: CaptionsCommand, console: Console) -> int:
     """Returns the exit status."""
     from fusion_bench.data.captions.channel import make_channel, preview
@@ -54,6 +63,8 @@ def run(command: CaptionsCommand, console: Console) -> int:
     figures = Table(box=None, show_header=False, pad_edge=False)
     figures.add_row("bits about the target", f"{channel.bits:.3f}")
     figures.add_row("bits about the target, given the class (interaction)", f"{channel.interaction_bits:.3f}")
+    for part, bits in {} if channel.decomposition is None else channel.decomposition._asdict().items():
+        figures.add_row(_PARTS[part], f"{bits:.3f}")
     figures.add_row("text-only ceiling", f"{channel.text_only_ceiling:.4f}")
     figures.add_row("image-only ceiling", f"{channel.image_only_ceiling:.4f}")
     console.print(samples, "", figures)

@@ -22,9 +22,12 @@ from jaxtyping import Float, Float64, Int, Int32
 from fusion_bench import errors
 from fusion_bench.data.captions.lexicon import NEUTRAL, Lexicon, lexicon_for
 from fusion_bench.data.captions.templates import render
+from fusion_bench.metrics.information import Decomposition, decompose
 
 # Separate random streams, as split and templates are drawn with the same seed.
 _STREAM, _PREVIEW_STREAM = 0xCA97, 0x94E7
+MAX_TABLE = 10_000_000
+"""Entries of a channel's table, at most, to decompose its information."""
 _OPTIONS = ("named", "grouped", "partition", "wrong", "shift")
 
 
@@ -186,6 +189,14 @@ class Channel:
         """I(caption; t | y) = H(t | y), since t is a function of y and the caption; in bits."""
         entropies = np.array([_entropy(row) for row in self._target_probabilities])
         return float(self.prior @ entropies)
+
+    @functools.cached_property
+    def decomposition(self) -> Decomposition | None:
+        """What a perfect image and the caption tell of the target, in bits; None if the table is too large."""
+        if len(self.words) * self.num_classes**3 > MAX_TABLE:
+            return None
+        joint = self.prior[:, None, None, None] * self.table  # [class, word, shift, target]
+        return decompose(joint.reshape(self.num_classes, -1, self.num_classes))
 
     @property
     def text_only_ceiling(self) -> float:

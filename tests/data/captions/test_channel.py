@@ -160,8 +160,30 @@ def test_a_ceiling_does_not_exceed_one_by_a_rounding(name: str, classes: int) ->
     assert max(channel.text_only_ceiling, channel.image_only_ceiling) == 1.0
 
 
+# redundant, unique to a perfect image, unique to the caption, synergistic; closed forms where nothing or all is shifted
+DECOMPOSED = {
+    "default": (1.216, 2.106, 0, 0),
+    "half": (1.661, 1.661, 0, 0),
+    "neutral": (0, 3.322, 0, 0),
+    "synergy": (0, 0, 0, 3.322),
+    "synergy:shift=0.5": (0, 0.903, 0, 2.419),
+    "mixed": (1.080, 0.545, 0.137, 1.561),
+}
+
+
+@pytest.mark.parametrize("name", DECOMPOSED)
+def test_information_is_decomposed(name: str) -> None:
+    channel = make_channel(name, CIFAR10)
+    found = channel.decomposition
+    assert found is not None
+    np.testing.assert_allclose(found, DECOMPOSED[name], atol=1e-3)
+    assert found.redundant + found.unique_second == pytest.approx(channel.bits, abs=1e-9)
+    assert found.unique_second + found.synergistic == pytest.approx(channel.interaction_bits, abs=1e-9)
+
+
 def test_many_classes_need_no_table() -> None:
     channel = make_channel("mixed", [f"c{i}" for i in range(300)])
+    assert channel.decomposition is None
     assert channel.image_only_ceiling == pytest.approx(0.7 + 0.3 / 300)
     assert channel.bits > 0
 
