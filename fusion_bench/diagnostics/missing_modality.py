@@ -1,6 +1,7 @@
-"""Accuracy with missing modalities."""
+"""Accuracy with missing modalities, and the contributions of modalities that follow from it."""
 
 import itertools
+import math
 from typing import Literal
 
 import numpy as np
@@ -10,11 +11,13 @@ from fusion_bench.data.dataset import Task
 from fusion_bench.diagnostics.base import Diagnostic, Model, register_diagnostic
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy
+from fusion_bench.metrics.coalitions import cooperation, shapley_values
 
 
 @register_diagnostic(
     "missing-modality",
-    reference="marginal baseline: perceptual score, Gat, Schwartz and Schwing 2021, arXiv:2110.14375",
+    reference="perceptual score: Gat et al. 2021, arXiv:2110.14375; SHAPE: Hu, Li and Zhou 2022, arXiv:2205.00302",
+    version=2,
 )
 class MissingModality(Diagnostic):
     """Test accuracy for every set of missing modalities, each replaced by a baseline.
@@ -25,6 +28,10 @@ class MissingModality(Diagnostic):
     after standardisation: a grid's or vector's mean, or a text without words or a sequence without steps, which the
     model has not seen in training. The names of these values end in `_zero`, as values of different baselines are not
     comparable.
+
+    From these follow, without further predictions: the Shapley value of each modality (`shapley_text`), which add up to
+    V(all) - V(∅), where V(∅) is the accuracy of the most frequent class; `cooperation`, V(all) - V(∅) - Σ_m (V(m) -
+    V(∅)); and `perceptual_score_text`, (V(all) - V(all but the text)) / V(all).
 
     If each modality is missing independently with a fixed probability, the expected accuracy is the mixture
     Σ_S P(S) V(S), so other rates need not be measured.
@@ -40,18 +47,29 @@ class MissingModality(Diagnostic):
 
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
         labels, found = model.labels(indices), {}
+        everything, end = frozenset(model.modalities), "_zero" if self.is_zero else ""
+        values = {
+            frozenset(): float(np.bincount(labels).max() / len(labels)),
+            everything: accuracy(model.logits(indices), labels),
+        }
         for missing in _missing_sets(model.modalities):
             name = f"accuracy_without_{'_and_'.join(missing)}"
             if self.is_zero:
                 found[f"{name}_zero"] = accuracy(model.logits(indices, zeroed=missing), labels)
+                values[everything - {*missing}] = found[f"{name}_zero"]
                 continue
             accuracies = []
             for number in range(self.permutations):
                 swapped = {m: indices[derangement(len(indices), number, m)] for m in missing}
                 accuracies.append(accuracy(model.logits(indices, swapped=swapped), labels))
-            found[name] = float(np.mean(accuracies))
+            found[name] = values[everything - {*missing}] = float(np.mean(accuracies))
             if self.permutations > 1:
                 found[f"{name}_std"] = float(np.std(accuracies, ddof=1))
+        found |= {f"shapley_{name}{end}": value for name, value in shapley_values(values).items()}
+        found[f"cooperation{end}"] = cooperation(values)
+        for name in sorted(everything):
+            lost = values[everything] - values[everything - {name}]
+            found[f"perceptual_score_{name}{end}"] = lost / values[everything] if values[everything] else math.nan
         return found
 
 

@@ -67,15 +67,23 @@ def test_marginal_takes_the_missing_modality_from_other_examples(model):
             accuracies.append(expected_accuracy(model, *sources))
         assert found[f"accuracy_without_{missing}"] == pytest.approx(np.mean(accuracies), abs=1e-12)
         assert found[f"accuracy_without_{missing}_std"] == pytest.approx(np.std(accuracies, ddof=1), abs=1e-12)
-    assert set(found) == {f"accuracy_without_{m}{end}" for m in ("image", "text") for end in ("", "_std")}
+    everything = expected_accuracy(model, TEST, TEST)
+    empty = np.bincount(DATASET.labels[TEST]).max() / len(TEST)
+    image, text = found["accuracy_without_text"], found["accuracy_without_image"]
+    assert found["shapley_image"] == pytest.approx((everything - text + image - empty) / 2, abs=1e-12)
+    assert found["shapley_image"] + found["shapley_text"] == pytest.approx(everything - empty, abs=1e-12)
+    assert found["cooperation"] == pytest.approx(everything - image - text + empty, abs=1e-12)
+    assert found["perceptual_score_text"] == pytest.approx((everything - image) / everything, abs=1e-12)
+    each = ("accuracy_without_{}", "accuracy_without_{}_std", "shapley_{}", "perceptual_score_{}")
+    assert set(found) == {name.format(m) for name in each for m in ("image", "text")} | {"cooperation"}
 
 
 def test_zero_is_the_mean_image_and_a_text_without_words(model):
     found = MissingModality(baseline="zero")(model, TEST)
-    assert found == {
-        "accuracy_without_image_zero": pytest.approx(expected_accuracy(model, None, TEST), abs=1e-12),
-        "accuracy_without_text_zero": pytest.approx(expected_accuracy(model, TEST, None), abs=1e-12),
-    }
+    expected = {"image": expected_accuracy(model, None, TEST), "text": expected_accuracy(model, TEST, None)}
+    for name, value in expected.items():
+        assert found[f"accuracy_without_{name}_zero"] == pytest.approx(value, abs=1e-12)
+    assert all(name.endswith("_zero") for name in found)
 
 
 def test_a_sequence_is_missing_with_its_mask():
