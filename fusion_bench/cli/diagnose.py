@@ -8,9 +8,9 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import Positional, arg
 
+from fusion_bench.cli import table
 from fusion_bench.cli.choices import parse_choices
 from fusion_bench.cli.flags import option, word
-from fusion_bench.cli.table import say_damaged
 from fusion_bench.config import Choice, DataConfig, as_choice
 from fusion_bench.fields import Checked, NameOrPath
 
@@ -39,16 +39,19 @@ def run(command: DiagnoseCommand, console: Console) -> int:
 
     backend.start()
     from fusion_bench.store import Store
+    from fusion_bench.store.diagnosed import write_csv
     from fusion_bench.study.diagnose import diagnose
 
     store = Store(command.directory, read_only=True)
     choices = [as_choice(name) for name in command.names]
     places = DataConfig(command.source, command.data_dir, command.captions, cache_dir=command.cache_dir)
     done = diagnose(store, choices, places=places, note=console.out)
-    say_damaged(store)
+    table.say_damaged(store)
     for line in (*(f"skipped: {line}" for line in done.skipped), *done.failed):
         print(f"fusion-bench: {line}", file=sys.stderr)
-    console.out(f"{done.computed} computed, {done.kept} already stored; written to {command.directory}/diagnostics")
     if done.names:
-        console.out(f"show them: fusion-bench table {command.directory} --columns accuracy,{','.join(done.names[:3])}")
+        shown = tuple(name for name in done.names if not name.endswith("_std"))
+        table.run(table.TableCommand(command.directory, columns=("accuracy", *shown)), console)
+    path = write_csv(store.directory, sorted(store.runs(), key=lambda run: (run.strategy, run.seed)))
+    console.out(f"{done.computed} computed, {done.kept} already stored; all values are in {path}", style="dim")
     return 1 if done.failed else 0

@@ -1,12 +1,15 @@
-"""Values of diagnostics, stored beside the runs: DIR/diagnostics/RUN_ID/NAME.json."""
+"""Values of diagnostics, stored beside the runs: DIR/diagnostics/RUN_ID/NAME.json, and all of them as a CSV."""
 
+import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fusion_bench import files
 from fusion_bench.config import Choice
+from fusion_bench.store.record import Run
 
 FOLDER = "diagnostics"
 
@@ -52,6 +55,26 @@ def read_values(directory: Path, identifier: str) -> dict[str, float]:
     for path in sorted((directory / FOLDER / identifier).glob("*.json")):
         values |= _read(path).get("values", {})
     return values
+
+
+def write_csv(directory: Path, runs: Iterable[Run]) -> Path:
+    """Writes all stored values of runs to DIR/diagnostics.csv, one a row, and returns its path.
+
+    The columns are strategy, seed, diagnostic, name, value and run.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("strategy", "seed", "diagnostic", "name", "value", "run"))
+    for run in runs:
+        for path in sorted((directory / FOLDER / run.id).glob("*.json")):
+            for name, value in _read(path).get("values", {}).items():
+                writer.writerow((run.strategy, run.seed, path.stem, name, f"{value:.6g}", run.id))
+    with files.explained(f"{directory / FOLDER}.csv cannot be written"):
+        files.write_text(directory / f"{FOLDER}.csv", text.getvalue())
+    return directory / f"{FOLDER}.csv"
 
 
 def copy_values(source: Path, target: Path, identifier: str) -> None:

@@ -125,7 +125,13 @@ def test_a_diagnostic_is_one_file(extend, call, train, tmp_path, source):
     status, _, line = call("diagnose", out, "--with", "extra-shar", "--data", source)
     assert status == 2
     assert "did you mean extra-share" in line
-    assert call("diagnose", out, "--with", "extra-share", "--data", source)[0] == 0
+    status, printed, _ = call("diagnose", out, "--with", "extra-share", "--data", source)
+    assert status == 0
+    assert "share_of_zero" in printed
+    values = pd.read_csv(out / "diagnostics.csv")
+    assert list(values.columns) == ["strategy", "seed", "diagnostic", "name", "value", "run"]
+    assert set(values["name"]) == {"share_of_zero"}
+    assert set(values["strategy"]) <= {"image-only", "concat"}
     status, table, _ = call("table", out, "--columns", "accuracy,share_of_zero", "--format", "md")
     assert status == 0
     assert "share_of_zero" in table
