@@ -27,7 +27,7 @@ def shapley_values(values: Values) -> dict[str, float]:
 def cooperation(values: Values) -> float:
     """Returns V(all) - V(∅) - Σ_m (V(m) - V(∅)): what the modalities gain together beyond each alone.
 
-    That of all modalities in SHAPE, equation 8; negative where they repeat each other.
+    SHAPE's cooperation of all modalities; negative where they repeat each other.
     """
     empty, together = values[frozenset()], max(values, key=len)
     return values[together] - empty - sum(values[frozenset({name})] - empty for name in together)

@@ -19,7 +19,7 @@ COPY = np.zeros((2, 2, 2))
 COPY[0, 0, 0] = COPY[1, 1, 1] = 1 / 2
 LOG3 = np.log2(3)
 
-# Bertschinger et al. 2014, table 1; of AND, R = 3/4 log2(4/3) and S = 1/2
+# in bits; of AND, R = 3/2 - 3/4 log2(3) and S = 1/2
 KNOWN = {
     "XOR": (gate(lambda a, b: a ^ b), (0, 0, 0, 1)),
     "AND": (gate(lambda a, b: a & b), (1.5 - 0.75 * LOG3, 0, 0, 0.5)),
