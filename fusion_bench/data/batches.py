@@ -112,14 +112,18 @@ def gather(data: DeviceData, indices: Int[Array, " batch"]) -> tuple[Inputs, Int
 
 
 def _gather(modality: DeviceModality, indices: Int[Array, " batch"]) -> ModalityBatch:
-    values = modality.values[indices]
-    if jnp.issubdtype(values.dtype, jnp.signedinteger):
-        return ModalityBatch(values, values != PAD)
-    standardised = (values.astype(jnp.float32) - modality.mean) / modality.std
+    mask = None if modality.mask is None else modality.mask[indices]
+    return standardise(modality._replace(values=modality.values[indices], mask=mask))
+
+
+def standardise(modality: DeviceModality) -> ModalityBatch:
+    """Returns stored values, with their mask, as a batch of a model's input."""
+    if jnp.issubdtype(modality.values.dtype, jnp.signedinteger):
+        return ModalityBatch(modality.values, modality.values != PAD)
+    standardised = (modality.values.astype(jnp.float32) - modality.mean) / modality.std
     if modality.mask is None:
         return ModalityBatch(standardised)
-    mask = modality.mask[indices]
-    return ModalityBatch(jnp.where(mask[:, :, None], standardised, 0), mask)
+    return ModalityBatch(jnp.where(modality.mask[:, :, None], standardised, 0), modality.mask)
 
 
 def draw_texts(inputs: Inputs, data: DeviceData, indices: Int[Array, " batch"], key: Key[Array, ""]) -> Inputs:

@@ -32,11 +32,11 @@ class Emap(Diagnostic):
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
         count = min(self.examples, len(indices))
         chosen = indices[np.linspace(0, len(indices) - 1, count).astype(int)]
-        labels, second = model.labels(chosen), max(model.modalities)
-        own = model.logits(chosen)
+        labels, parts, second = model.labels(chosen), model.encode(chosen), max(model.modalities)
+        own = model.logits(parts)
         by_first, by_second = np.zeros(own.shape), np.zeros(own.shape)
         for shift in range(count):  # row i is the pair of examples i and i + shift
-            logits = model.logits(chosen, swapped={second: np.roll(chosen, -shift)})
+            logits = model.logits(parts, {second: np.roll(np.arange(count), -shift)})
             by_first += logits
             by_second += np.roll(logits, shift, axis=0)
         additive = (by_first + by_second - by_first.mean(0)) / count

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fusion_bench.data.dataset import Task
-from fusion_bench.diagnostics.base import Diagnostic, Model, register_diagnostic
+from fusion_bench.diagnostics.base import Diagnostic, Model, register_diagnostic, take
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy
 from fusion_bench.metrics.coalitions import cooperation, shapley_values
@@ -46,22 +46,23 @@ class MissingModality(Diagnostic):
         return None if modality is None else f"{spec.name} reads {modality} alone"
 
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
-        labels, found = model.labels(indices), {}
+        labels, parts, found = model.labels(indices), model.encode(indices), {}
         everything, end = frozenset(model.modalities), "_zero" if self.is_zero else ""
         values = {
             frozenset(): float(np.bincount(labels).max() / len(labels)),
-            everything: accuracy(model.logits(indices), labels),
+            everything: accuracy(model.logits(parts), labels),
         }
         for missing in _missing_sets(model.modalities):
             name = f"accuracy_without_{'_and_'.join(missing)}"
             if self.is_zero:
-                found[f"{name}_zero"] = accuracy(model.logits(indices, zeroed=missing), labels)
+                zeros = {m: take(model.zero(m), np.zeros(len(indices), int)) for m in missing}
+                found[f"{name}_zero"] = accuracy(model.logits({**parts, **zeros}), labels)
                 values[everything - {*missing}] = found[f"{name}_zero"]
                 continue
             accuracies = []
             for number in range(self.permutations):
-                swapped = {m: indices[derangement(len(indices), number, m)] for m in missing}
-                accuracies.append(accuracy(model.logits(indices, swapped=swapped), labels))
+                rows = {m: derangement(len(indices), number, m) for m in missing}
+                accuracies.append(accuracy(model.logits(parts, rows), labels))
             found[name] = values[everything - {*missing}] = float(np.mean(accuracies))
             if self.permutations > 1:
                 found[f"{name}_std"] = float(np.std(accuracies, ddof=1))

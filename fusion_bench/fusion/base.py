@@ -2,24 +2,26 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Inexact, Int
 
-from fusion_bench.data.batches import Inputs
+from fusion_bench.data.batches import Inputs, ModalityBatch
 from fusion_bench.fusion.blueprint import Blueprint
-from fusion_bench.fusion.layers import Features, Masks, Tokens
+from fusion_bench.models.encoders import Encoded
 
 Logits = Float[Array, "batch class"]
 ModalityLogits = Mapping[str, Logits]
 """Logits of each modality alone."""
 StoredLogits = Mapping[str, Float[np.ndarray, "example class"]]
 """Logits of each modality alone, as stored."""
+EncodedModalities = Mapping[str, Any]
+"""`Strategy.encode` of each modality, by name."""
 StoredLabels = Int[np.ndarray, " example"]
 Prior = Float[np.ndarray, " class"]
 """Frequency of each class in the training split."""
@@ -30,13 +32,11 @@ class Outputs(NamedTuple):
 
     Attributes:
       logits: float32 [batch, class].
-      by_modality: logits of each modality alone, if the strategy has them.
-      encoded: arguments of the operator, if the strategy has one: features, or tokens and masks, by modality.
+      encoded: of each modality, by name, if the strategy encodes them separately.
     """
 
     logits: Logits
-    by_modality: Mapping[str, Logits] = {}
-    encoded: tuple[Mapping[str, Array], ...] = ()
+    encoded: Mapping[str, Any] = {}
 
 
 class Strategy(nnx.Module):
@@ -44,9 +44,11 @@ class Strategy(nnx.Module):
 
     Attributes:
       modality: the one that a unimodal strategy reads; None for a fusion strategy.
+      is_separable: whether it encodes each modality separately, so that logits = join({m: encode(m, x_m)}).
     """
 
     modality: str | None = None
+    is_separable: ClassVar[bool] = False
 
     def __init__(self, blueprint: Blueprint, **options: Any):
         """Builds the parts, each with its own random streams from the blueprint."""
@@ -54,6 +56,14 @@ class Strategy(nnx.Module):
     @abstractmethod
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
         """Returns logits; `rngs` are random streams for dropout and the like, None in evaluation."""
+
+    def encode(self, modality: str, batch: ModalityBatch) -> Any:
+        """Returns features, tokens or logits of one modality, a tree of arrays [batch, ...]; where it is separable."""
+        raise NotImplementedError(f"{type(self).__name__} does not encode modalities separately")
+
+    def join(self, encoded: EncodedModalities) -> Logits:
+        """Returns logits from the encoded modalities; where it is separable."""
+        raise NotImplementedError(f"{type(self).__name__} does not encode modalities separately")
 
     def modality_of(self, path: tuple[str | int, ...]) -> str | None:
         """Returns the modality that owns the parameter at this state path; None for the fusion module and joint head.
@@ -76,7 +86,26 @@ class Strategy(nnx.Module):
         return optax.softmax_cross_entropy(outputs.logits, targets).mean()
 
 
-class Unimodal(Strategy):
+class Separable(Strategy):
+    """Base of the strategies that encode each modality separately."""
+
+    is_separable = True
+
+    @abstractmethod
+    def encode(self, modality: str, batch: ModalityBatch) -> Any:
+        """Returns features, tokens or logits of one modality, a tree of arrays [batch, ...]."""
+
+    @abstractmethod
+    def join(self, encoded: EncodedModalities) -> Logits:
+        """Returns logits from the encoded modalities."""
+
+    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        read = inputs if self.modality is None else [self.modality]
+        encoded = {name: self.encode(name, inputs[name]) for name in sorted(read)}
+        return Outputs(self.join(encoded), encoded)
+
+
+class Unimodal(Separable):
     """One encoder, one head, one modality: logits = head(h_m)."""
 
     modality: str
@@ -86,11 +115,14 @@ class Unimodal(Strategy):
         self.encoder = blueprint.encoder(modality)
         self.head = blueprint.head(self.encoder.features, modality)
 
-    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        return Outputs(self.head(self.encoder(inputs[self.modality])))
+    def encode(self, modality: str, batch: ModalityBatch) -> Inexact[Array, "batch feature"]:
+        return self.encoder(batch)
+
+    def join(self, encoded: EncodedModalities) -> Logits:
+        return self.head(encoded[self.modality])
 
 
-class FeatureFusion(Strategy):
+class FeatureFusion(Separable):
     """An encoder for each modality, an operator over their pooled features, and one head over its result."""
 
     def __init__(self, blueprint: Blueprint, make_operator: Callable[..., Any]):
@@ -103,17 +135,22 @@ class FeatureFusion(Strategy):
     def make_encoder(blueprint: Blueprint, modality: str) -> Any:
         return blueprint.encoder(modality)
 
-    def encode(self, inputs: Inputs) -> tuple[Features, ...]:
-        """Returns the operator's arguments: the pooled features h_m of each modality."""
-        return ({name: encoder(inputs[name]) for name, encoder in self.encoders.items()},)
+    def encode(self, modality: str, batch: ModalityBatch) -> Any:
+        """Returns the pooled features h_m."""
+        return self.encoders[modality](batch)
 
-    def classify(self, encoded: Features | Tokens, *masks: Masks) -> Logits:
+    def arguments(self, encoded: EncodedModalities) -> tuple[Mapping[str, Array], ...]:
+        """Returns the operator's arguments."""
+        return (encoded,)
+
+    def join(self, encoded: EncodedModalities) -> Logits:
         """Returns logits; an operator with `apply_kernel` applies the head's first kernel itself."""
+        arguments = self.arguments(encoded)
         if not hasattr(self.operator, "apply_kernel"):
-            return self.head(self.operator(encoded, *masks))
+            return self.head(self.operator(*arguments))
         kernel, bias = self.head.hidden.kernel, self.head.hidden.bias
         assert bias is not None
-        hidden = self.operator.apply_kernel(encoded, kernel[...])
+        hidden = self.operator.apply_kernel(*arguments, kernel[...])
         return self.head.from_hidden(hidden + bias[...].astype(hidden.dtype))
 
     def unimodal_logits(self, outputs: Outputs) -> ModalityLogits:
@@ -121,13 +158,8 @@ class FeatureFusion(Strategy):
 
         Zero is the mean of a normalised feature before its learned shift.
         """
-        encoded, *masks = outputs.encoded
-        zeros = {name: jnp.zeros_like(array) for name, array in encoded.items()}
-        return {name: self.classify({**zeros, name: array}, *masks) for name, array in encoded.items()}
-
-    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        encoded = self.encode(inputs)
-        return Outputs(self.classify(*encoded), encoded=encoded)
+        zeros = jax.tree.map(lambda a: a if a.dtype == bool else jnp.zeros_like(a), dict(outputs.encoded))
+        return {name: self.join({**zeros, name: own}) for name, own in outputs.encoded.items()}
 
 
 class TokenFusion(FeatureFusion):
@@ -137,16 +169,16 @@ class TokenFusion(FeatureFusion):
     def make_encoder(blueprint: Blueprint, modality: str) -> Any:
         return blueprint.token_encoder(modality)
 
-    def encode(self, inputs: Inputs) -> tuple[Tokens, Masks]:
-        """Returns the operator's arguments: the tokens H_m of each modality and their masks."""
-        tokens, masks = {}, {}
-        for name, encoder in self.encoders.items():
-            tokens[name], mask = encoder(inputs[name])
-            masks[name] = jnp.ones(tokens[name].shape[:2], bool) if mask is None else mask
-        return tokens, masks
+    def encode(self, modality: str, batch: ModalityBatch) -> Encoded:
+        """Returns the tokens H_m with a mask."""
+        tokens, mask = self.encoders[modality](batch)
+        return Encoded(tokens, jnp.ones(tokens.shape[:2], bool) if mask is None else mask)
+
+    def arguments(self, encoded: EncodedModalities) -> tuple[Mapping[str, Array], ...]:
+        return {name: e.tokens for name, e in encoded.items()}, {name: e.mask for name, e in encoded.items()}
 
 
-class LateFusion(Strategy):
+class LateFusion(Separable):
     """The unimodal models of all modalities, trained jointly through `fuse`."""
 
     def __init__(self, blueprint: Blueprint):
@@ -156,13 +188,16 @@ class LateFusion(Strategy):
     def fuse(self, logits: ModalityLogits) -> Logits:
         """Returns joint logits from the logits of the modalities."""
 
+    def encode(self, modality: str, batch: ModalityBatch) -> Logits:
+        """Returns the logits of a unimodal model."""
+        return self.members[modality]({modality: batch}).logits
+
+    def join(self, encoded: EncodedModalities) -> Logits:
+        return self.fuse({name: encoded[name] for name in sorted(encoded)})
+
     def unimodal_logits(self, outputs: Outputs) -> ModalityLogits:
         """Returns the logits of each unimodal model."""
-        return outputs.by_modality
-
-    def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        logits = {name: member(inputs).logits for name, member in self.members.items()}
-        return Outputs(self.fuse(logits), logits)
+        return outputs.encoded
 
 
 class PosthocFusion(LateFusion):

@@ -1,16 +1,17 @@
 """Diagnostics of stored runs, computed once and stored beside the runs."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fusion_bench import files
 from fusion_bench.config import Choice, DataConfig
-from fusion_bench.data.batches import to_device
+from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
 from fusion_bench.diagnostics.base import Model, diagnostics
 from fusion_bench.errors import UserError
-from fusion_bench.store import Run, Store
+from fusion_bench.store import Run, Store, setting
 from fusion_bench.store.diagnosed import has_values, read_values, write_values
 from fusion_bench.store.loaded import load_model, strategy_of
 from fusion_bench.study.provenance import describe_environment
@@ -59,8 +60,10 @@ def diagnose(
         dataset = _load(runs[0], places)
         if dataset.fingerprint != fingerprint:
             raise UserError(f"{runs[0].id} was trained on other data than those found here")
-        on_device = to_device(dataset)
+        make_model = functools.partial(_model, store, runs, dataset, to_device(dataset), {})
         for run in runs:
+            if run.identity["target"] != "label":
+                continue
             try:
                 spec, model = strategy_of(run), None
             except UserError as error:
@@ -77,7 +80,7 @@ def diagnose(
                     continue
                 try:
                     with memory_told(f"{registered.name} of {run.id}"):
-                        model = model or Model(load_model(store, run), on_device)
+                        model = model or make_model(run)
                         values = diagnostic(model, dataset.splits["test"])
                 except UserError as error:
                     failed.append(str(error))
@@ -89,12 +92,28 @@ def diagnose(
     return Diagnosed(computed, kept, list(skipped), failed, list(names))
 
 
+def _model(
+    store: Store, runs: Sequence[Run], dataset: Dataset, data: DeviceData, cache: dict[Any, Any], run: Run
+) -> Model:
+    """Returns the model of a run; its companions are among `runs`. Raises UserError if it cannot be read."""
+
+    def companion(strategy: str, target: str) -> Model | None:
+        wanted = strategy, target, run.seed, setting(run)
+        for other in runs:
+            if (other.strategy, other.identity["target"], other.seed, setting(other)) == wanted:
+                return _model(store, runs, dataset, data, cache, other)
+        return None
+
+    stored = store.predictions(run.id)
+    return Model(load_model(store, run), dataset, data, stored=stored, companion=companion, cache=cache)
+
+
 def _by_dataset(store: Store) -> dict[str, list[Run]]:
-    """Returns the complete runs with a model of the label, by the fingerprint of their data."""
+    """Returns the complete runs with a model, of the label or the class, by the fingerprint of their data."""
     found: dict[str, list[Run]] = {}
     for run in store.runs():
         has_model = run.status == "complete" and run.family != "reference"
-        if has_model and run.identity["target"] == "label":
+        if has_model and run.identity["target"] in ("label", "class"):
             found.setdefault(run.identity["fingerprint"], []).append(run)
     return found
 

@@ -19,8 +19,12 @@ class Pairs(Model):
     def labels(self, indices):
         return self.right[indices]
 
-    def logits(self, indices, *, swapped=None, zeroed=()):
-        return self.pairs[indices, (swapped or {}).get("text", indices)].astype(np.float32)
+    def encode(self, indices):
+        return {"image": indices, "text": indices}
+
+    def logits(self, parts, rows=None):
+        text = parts["text"][rows["text"]] if rows else parts["text"]
+        return self.pairs[parts["image"], text].astype(np.float32)
 
 
 def projected(pairs):

@@ -11,7 +11,7 @@ from flax import nnx
 from fusion_bench.config import Choice
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.dataset import Modality
-from fusion_bench.diagnostics.base import Model, diagnostics
+from fusion_bench.diagnostics.base import Model, diagnostics, take
 from fusion_bench.diagnostics.missing_modality import MissingModality, _missing_sets, derangement
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
@@ -37,7 +37,7 @@ class FirstWordAndColour(nnx.Module):
 
 @pytest.fixture(scope="module")
 def model():
-    return Model(FirstWordAndColour(), to_device(DATASET))
+    return Model(FirstWordAndColour(), DATASET, to_device(DATASET))
 
 
 def expected_accuracy(model, image_from, text_from):
@@ -99,15 +99,16 @@ def test_a_sequence_is_missing_with_its_mask():
     values = rng.normal(size=(len(labels), CLASSES, 1)).astype(np.float32)
     motion = Modality("sequence", values, mask=np.arange(CLASSES) < np.maximum(labels, 1)[:, None])
     dataset = dataclasses.replace(DATASET, modalities={**DATASET.modalities, "motion": motion})
-    model, told = Model(Steps(), to_device(dataset)), np.maximum(labels, 1)
-    other = TEST[derangement(len(TEST), 0, "motion")]
-    np.testing.assert_array_equal(model.logits(TEST).argmax(1), told[TEST])
-    np.testing.assert_array_equal(model.logits(TEST, swapped={"motion": other}).argmax(1), told[other])
-    assert not model.logits(TEST, zeroed=["motion"]).argmax(1).any()
+    model, told = Model(Steps(), dataset, to_device(dataset)), np.maximum(labels, 1)
+    other, parts = derangement(len(TEST), 0, "motion"), model.encode(TEST)
+    np.testing.assert_array_equal(model.logits(parts).argmax(1), told[TEST])
+    np.testing.assert_array_equal(model.logits(parts, {"motion": other}).argmax(1), told[TEST][other])
+    none = take(model.zero("motion"), np.zeros(len(TEST), int))
+    assert not model.logits({**parts, "motion": none}).argmax(1).any()
 
 
 def test_nothing_missing_is_the_usual_accuracy(model):
-    logits = model.logits(TEST)
+    logits = model.logits(model.encode(TEST))
     assert (logits.argmax(1) == model.labels(TEST)).mean() == expected_accuracy(model, TEST, TEST)
 
 

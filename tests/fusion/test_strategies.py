@@ -99,9 +99,16 @@ def test_scores_are_finite_float32_one_row_an_example(case):
 
 
 def test_jit_equals_eager(case):
-    outputs = case.module(case.inputs)
-    np.testing.assert_allclose(outputs.logits, case.logits, atol=1e-5)
-    assert all(scores.shape == (BATCH, CLASSES) for scores in outputs.by_modality.values())
+    np.testing.assert_allclose(case.module(case.inputs).logits, case.logits, atol=1e-5)
+
+
+def test_modalities_that_are_encoded_separately_are_joined_to_the_same_logits(case):
+    module = case.module
+    assert module.is_separable == bool(module(case.inputs).encoded)
+    if module.is_separable:
+        encoded = {name: module.encode(name, case.inputs[name]) for name in case.reads}
+        assert all(len(leaf) == BATCH for leaf in jax.tree.leaves(encoded))
+        np.testing.assert_allclose(module.join(encoded), case.logits, atol=1e-5)
 
 
 def test_order_of_the_modalities_changes_nothing(case):
