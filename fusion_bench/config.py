@@ -112,7 +112,7 @@ class TrainingConfig(Checked):
     select: Literal["best", "last"] = "best"
     """Test the epoch with the best validation accuracy, or the last one."""
     remedy: Choice = Choice("none")
-    """Remedy for imbalance between modalities in training; see `fusion-bench list`."""
+    """Remedy that a run is trained with; a study sets it from `BenchmarkConfig.remedies`."""
 
     def __post_init__(self) -> None:
         if isinstance(self.remedy, str):
@@ -175,6 +175,8 @@ class BenchmarkConfig(Checked):
     training: TrainingConfig = TrainingConfig()
     strategies: tuple[str | Choice, ...] = ("canonical",)
     """Names, or names with options: ("concat", StrategySpec("tensor", {"width": 8})). canonical and all are sets."""
+    remedies: tuple[str | Choice, ...] = ("none",)
+    """Remedies for imbalance between modalities in training; every fusion strategy is trained with each."""
     match: Match = "none"
     """Choose each strategy's width so that its parameters, or its training FLOPs, equal those of one strategy."""
     match_to: str | Choice = "tensor"
@@ -199,6 +201,10 @@ class BenchmarkConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.training.remedy.name != "none":
+            raise ConfigError("remedy", self.training.remedy, "a study takes it from `remedies`")
+        if not self.remedies:
+            raise ConfigError("remedies", "()", "it must have one at least, for example none")
         if self.match == "none" and self.match_to != BenchmarkConfig.match_to:
             raise ConfigError("match_to", self.match_to, "it does nothing where strategies are not matched")
         if self.devices != 1 and self.workers not in ("auto", 1):

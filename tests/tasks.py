@@ -20,7 +20,8 @@ from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import Registration, StrategySpec, resolve
 from fusion_bench.fusion.tensor.compact_bilinear import Drawn
 from fusion_bench.models.encoders import WIDTHS
-from fusion_bench.training.compile import Program, compile_program
+from fusion_bench.training import step
+from fusion_bench.training.compile import Program, compile_program, encoded_data
 from fusion_bench.training.lowering import compiler_options
 
 TWO, THREE = ("image", "text"), ("audio", "image", "text")
@@ -140,3 +141,11 @@ def make_dataset(count=200, num_train=130, seed=0):
             "test": np.sort(order[num_train + 40 :]),
         },
     )
+
+
+def trained_on(functions, state, data):
+    """Returns what training reads: with frozen encoders, the encoded examples."""
+    if not functions.is_frozen:
+        return data
+    encoded = step.encode(functions.graph, state.variables, data, jnp.arange(len(data.labels)))
+    return encoded_data(encoded, data.labels)

@@ -25,7 +25,7 @@ from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.training.remedies.base import remedies
 from fusion_bench.training.step import make_functions, predict, run_key, split_module
-from tests.tasks import CONFIG, QUICK
+from tests.tasks import CONFIG, QUICK, trained_on
 
 FILE = Path(__file__).with_name("golden.npz")
 CHANNELS = ("default", "synergy")
@@ -95,7 +95,8 @@ def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
         return predict(*split_module(module), data, test)
 
     def trained(initial, data, order, test):
-        state, _ = functions.train(initial, data, order, seed, jnp.int32(STEPS))
+        read = trained_on(functions, initial, data)
+        state, _ = functions.train(initial, read, order, seed, jnp.int32(STEPS))
         return predict(functions.graph, state.variables, data, test)
 
     if spec.registration.is_posthoc:

@@ -9,7 +9,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Str
 
 from fusion_bench.cli.choices import parse_choice, parse_choices, parse_names
 from fusion_bench.cli.run import RunCommand
-from fusion_bench.config import Choice, ClusterConfig, DataConfig, TrainingConfig, as_choice
+from fusion_bench.config import Choice, ClusterConfig, DataConfig, TrainingConfig
 from fusion_bench.errors import ConfigError
 from fusion_bench.speed.config import SpeedConfig
 
@@ -78,7 +78,7 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
         ),
         "max_tokens": option("N"),
     },
-    TrainingConfig: {"remedy": word("NAME", lambda text: as_choice(parse_choice(text)))},
+    TrainingConfig: {"remedy": (Suppress, Fixed)},
     ClusterConfig: {
         "ray_address": option("ADDRESS", "none"),
         "cpus_per_run": option("N"),
@@ -87,6 +87,14 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
     },
     RunCommand: {
         "strategies": STRATEGIES,
+        "remedies": (
+            word("a,b", parse_choices),
+            arg(
+                name="remedy",
+                help="Remedies for imbalance between modalities in training, comma-separated; every fusion strategy is "
+                "trained with each. An option follows a colon: ogm-ge:alpha=0.5.",
+            ),
+        ),
         "match_to": word("STRATEGY", parse_choice),
         "tune": option("N"),
         "seeds": option("N"),
@@ -132,4 +140,5 @@ def _add_options(info: StructTypeInfo) -> StructConstructorSpec | None:
 
 def flag(field: str) -> str:
     """Returns the flag that sets a field of a configuration."""
-    return {"source": "--data", "num": "-n", "kinds": "--kind"}.get(field, "--" + field.replace("_", "-"))
+    renamed = {"source": "--data", "num": "-n", "kinds": "--kind", "remedies": "--remedy"}
+    return renamed.get(field, "--" + field.replace("_", "-"))

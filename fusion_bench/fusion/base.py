@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Inexact, Int
 
 from fusion_bench.data.batches import Inputs, ModalityBatch
 from fusion_bench.fusion.blueprint import Blueprint
-from fusion_bench.models.encoders import Encoded
+from fusion_bench.models.encoders import Encoded, PooledEncoder
+from fusion_bench.models.layers import masked_mean
 
 Logits = Float[Array, "batch class"]
 ModalityLogits = Mapping[str, Logits]
@@ -58,7 +59,7 @@ class Strategy(nnx.Module):
         """Returns logits; `rngs` are random streams for dropout and the like, None in evaluation."""
 
     def encode(self, modality: str, batch: ModalityBatch) -> Any:
-        """Returns features, tokens or logits of one modality, a tree of arrays [batch, ...]; where it is separable."""
+        """Returns features or tokens of one modality, a tree of arrays [batch, ...]; where it is separable."""
         raise NotImplementedError(f"{type(self).__name__} does not encode modalities separately")
 
     def join(self, encoded: EncodedModalities) -> Logits:
@@ -92,8 +93,16 @@ class Separable(Strategy):
     is_separable = True
 
     @abstractmethod
+    def encoder_of(self, modality: str) -> Any:
+        """Returns the encoder of one modality, which pools its tokens or not."""
+
     def encode(self, modality: str, batch: ModalityBatch) -> Any:
-        """Returns features, tokens or logits of one modality, a tree of arrays [batch, ...]."""
+        """Returns features or tokens of one modality, a tree of arrays [batch, ...]."""
+        return self.encoder_of(modality)(batch)
+
+    def features_of(self, encoded: Any) -> Inexact[Array, "batch feature"]:
+        """Returns the pooled features h_m of one encoded modality."""
+        return encoded
 
     @abstractmethod
     def join(self, encoded: EncodedModalities) -> Logits:
@@ -115,8 +124,8 @@ class Unimodal(Separable):
         self.encoder = blueprint.encoder(modality)
         self.head = blueprint.head(self.encoder.features, modality)
 
-    def encode(self, modality: str, batch: ModalityBatch) -> Inexact[Array, "batch feature"]:
-        return self.encoder(batch)
+    def encoder_of(self, modality: str) -> PooledEncoder:
+        return self.encoder
 
     def join(self, encoded: EncodedModalities) -> Logits:
         return self.head(encoded[self.modality])
@@ -135,9 +144,8 @@ class FeatureFusion(Separable):
     def make_encoder(blueprint: Blueprint, modality: str) -> Any:
         return blueprint.encoder(modality)
 
-    def encode(self, modality: str, batch: ModalityBatch) -> Any:
-        """Returns the pooled features h_m."""
-        return self.encoders[modality](batch)
+    def encoder_of(self, modality: str) -> Any:
+        return self.encoders[modality]
 
     def arguments(self, encoded: EncodedModalities) -> tuple[Mapping[str, Array], ...]:
         """Returns the operator's arguments."""
@@ -174,6 +182,10 @@ class TokenFusion(FeatureFusion):
         tokens, mask = self.encoders[modality](batch)
         return Encoded(tokens, jnp.ones(tokens.shape[:2], bool) if mask is None else mask)
 
+    def features_of(self, encoded: Encoded) -> Inexact[Array, "batch feature"]:
+        """Returns the mean of the tokens."""
+        return masked_mean(*encoded)
+
     def arguments(self, encoded: EncodedModalities) -> tuple[Mapping[str, Array], ...]:
         return {name: e.tokens for name, e in encoded.items()}, {name: e.mask for name, e in encoded.items()}
 
@@ -188,16 +200,18 @@ class LateFusion(Separable):
     def fuse(self, logits: ModalityLogits) -> Logits:
         """Returns joint logits from the logits of the modalities."""
 
-    def encode(self, modality: str, batch: ModalityBatch) -> Logits:
-        """Returns the logits of a unimodal model."""
-        return self.members[modality]({modality: batch}).logits
+    def encoder_of(self, modality: str) -> PooledEncoder:
+        return self.members[modality].encoder
 
     def join(self, encoded: EncodedModalities) -> Logits:
-        return self.fuse({name: encoded[name] for name in sorted(encoded)})
+        return self.fuse(self._alone(encoded))
 
     def unimodal_logits(self, outputs: Outputs) -> ModalityLogits:
         """Returns the logits of each unimodal model."""
-        return outputs.encoded
+        return self._alone(outputs.encoded)
+
+    def _alone(self, encoded: EncodedModalities) -> ModalityLogits:
+        return {name: self.members[name].join({name: encoded[name]}) for name in sorted(encoded)}
 
 
 class PosthocFusion(LateFusion):

@@ -16,6 +16,7 @@ from fusion_bench.store.loaded import checkpoint_of
 from fusion_bench.study.job import Job
 from fusion_bench.study.posthoc import build_posthoc, join_members, total_cost
 from fusion_bench.study.reference import bayes_logits
+from fusion_bench.study.remedy import prepare_remedy
 from fusion_bench.study.resources import Resources
 from fusion_bench.training import timing
 from fusion_bench.training.backend import memory_told
@@ -67,7 +68,15 @@ def _train(job: Job, resources: Resources) -> Result:
     report = functools.partial(resources.report, job)
     try:
         trained = train(
-            program, data, splits, job.seed, job.training, report=report, checkpoint=checkpoint, pacing=pacing
+            program,
+            data,
+            splits,
+            job.seed,
+            job.training,
+            report=report,
+            checkpoint=checkpoint,
+            pacing=pacing,
+            prepare=functools.partial(prepare_remedy, job, _members(job, resources), program, resources),
         )
     except TrainingDiverged:
         checkpoint.clear()

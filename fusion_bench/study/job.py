@@ -39,8 +39,8 @@ class Job:
     """One unit of work, as a value that can be listed, compared, pickled and sent to another process.
 
     Attributes:
-      kind: "tune" is a tuning trial on validation; "train" trains; "measure" times a strategy; "join" fuses unimodal
-        runs post hoc; "refer" computes the Bayes reference.
+      kind: "tune" is a tuning trial on validation; "train" trains, with some remedies from other runs; "measure" times
+        a strategy; "join" fuses unimodal runs post hoc; "refer" computes the Bayes reference.
       strategy: None for the Bayes reference.
       seed: decides initialisation, batch order and augmentation.
       data: the dataset.
@@ -69,13 +69,19 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The name of its row in a table: "tensor:width=8", or "tensor:width=8+ogm-ge" with a remedy."""
+        """The name of its row in a table: "tensor:width=8", or "tensor:width=8+ogm-ge" with a remedy.
+
+        Options of the remedy that were tuned are left out, like a tuned learning rate.
+        """
         if self.strategy is None:
             return REFERENCE.name
         remedy = self.training.remedy
         if remedy.name == "none" or self.registration.is_posthoc:
             return self.strategy.label
-        return f"{self.strategy.label}+{remedies.find(remedy.name).label(remedy.options)}"
+        registered = remedies.find(remedy.name)
+        hidden = registered.make.tuned if self.tune or self.kind == "tune" else ()
+        options = {name: value for name, value in remedy.options.items() if name not in hidden}
+        return f"{self.strategy.label}+{registered.label(options)}"
 
     @property
     def description(self) -> str:
@@ -116,7 +122,7 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     data["captions"] = files.recorded_name(job.data.captions)
     training = dataclasses.asdict(job.training)
     training["remedy"]["version"] = remedies.find(job.training.remedy.name).version
-    if job.tune and job.members:  # each of them was trained with its own
+    if job.tune and job.members and job.kind not in ("tune", "train"):  # each of them was trained with its own
         training |= {"learning_rate": None, "weight_decay": None}
     around = dataclasses.asdict(surroundings)
     if not surroundings.numerics:

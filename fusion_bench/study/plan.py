@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from fusion_bench.config import BenchmarkConfig, Choice, TrainingConfig
+from fusion_bench.config import BenchmarkConfig, Choice, TrainingConfig, as_choice
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.study import tuning
@@ -48,45 +48,105 @@ class Selection:
     reference: Reference | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Treatment:
+    """A trained strategy with a remedy, or with "none"."""
+
+    spec: StrategySpec
+    remedy: Choice
+
+    @property
+    def is_plain(self) -> bool:
+        return self.remedy.name == "none"
+
+
+def treatments(config: BenchmarkConfig, task: Task, specs: Iterable[StrategySpec]) -> tuple[Treatment, ...]:
+    """Returns each trained strategy with each remedy that applies to it; first those without that others need.
+
+    Unimodal baselines are trained without a remedy, so that their runs are the same in every study.
+    """
+    plain, found = remedies.resolve(Choice("none")), dict[Treatment, None]()
+    for spec in specs:
+        if spec.registration.is_posthoc:
+            continue
+        if spec.registration.modality is not None:
+            found[Treatment(spec, plain)] = None
+            continue
+        for choice in map(remedies.resolve, map(as_choice, config.remedies)):
+            if remedies.make(choice).skip(spec, task) is None:
+                found[Treatment(spec, choice)] = None
+    needed = {Treatment(member, plain): None for each in found for member in _member_specs(each, task)}
+    return tuple(needed | found)
+
+
+def _member_specs(treatment: Treatment, task: Task) -> tuple[StrategySpec, ...]:
+    return remedies.make(treatment.remedy).members(treatment.spec, task)
+
+
+def trials(config: BenchmarkConfig, treatment: Treatment) -> tuple[TrainingConfig, ...]:
+    """Returns the configurations that tuning tries; without tuning, the one that is trained."""
+    training = dataclasses.replace(config.training, remedy=treatment.remedy)
+    return tuning.trials(config.tune, training) if config.tune else (training,)
+
+
 def plan(
-    config: BenchmarkConfig, task: Task, selection: Selection, chosen: Mapping[str, TrainingConfig] | None = None
+    config: BenchmarkConfig, task: Task, selection: Selection, chosen: Mapping[Treatment, TrainingConfig] | None = None
 ) -> tuple[Stage, ...]:
     """Returns the stages of a study; an empty one is left out.
 
-    Unimodal baselines are trained without a remedy, so that their runs are the same in every study. `chosen` is the
-    configuration that tuning has chosen for each strategy, by label; None stands for that of the study.
+    Trainings that use the runs of others are in a later stage. `chosen` is the configuration that tuning has chosen for
+    each treatment; without it the first trial stands for it.
     """
-    treated = dataclasses.replace(config.training, remedy=remedies.resolve(config.training.remedy))
-    untreated = dataclasses.replace(config.training, remedy=Choice("none"))
     make = functools.partial(Job, data=config.data, model=config.model, matched=selection.matched)
     tuned = functools.partial(make, tune=config.tune)
+    untreated = dataclasses.replace(config.training, remedy=remedies.resolve(Choice("none")))
     joined = functools.partial(tuned, training=untreated)
     seeds, reference = range(config.seeds), selection.reference
-    tune, train, join, refer = [], [], [], []
-    for spec in selection.specs:
-        if spec.registration.is_posthoc:
-            continue
-        usual = treated if spec.registration.modality is None else untreated
-        training = (chosen or {}).get(spec.label, usual)
-        if config.tune:
-            tune += [make("tune", spec, tuning.SEED, training=trial) for trial in tuning.trials(config.tune, usual)]
-        train.append(tuned("measure", spec, 0, training=training))
-        train += [tuned("train", spec, seed, training=training) for seed in seeds]
-        if reference == Reference(spec.label, "class"):  # tuning was for the label
-            train += [make("train", spec, seed, training=usual, target="class") for seed in seeds]
-    by_result = {(job.kind, job.label, job.target, job.seed): job for job in train}
+    tune: tuple[list[Job], list[Job]] = [], []
+    train: tuple[list[Job], list[Job]] = [], []
+    join, refer = [], []
+    by_result: dict[tuple[Kind, str, Target, int], Job] = {}
 
-    def members(kind: Kind, seed: int) -> tuple[Job, ...]:
+    def add(jobs: tuple[list[Job], list[Job]], *new: Job) -> None:
+        for job in new:
+            jobs[bool(job.members)].append(job)
+            by_result.setdefault((job.kind, job.label, job.target, job.seed), job)
+
+    for treatment in treatments(config, task, selection.specs):
+        spec, needed = treatment.spec, _member_specs(treatment, task)
+
+        def members(kind: Kind, seed: int, specs: Sequence[StrategySpec] = needed) -> tuple[Job, ...]:
+            return tuple(by_result[kind, spec.label, "label", seed] for spec in specs)
+
+        tried = trials(config, treatment)
+        training = (chosen or {}).get(treatment, tried[0])
+        if config.tune:
+            of_trials = members("tune", tuning.SEED)
+            add(tune, *(make("tune", spec, tuning.SEED, training=trial, members=of_trials) for trial in tried))
+        first = len(train[bool(needed)])
+        add(train, *(tuned("train", spec, seed, training=training, members=members("train", seed)) for seed in seeds))
+        measured = tuned("measure", spec, 0, training=training)
+        train[bool(needed)].insert(first, measured)
+        by_result["measure", measured.label, "label", 0] = measured
+        if reference == Reference(spec.label, "class"):  # tuning was for the label
+            add(train, *(make("train", spec, seed, training=tried[0], target="class") for seed in seeds))
+
+    def alone(kind: Kind, seed: int) -> tuple[Job, ...]:
         return tuple(by_result[kind, f"{name}-only", "label", seed] for name in task.modalities)
 
     for spec in selection.specs:
         if spec.registration.is_posthoc:
-            join.append(joined("measure", spec, 0, members=members("measure", 0)))
-            join += [joined("join", spec, seed, members=members("train", seed)) for seed in seeds]
+            join.append(joined("measure", spec, 0, members=alone("measure", 0)))
+            join += [joined("join", spec, seed, members=alone("train", seed)) for seed in seeds]
     if reference is not None and ("measure", reference.strategy, "label", 0) in by_result:
         models = [by_result["train", reference.strategy, reference.target, seed] for seed in seeds]
         refer = [joined("refer", None, model.seed, members=(model,)) for model in models]
-    stages: tuple[tuple[Kind, list[Job]], ...] = (("tune", tune), ("train", train), ("join", join), ("refer", refer))
+    stages: tuple[tuple[Kind, list[Job]], ...] = (
+        *(("tune", jobs) for jobs in tune),
+        *(("train", jobs) for jobs in train),
+        ("join", join),
+        ("refer", refer),
+    )
     return tuple(Stage(kind, tuple(jobs)) for kind, jobs in stages if jobs)
 
 

@@ -203,4 +203,5 @@ def describe(run: Run) -> str:
 
 def _is_trained(run: Run) -> bool:
     """Returns whether a run is that of a training, complete or failed: no measurement, and not made from others."""
-    return run.identity.get("target") != "cost" and "members" not in run.identity
+    is_treated = run.identity.get("training", {}).get("remedy", {}).get("name", "none") != "none"
+    return run.identity.get("target") != "cost" and (is_treated or "members" not in run.identity)

@@ -2,26 +2,27 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import assert_never
 
-from fusion_bench.config import BenchmarkConfig, TrainingConfig
-from fusion_bench.data.dataset import Dataset
+from fusion_bench.config import BenchmarkConfig, TrainingConfig, as_choice
+from fusion_bench.data.dataset import Dataset, Task
 from fusion_bench.errors import ConfigError, OutOfMemory, UserError
-from fusion_bench.fusion.registry import left_out, resolve
+from fusion_bench.fusion.registry import StrategySpec, left_out, resolve
 from fusion_bench.store import Run, Store
 from fusion_bench.study.examples import keep_examples
 from fusion_bench.study.executors.local import LocalExecutor
 from fusion_bench.study.executors.ray import RayExecutor
 from fusion_bench.study.executors.workers import WorkersExecutor, worker_count
 from fusion_bench.study.matching import match_study
-from fusion_bench.study.plan import Reference, Selection, Stage, plan, with_members
+from fusion_bench.study.plan import Reference, Selection, Stage, Treatment, plan, with_members
 from fusion_bench.study.progress import Display
 from fusion_bench.study.resources import Resources, open_resources
 from fusion_bench.study.tensorboard import EventFiles
 from fusion_bench.training.backend import memory_told
 from fusion_bench.training.cost import count_params
-from fusion_bench.training.remedies.base import left_untreated
+from fusion_bench.training.remedies.base import left_untreated, remedies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +46,12 @@ def run_study(config: BenchmarkConfig, display: Display) -> Study:
         config = resources.config  # with "auto" resolved
         stages = plan(config, resources.dataset.task, selection)
         if config.tune:
-            executor.run(stages[0])
-            _, *stages = plan(config, resources.dataset.task, selection, choose(stages[0], resources, display))
+            for stage in _of_tuning(stages):
+                executor.run(stage)
+            stages = plan(config, resources.dataset.task, selection, choose(stages, resources, display))
         for stage in stages:
-            executor.run(stage)
+            if stage.kind != "tune":
+                executor.run(stage)
         if events is not None:
             events.catch_up()
         keep_examples(resources.dataset, resources.store)
@@ -78,8 +81,8 @@ def plan_study(config: BenchmarkConfig, display: Display) -> list[tuple[Stage, l
         selection = prepare(resources, display)
         config = resources.config
         stages = plan(config, resources.dataset.task, selection)
-        if config.tune and all(resources.find(job) is not None for job in stages[0].jobs):
-            stages = plan(config, resources.dataset.task, selection, choose(stages[0], resources, display))
+        if all(resources.find(job) is not None for stage in _of_tuning(stages) for job in stage.jobs):
+            stages = plan(config, resources.dataset.task, selection, choose(stages, resources, display))
         return [(stage, [resources.find(job) is not None for job in stage.jobs]) for stage in stages]
 
 
@@ -99,13 +102,7 @@ def prepare(resources: Resources, display: Display) -> Selection:
     asked = resolve(config.strategies, dataset.task)
     for name, reason in left_out(config.strategies, dataset.task).items():
         display.note(f"left out: {name}, {reason}")
-    remedy = config.training.remedy
-    skipped = left_untreated(asked, remedy, dataset.task)
-    for label, reason in skipped.items():
-        display.note(f"left out, as {remedy.name} does not apply: {label}, {reason}")
-    if len(skipped) == len(asked):
-        raise UserError(f"{remedy.name} applies to none of the strategies")
-    specs = with_members([spec for spec in asked if spec.label not in skipped], dataset.task)
+    specs = with_members(_treated(config, asked, dataset.task, display), dataset.task)
     for spec in specs:
         if spec.options:  # options of the user: invalid ones raise here, before anything is trained
             with contextlib.suppress(OutOfMemory), memory_told(spec.label):  # its run will say so
@@ -122,22 +119,43 @@ def reference_of(dataset: Dataset) -> Reference | None:
     return Reference(f"{captions.about}-only", "class" if captions.channel.spec.shift > 0 else "label")
 
 
-def choose(stage: Stage, resources: Resources, display: Display) -> dict[str, TrainingConfig]:
-    """Returns the trial of each strategy with the highest validation accuracy, by label; the first of equal ones."""
-    accuracies: dict[str, dict[TrainingConfig, float]] = {}
-    for job in stage.jobs:
-        assert job.strategy is not None
-        found = accuracies.setdefault(job.strategy.label, {})
-        if (run := resources.find(job)) is not None:
-            found[job.training] = run.metrics["validation_accuracy"]
-    chosen, count = {}, resources.config.tune
-    for label, found in accuracies.items():
+def _treated(
+    config: BenchmarkConfig, asked: Sequence[StrategySpec], task: Task, display: Display
+) -> list[StrategySpec]:
+    """Returns the strategies to which a remedy applies, and notes where one does not.
+
+    Raises:
+      UserError: a remedy applies to none of the strategies.
+    """
+    untreated = {remedy: left_untreated(asked, remedy, task) for remedy in map(as_choice, config.remedies)}
+    for remedy, reasons in untreated.items():
+        for label, reason in reasons.items():
+            display.note(f"left out, as {remedy.name} does not apply: {label}, {reason}")
+        if len(reasons) == len(asked):
+            raise UserError(f"{remedy.name} applies to none of the strategies")
+    return [spec for spec in asked if any(spec.label not in reasons for reasons in untreated.values())]
+
+
+def _of_tuning(stages: Iterable[Stage]) -> list[Stage]:
+    return [stage for stage in stages if stage.kind == "tune"]
+
+
+def choose(stages: Iterable[Stage], resources: Resources, display: Display) -> dict[Treatment, TrainingConfig]:
+    """Returns the trial of each treatment with the highest validation accuracy; the first of equal ones."""
+    count, chosen = resources.config.tune, {}
+    jobs = [job for stage in _of_tuning(stages) for job in stage.jobs]
+    for start in range(0, len(jobs), count or 1):  # those of one treatment stand together, the usual setting first
+        first = jobs[start]
+        assert first.strategy is not None
+        runs = {job.training: resources.find(job) for job in jobs[start : start + count]}
+        found = {trial: run.metrics["validation_accuracy"] for trial, run in runs.items() if run is not None}
         if len(found) < count:
-            display.note(f"tuning {label}: only {len(found)} of {count} trials are complete")
+            display.note(f"tuning {first.label}: only {len(found)} of {count} trials are complete")
         if found:
-            best = chosen[label] = max(found, key=lambda trial: found[trial])
-            display.note(
-                f"tuned {label}: learning rate {best.learning_rate:g}, weight decay {best.weight_decay:g}; "
-                f"validation {100 * found[best]:.1f} %"
+            best = chosen[Treatment(first.strategy, first.training.remedy)] = max(found, key=lambda trial: found[trial])
+            options = [f"{n} {best.remedy.options[n]:g}" for n in remedies.find(best.remedy.name).make.tuned]
+            values = ", ".join(
+                [f"learning rate {best.learning_rate:g}", f"weight decay {best.weight_decay:g}", *options]
             )
+            display.note(f"tuned {first.label}: {values}; validation {100 * found[best]:.1f} %")
     return chosen

@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import math
+import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,13 +15,23 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from fusion_bench.config import ModelConfig, TrainingConfig
-from fusion_bench.data.batches import DeviceData
+from fusion_bench.data.batches import DeviceData, DeviceModality
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.models.encoders import Encoded
 from fusion_bench.training import compile_cache, mesh
 from fusion_bench.training.cost import count, flops
 from fusion_bench.training.lowering import RUNS_ONCE, SEED, compiler_options, lower_predict, lower_train
-from fusion_bench.training.step import TrainState, Variables, make_functions, predict, split_module
+from fusion_bench.training.step import (
+    Functions,
+    TrainState,
+    Variables,
+    encode,
+    make_functions,
+    predict,
+    predict_encoded,
+    split_module,
+)
 
 
 def default_predict_batch() -> int:
@@ -56,6 +67,41 @@ class Predictor:
     inference_flops: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """The compiled functions of a training whose encoders are frozen.
+
+    Attributes:
+      encode_batch: (variables, data, indices [predict_batch]) → each encoded modality.
+      predict: (variables, encoded data, indices [predict_batch]) → logits.
+    """
+
+    encode_batch: Callable[..., Mapping[str, Any]]
+    predict: Callable[..., Array]
+    predict_batch: int
+
+    def encode(self, variables: Variables, data: DeviceData, indices: Int[np.ndarray, " example"]) -> DeviceData:
+        """Returns the data with the encoded modalities of the examples at `indices`; zeros of others."""
+        size, found = self.predict_batch, None
+        for start in range(0, len(indices), size):
+            rows = np.resize(indices[start : start + size], size)
+            encoded = jax.tree.map(np.asarray, self.encode_batch(variables, data, rows))
+            found = found or jax.tree.map(lambda a: np.zeros((len(data.labels), *a.shape[1:]), a.dtype), encoded)
+            jax.tree.map(lambda all_, some: operator.setitem(all_, rows, some), found, encoded)  # noqa: B023
+        assert found is not None
+        return mesh.replicate(encoded_data(found, data.labels))
+
+
+def encoded_data(encoded: Mapping[str, Any], labels: Any) -> DeviceData:
+    """Returns encoded modalities of all examples in the form of a dataset."""
+    modalities = {}
+    for name, part in encoded.items():
+        values, mask = part if isinstance(part, Encoded) else (part, None)
+        width = values.shape[-1:]
+        modalities[name] = DeviceModality(values, np.zeros(width, np.float32), np.ones(width, np.float32), mask)
+    return DeviceData(modalities, labels)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program(Predictor):
     """The compiled functions of one strategy.
@@ -65,6 +111,8 @@ class Program(Predictor):
       train: (state, data, the epoch's order of training indices, seed, steps) → state, mean loss. `state` is
         donated. The steps must end within the epoch in which they begin.
       graph: the module in evaluation mode, to be merged with Variables.
+      parts_graph: the remedy's own module, to be merged with the state's `parts`.
+      frozen: the functions of a training whose encoders are frozen; None for others.
       steps_per_epoch: updates in an epoch; the incomplete last batch is left out, with other examples in each epoch.
       batch_size: examples in an update.
       train_flops: floating-point operations per training example, forward and backward.
@@ -73,6 +121,8 @@ class Program(Predictor):
     init: Callable[..., TrainState]
     train: Callable[..., tuple[TrainState, Array]]
     graph: Any
+    parts_graph: Any = None
+    frozen: Frozen | None = None
     steps_per_epoch: int
     batch_size: int
     train_flops: float
@@ -82,6 +132,18 @@ class Program(Predictor):
     ) -> Float[np.ndarray, "example class"]:
         """Returns the logits of the examples at `indices`, in batches of one size."""
         return in_batches(lambda batch: self.predict(variables, data, batch), indices, self.predict_batch)
+
+    def training_data(
+        self, variables: Variables, data: DeviceData, indices: Int[np.ndarray, " example"]
+    ) -> tuple[DeviceData, "Program"]:
+        """Returns what training reads, and the program that reads it: with frozen encoders, the encoded examples.
+
+        Only the examples at `indices` are encoded.
+        """
+        if self.frozen is None:
+            return data, self
+        encoded = self.frozen.encode(variables, data, indices)
+        return encoded, dataclasses.replace(self, predict=self.frozen.predict)
 
 
 def compile_predictor(module: nnx.Module, data: DeviceData, predict_batch: int | None = None) -> Predictor:
@@ -125,13 +187,18 @@ def compile_program(
     seconds = _stopwatch()
     state = jax.eval_shape(functions.init, SEED)
     init = mesh.jit(functions.init).lower(SEED).compile(compiler_options() | RUNS_ONCE)
-    train = lower_train(functions, state, data, num_train).compile(compiler_options(trains=True))
+    frozen, trained_on = None, data
+    if functions.is_frozen:
+        frozen, trained_on = _compile_frozen(functions, state.variables, data, predict_batch)
+    train = lower_train(functions, state, trained_on, num_train).compile(compiler_options(trains=True))
     predict = lower_predict(functions.graph, state.variables, data, predict_batch).compile(compiler_options())
     return Program(
         init=init,
         train=train,
         predict=predict,
         graph=functions.graph,
+        parts_graph=functions.parts_graph,
+        frozen=frozen,
         steps_per_epoch=functions.steps_per_epoch,
         batch_size=functions.batch_size,
         predict_batch=predict_batch,
@@ -140,6 +207,20 @@ def compile_program(
         train_flops=flops(train) / functions.batch_size,
         inference_flops=flops(predict) / predict_batch,
     )
+
+
+def _compile_frozen(
+    functions: Functions, variables: Variables, data: DeviceData, predict_batch: int
+) -> tuple[Frozen, DeviceData]:
+    """Returns the functions of a training with frozen encoders, and the shapes of its data."""
+    graph, count = functions.graph, data.labels.shape[0]
+    lowered = lower_predict(graph, variables, data, predict_batch, encode)
+    batch = jax.eval_shape(functools.partial(encode, graph), variables, data, np.zeros(predict_batch, np.int32))
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype), batch)
+    encoded = encoded_data(shapes, data.labels)
+    predict = lower_predict(graph, variables, encoded, predict_batch, predict_encoded)
+    options = compiler_options()
+    return Frozen(lowered.compile(options), predict.compile(options), predict_batch), encoded
 
 
 def _stopwatch() -> Callable[[], float]:

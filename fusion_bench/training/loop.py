@@ -83,6 +83,7 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     checkpoint: Checkpoint | None = None,
     pacing: CheckpointConfig = CheckpointConfig(),
+    prepare: Callable[[TrainState], TrainState] = lambda state: state,
 ) -> Trained:
     """Trains from initialisation, or from a saved state, to the last epoch.
 
@@ -95,13 +96,15 @@ def train(
       report: called after each chunk.
       checkpoint: loads the saved state, and saves states during the training.
       pacing: how often progress is reported and the state is saved.
+      prepare: changes the initial state, as a remedy may.
 
     Raises:
       TrainingDiverged: the loss became infinite or NaN.
     """
     validation = splits["validation"]
     labels = np.asarray(data.labels)[validation]
-    state = program.init(np.int32(seed))
+    state = prepare(program.init(np.int32(seed)))
+    data, program = program.training_data(state.variables, data, np.concatenate([splits["train"], validation]))
     trained = Trained(state, state.variables)
     if checkpoint is not None:
         trained = checkpoint.load(trained) or trained

@@ -1,6 +1,7 @@
 """The functions of step.py lowered for this backend, and the compiler's options."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,10 +23,12 @@ def lower_train(functions: Functions, state: TrainState, data: DeviceData, num_t
     return mesh.jit(functions.train, donate_argnums=0).lower(state, data, order, SEED, SEED)
 
 
-def lower_predict(graph: Any, variables: Variables, data: DeviceData, predict_batch: int) -> jax.stages.Lowered:
-    """Lowers the prediction of `predict_batch` examples: (variables, data, indices) → logits."""
+def lower_predict(
+    graph: Any, variables: Variables, data: DeviceData, predict_batch: int, function: Callable[..., Any] = predict
+) -> jax.stages.Lowered:
+    """Lowers a prediction of `predict_batch` examples: (variables, data, indices) → logits, or the like."""
     batch = jax.ShapeDtypeStruct((predict_batch,), jnp.int32)
-    return mesh.jit(functools.partial(predict, graph)).lower(variables, data, batch)
+    return mesh.jit(functools.partial(function, graph)).lower(variables, data, batch)
 
 
 def compiler_options(*, trains: bool = False) -> dict[str, Any]:

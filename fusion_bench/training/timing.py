@@ -56,6 +56,7 @@ def train_loop(
     """Returns training steps from initialisation; their work is in examples."""
     on_device, seed = jax.device_put(indices), np.int32(0)
     state = program.init(seed)
+    data, program = program.training_data(state.variables, data, indices)
 
     def steps(count: int) -> None:
         nonlocal state

@@ -40,8 +40,8 @@ class Doubled(Remedy):
     def __init__(self, *, factor: float = 2.0):
         self.factor = factor
 
-    def loss(self, loss, outputs, labels):
-        return self.factor * loss
+    def losses(self, step):
+        return [self.factor * step.loss(step.outputs())], {}
 '''
 
 DIAGNOSTIC = '''

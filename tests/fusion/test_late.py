@@ -74,7 +74,7 @@ def test_scores_are_joined_by_the_formula(label, names):
     outputs = call(module, inputs)
     scores = [member_scores(module, name, inputs) for name in names]
     for name, expected in zip(names, scores, strict=True):
-        np.testing.assert_allclose(outputs.encoded[name], expected, atol=1e-5)
+        np.testing.assert_allclose(module.unimodal_logits(outputs)[name], expected, atol=1e-5)
     np.testing.assert_allclose(outputs.logits, formula(module, scores), atol=1e-5)
 
 
@@ -130,9 +130,11 @@ def test_late_posthoc_is_a_product_of_calibrated_experts_over_the_prior(names):
     np.testing.assert_allclose(module.fuse(jax.tree.map(jnp.float32, logits)), expected, atol=1e-5)
 
     outputs = module(inputs)
-    np.testing.assert_allclose(outputs.logits, module.fuse(outputs.encoded), atol=1e-6)
+    np.testing.assert_allclose(outputs.logits, module.fuse(module.unimodal_logits(outputs)), atol=1e-6)
     for name in names:
-        np.testing.assert_allclose(outputs.encoded[name], member_scores(module, name, inputs), atol=1e-5)
+        np.testing.assert_allclose(
+            module.unimodal_logits(outputs)[name], member_scores(module, name, inputs), atol=1e-5
+        )
 
 
 def test_late_posthoc_starts_from_a_uniform_prior_and_no_temperature():

@@ -66,7 +66,7 @@ def test_every_field_of_the_configuration_that_changes_the_result_is_in_it(part,
 
 
 def test_the_other_fields_of_a_study_are_none_of_a_job():
-    rest = {"strategies", "seeds", "match", "match_to", "tune", "devices", "out", "tensorboard"}
+    rest = {"strategies", "remedies", "seeds", "match", "match_to", "tune", "devices", "out", "tensorboard"}
     rest |= {"measurement", "checkpoint", "workers", "retries", "cluster"}
     assert {field.name for field in dataclasses.fields(BASE)} == {*OTHER, *rest}
 

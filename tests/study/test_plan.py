@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from fusion_bench.config import BenchmarkConfig, Choice, TrainingConfig
+from fusion_bench.config import BenchmarkConfig, Choice
 from fusion_bench.fusion.registry import StrategySpec
-from fusion_bench.study.plan import Reference, Selection, plan, with_members
+from fusion_bench.study.plan import Reference, Selection, Treatment, plan, with_members
 from tests.tasks import make_task
 
 TASK = make_task("image", "text")
@@ -83,7 +83,8 @@ def test_the_chosen_setting_stands_in_every_job_of_its_strategy_and_in_no_other(
     config = dataclasses.replace(CONFIG, tune=2)
     setting = dataclasses.replace(CONFIG.training, learning_rate=0.5)
     selection = dataclasses.replace(SELECTION, reference=Reference("image-only", "class"))
-    _, train, join, refer = plan(config, TASK, selection, {"image-only": setting})
+    treatment = Treatment(StrategySpec("image-only"), Choice("none"))
+    _, train, join, refer = plan(config, TASK, selection, {treatment: setting})
     for job in train.jobs:
         own = job.label == "image-only" and job.target == "label"  # tuning was for the label
         assert job.training == (setting if own else config.training)
@@ -93,13 +94,15 @@ def test_the_chosen_setting_stands_in_every_job_of_its_strategy_and_in_no_other(
 
 
 def test_fusions_are_trained_with_the_remedy_and_all_else_without():
-    training = TrainingConfig(remedy=Choice("ogm-ge", {"alpha": 1}))
     selection = dataclasses.replace(SELECTION, reference=Reference("image-only", "class"))
-    stages = plan(dataclasses.replace(CONFIG, training=training, tune=2), TASK, selection)
+    stages = plan(dataclasses.replace(CONFIG, remedies=(Choice("ogm-ge", {"alpha": 1}),), tune=2), TASK, selection)
     resolved = Choice("ogm-ge", {"alpha": 1.0, "noise": True, "stage": "update", "until": 0})
     for job in (job for stage in stages for job in stage.jobs):
-        is_concat = job.strategy == StrategySpec("concat")
-        assert job.training.remedy == (resolved if is_concat else Choice("none"))
+        remedy = job.training.remedy
+        if job.strategy == StrategySpec("concat"):
+            assert dataclasses.replace(remedy, options={**remedy.options, "alpha": 1.0}) == resolved
+        else:
+            assert remedy == Choice("none")
 
 
 def test_members_come_first_and_are_not_repeated():
@@ -107,3 +110,37 @@ def test_members_come_first_and_are_not_repeated():
     labels = [spec.label for spec in with_members(asked, TASK)]
     assert labels == ["image-only", "concat", "text-only", "late-posthoc"]
     assert [spec.label for spec in with_members(asked[1:2], TASK)] == ["concat"]
+
+
+def test_every_fusion_is_trained_with_each_remedy_that_applies_and_members_come_before():
+    config = dataclasses.replace(CONFIG, seeds=1, remedies=("none", "pretrained"), tune=2)
+    selection = Selection(tuple(map(StrategySpec, ("concat", "film"))))
+    tune, tune_from, train, train_from = plan(config, TASK, selection)
+    first = ["image-only", "text-only", "concat", "film"]
+    assert list(dict.fromkeys(job.label for job in tune.jobs)) == first
+    assert [job.label for job in train.jobs] == [label for label in first for _ in ("measure", "train")]
+    assert [job.label for job in tune_from.jobs] == ["concat+pretrained"] * 2
+    assert [(job.kind, job.label) for job in train_from.jobs] == [
+        ("measure", "concat+pretrained"),
+        ("train", "concat+pretrained"),
+    ]
+    for job in (*tune_from.jobs, train_from.jobs[1]):
+        assert [(m.kind, m.label, m.seed) for m in job.members] == [
+            (job.kind, "image-only", job.seed),
+            (job.kind, "text-only", job.seed),
+        ]
+    assert {m for job in tune_from.jobs for m in job.members} <= {*tune.jobs}
+
+
+def test_tuning_draws_the_options_that_a_remedy_declares_within_the_same_budget():
+    config = dataclasses.replace(CONFIG, remedies=("none", "ogm-ge"), tune=4)
+    tune = plan(config, TASK, Selection((StrategySpec("concat"),)))[0]
+    plain, treated = tune.jobs[:4], tune.jobs[4:]
+    for job, other in zip(plain, treated, strict=True):
+        assert (job.label, other.label) == ("concat", "concat+ogm-ge")
+        assert job.training.learning_rate == other.training.learning_rate
+        assert job.training.weight_decay == other.training.weight_decay
+    alphas = [job.training.remedy.options["alpha"] for job in treated]
+    assert alphas[0] == 0.3
+    assert len(set(alphas)) == 4
+    assert all(0.1 <= alpha <= 1 for alpha in alphas)

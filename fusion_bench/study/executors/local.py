@@ -136,11 +136,15 @@ class TrainingsElsewhere(LocalExecutor):
     """
 
     def run(self, stage: Stage) -> None:
-        trainings = tuple(job for job in stage.jobs if job.kind in ("tune", "train"))
+        trainings = tuple(job for job in stage.jobs if job.kind in ("tune", "train") and self.can_send(job))
         super().run(Stage(stage.kind, tuple(job for job in stage.jobs if job not in trainings)))
         missing = self.begin(Stage(stage.kind, trainings))
         if missing:
             self.train(missing)
+
+    def can_send(self, job: Job) -> bool:
+        """Returns whether another process can execute a training."""
+        return True
 
     @abc.abstractmethod
     def train(self, missing: Mapping[Job, Run | None]) -> None:
@@ -149,7 +153,7 @@ class TrainingsElsewhere(LocalExecutor):
     def estimate(self, job: Job) -> Estimate:
         """Returns the expected duration of a training, from the costs of its strategy if they were measured."""
         assert job.strategy is not None
-        run = self._resources.find(dataclasses.replace(job, kind="measure", seed=0, target="label"))
+        run = self._resources.find(dataclasses.replace(job, kind="measure", seed=0, target="label", members=()))
         cost = {} if run is None else run.cost
         examples = job.training.epochs * len(self._resources.dataset.splits["train"])
         compile_seconds = float(cost.get("compile_s") or math.nan)

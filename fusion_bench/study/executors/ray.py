@@ -67,6 +67,10 @@ class RayExecutor(TrainingsElsewhere):
             for stream in tasks.pending:
                 ray.cancel(stream, force=True)
 
+    def can_send(self, job: Job) -> bool:
+        """Returns whether a training needs no other run, as tasks do not read the study's store."""
+        return not job.members
+
     def tasks(self, missing: Mapping[Job, Run | None], slots: int) -> list[tuple[Job, ...]]:
         """Divides trainings into tasks of one program each, the longest first, at least as many as can run at once."""
         programs: defaultdict[Hashable, list[Job]] = defaultdict(list)

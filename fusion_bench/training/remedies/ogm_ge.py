@@ -1,17 +1,18 @@
 """On-the-fly gradient modulation with generalisation enhancement."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from fusion_bench.fields import Natural, NonNegative
-from fusion_bench.training.remedies.base import ModalityOf, Remedy, map_owned, register_remedy
+from fusion_bench.training.remedies.base import Loss, ModalityOf, Remedy, Step, map_owned, register_remedy
 
 
 @register_remedy("ogm-ge", reference="OGM-GE: Peng et al. 2022, arXiv:2203.15332")
@@ -44,7 +45,8 @@ class OGMGE(Remedy):
       until: number of epochs with modulation; 0 for all. The authors use 50 of 100.
     """
 
-    needs_unimodal_logits = True
+    needs_encoders = True
+    tuned: ClassVar[Mapping[str, tuple[float, float]]] = {"alpha": (0.1, 1.0)}
 
     def __init__(
         self,
@@ -55,6 +57,11 @@ class OGMGE(Remedy):
         until: Natural = 0,
     ):
         self.alpha, self.noise, self.stage, self.until = alpha, noise, stage, until
+
+    def losses(self, step: Step) -> tuple[Sequence[Loss], Mapping[str, Any]]:
+        outputs = step.outputs()
+        # From a clone, so that no statistic of an operator is updated twice.
+        return [step.loss(outputs)], {"unimodal_logits": nnx.clone(step.module).unimodal_logits(outputs)}
 
     def wrap(
         self, optimizer: optax.GradientTransformationExtraArgs, modality_of: ModalityOf

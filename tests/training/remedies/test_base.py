@@ -15,13 +15,14 @@ from fusion_bench.data.batches import to_device
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec, resolve
 from fusion_bench.training.remedies.base import left_untreated, remedies
-from fusion_bench.training.step import TrainState, epoch_order, make_functions
-from tests.tasks import CONFIG, jit, make_dataset, make_task
+from fusion_bench.training.step import epoch_order, make_functions
+from tests.tasks import CONFIG, jit, make_dataset, make_task, trained_on
 
 DATASET = make_dataset()
 EPOCHS = 4
 
 MINE = '''
+import jax.numpy as jnp
 import optax
 
 from fusion_bench.training.remedies.base import Remedy, map_owned, register_remedy
@@ -34,8 +35,9 @@ class Mine(Remedy):
     def __init__(self, *, constant: float = 2.0):
         self.constant = constant
 
-    def loss(self, loss, outputs, labels):
-        return loss + self.constant * (outputs.logits.shape[0] == len(labels))
+    def losses(self, step):
+        outputs = step.outputs()
+        return [step.loss(outputs), jnp.float32(self.constant)], {}
 
     def wrap(self, optimizer, modality_of):
         def stop(updates, params):
@@ -75,6 +77,7 @@ def test_training_with_a_remedy(name):
         return functions.train(*arguments)
 
     first = state = jit(functions.init)(seed)
+    data = trained_on(functions, state, data)
     for epoch in range(EPOCHS):
         order = jnp.asarray(epoch_order(DATASET.splits["train"], 0, epoch + 1))
         state, loss = train(state, data, order, seed, jnp.int32(functions.steps_per_epoch))
@@ -99,7 +102,7 @@ def test_a_remedy_is_one_file(mine, capsys):
     with pytest.raises(SystemExit):
         main(["list", "--json"])
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["remedies"]}
-    assert list(listed) == ["mine", "none", "ogm-ge"]
+    assert list(listed) == ["frozen", "mine", "none", "ogm-ge", "pretrained"]
     assert listed["mine"] == {
         "name": "mine",
         "summary": "Adds a constant to the loss and stops the encoders.",
@@ -114,7 +117,7 @@ def test_a_remedy_is_one_file(mine, capsys):
     none, mine = (functions_of(choice) for choice in (Choice("none"), Choice("mine", {"constant": 3})))
     before = jit(none.init)(seed)
     (plain, loss), (stopped, larger) = (
-        jit(functions.train)(TrainState(before.variables, optimizer, before.step), data, order, seed, jnp.int32(1))
+        jit(functions.train)(before._replace(optimizer=optimizer), data, order, seed, jnp.int32(1))
         for functions, optimizer in ((none, before.optimizer), (mine, (before.optimizer, optax.EmptyState())))
     )
     assert float(larger - loss) == pytest.approx(3, abs=1e-5)
@@ -128,7 +131,7 @@ def test_a_remedy_is_one_file(mine, capsys):
     ("choice", "message"),
     [
         (Choice("ogmge"), "unknown remedy 'ogmge'; did you mean ogm-ge?"),
-        (Choice("xyzzy"), "unknown remedy 'xyzzy'; choose from none, ogm-ge"),
+        (Choice("xyzzy"), "unknown remedy 'xyzzy'; choose from frozen, none, ogm-ge, pretrained"),
         (Choice("ogm-ge", {"alhpa": 1.0}), "unknown option of ogm-ge 'alhpa'; did you mean alpha?"),
         (
             Choice("ogm-ge", {"alpha": -1.0}),
