@@ -21,7 +21,8 @@ from fusion_bench.fusion.registry import Registration, StrategySpec, resolve
 from fusion_bench.fusion.tensor.compact_bilinear import Drawn
 from fusion_bench.models.encoders import WIDTHS
 from fusion_bench.training import step
-from fusion_bench.training.compile import Program, compile_program, encoded_data
+from fusion_bench.training.compile import Program, compile_program
+from fusion_bench.training.frozen import encoded_data
 from fusion_bench.training.lowering import compiler_options
 
 TWO, THREE = ("image", "text"), ("audio", "image", "text")

@@ -3,9 +3,8 @@
 import dataclasses
 import functools
 import math
-import operator
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,23 +14,14 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from fusion_bench.config import ModelConfig, TrainingConfig
-from fusion_bench.data.batches import DeviceData, DeviceModality
+from fusion_bench.data.batches import DeviceData
 from fusion_bench.data.dataset import Task
 from fusion_bench.fusion.registry import StrategySpec
-from fusion_bench.models.encoders import Encoded
 from fusion_bench.training import compile_cache, mesh
 from fusion_bench.training.cost import count, flops
+from fusion_bench.training.frozen import Frozen, compile_frozen
 from fusion_bench.training.lowering import RUNS_ONCE, SEED, compiler_options, lower_predict, lower_train
-from fusion_bench.training.step import (
-    Functions,
-    TrainState,
-    Variables,
-    encode,
-    make_functions,
-    predict,
-    predict_encoded,
-    split_module,
-)
+from fusion_bench.training.step import TrainState, Variables, make_functions, predict, split_module
 
 
 def default_predict_batch() -> int:
@@ -65,41 +55,6 @@ class Predictor:
     params: int
     compile_seconds: float
     inference_flops: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Frozen:
-    """The compiled functions of a training whose encoders are frozen.
-
-    Attributes:
-      encode_batch: (variables, data, indices [predict_batch]) → each encoded modality.
-      predict: (variables, encoded data, indices [predict_batch]) → logits.
-    """
-
-    encode_batch: Callable[..., Mapping[str, Any]]
-    predict: Callable[..., Array]
-    predict_batch: int
-
-    def encode(self, variables: Variables, data: DeviceData, indices: Int[np.ndarray, " example"]) -> DeviceData:
-        """Returns the data with the encoded modalities of the examples at `indices`; zeros of others."""
-        size, found = self.predict_batch, None
-        for start in range(0, len(indices), size):
-            rows = np.resize(indices[start : start + size], size)
-            encoded = jax.tree.map(np.asarray, self.encode_batch(variables, data, rows))
-            found = found or jax.tree.map(lambda a: np.zeros((len(data.labels), *a.shape[1:]), a.dtype), encoded)
-            jax.tree.map(lambda all_, some: operator.setitem(all_, rows, some), found, encoded)  # noqa: B023
-        assert found is not None
-        return mesh.replicate(encoded_data(found, data.labels))
-
-
-def encoded_data(encoded: Mapping[str, Any], labels: Any) -> DeviceData:
-    """Returns encoded modalities of all examples in the form of a dataset."""
-    modalities = {}
-    for name, part in encoded.items():
-        values, mask = part if isinstance(part, Encoded) else (part, None)
-        width = values.shape[-1:]
-        modalities[name] = DeviceModality(values, np.zeros(width, np.float32), np.ones(width, np.float32), mask)
-    return DeviceData(modalities, labels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,7 +144,7 @@ def compile_program(
     init = mesh.jit(functions.init).lower(SEED).compile(compiler_options() | RUNS_ONCE)
     frozen, trained_on = None, data
     if functions.is_frozen:
-        frozen, trained_on = _compile_frozen(functions, state.variables, data, predict_batch)
+        frozen, trained_on = compile_frozen(functions, state.variables, data, predict_batch)
     train = lower_train(functions, state, trained_on, num_train).compile(compiler_options(trains=True))
     predict = lower_predict(functions.graph, state.variables, data, predict_batch).compile(compiler_options())
     return Program(
@@ -207,20 +162,6 @@ def compile_program(
         train_flops=flops(train) / functions.batch_size,
         inference_flops=flops(predict) / predict_batch,
     )
-
-
-def _compile_frozen(
-    functions: Functions, variables: Variables, data: DeviceData, predict_batch: int
-) -> tuple[Frozen, DeviceData]:
-    """Returns the functions of a training with frozen encoders, and the shapes of its data."""
-    graph, count = functions.graph, data.labels.shape[0]
-    lowered = lower_predict(graph, variables, data, predict_batch, encode)
-    batch = jax.eval_shape(functools.partial(encode, graph), variables, data, np.zeros(predict_batch, np.int32))
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype), batch)
-    encoded = encoded_data(shapes, data.labels)
-    predict = lower_predict(graph, variables, encoded, predict_batch, predict_encoded)
-    options = compiler_options()
-    return Frozen(lowered.compile(options), predict.compile(options), predict_batch), encoded
 
 
 def _stopwatch() -> Callable[[], float]:

@@ -94,7 +94,8 @@ def make_functions(
         strategy = spec.build(blueprint)
         return strategy, remedy.make_parts(strategy, blueprint)
 
-    strategy, parts = nnx.eval_shape(build, jax.random.key(0))
+    abstract: Any = nnx.eval_shape(build, jax.random.key(0))
+    strategy, parts = abstract
     train_graphs = split_module(strategy, training=True)[0], split_module(parts, training=True)[0]
     eval_graph, _ = split_module(strategy)
     optimizer = make_optimizer(training, steps_per_epoch * training.epochs)
@@ -121,19 +122,19 @@ def make_functions(
             inputs = augment(inputs, task.augmented, key_augment, flip)
 
         def losses(trained: tuple[Any, Any]) -> tuple[list[Array], Any]:
-            module, parts = (
-                nnx.merge(graph, params, rest, copy=True)
-                for graph, params, rest in zip(train_graphs, trained, (rest, own_rest), strict=True)
-            )
+            modules: Any = zip(train_graphs, trained, (rest, own_rest), strict=True)
+            module, parts = (nnx.merge(*each, copy=True) for each in modules)
             found, told = remedy.losses(
                 Step(module, parts, inputs, labels, training.label_smoothing, nnx.Rngs(key_dropout), key_remedy, epoch)
             )
-            return [*found], (*(nnx.state(each, nnx.Not(nnx.Param)) for each in (module, parts)), told)
+            changed = [nnx.state(each, nnx.Not(nnx.Param)) for each in (module, parts)]
+            return [*found], (*changed, told)
 
         loss, gradients, (rest, own_rest, told) = _differentiate(losses, (params, own_params), remedy, strategy)
         extra = {"labels": labels, "epoch": epoch, "key": key_remedy, **told}
         updates, optimizer_state = optimizer.update(gradients, optimizer_state, (params, own_params), **extra)
-        params, own_params = optax.apply_updates((params, own_params), updates)
+        updated: Any = optax.apply_updates((params, own_params), updates)
+        params, own_params = updated
         return TrainState(Variables(params, rest), optimizer_state, step + 1, Variables(own_params, own_rest)), loss
 
     def train(state: TrainState, data: DeviceData, order: Array, seed: Array, steps: Array):

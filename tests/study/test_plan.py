@@ -143,4 +143,4 @@ def test_tuning_draws_the_options_that_a_remedy_declares_within_the_same_budget(
     alphas = [job.training.remedy.options["alpha"] for job in treated]
     assert alphas[0] == 0.3
     assert len(set(alphas)) == 4
-    assert all(0.1 <= alpha <= 1 for alpha in alphas)
+    assert all(0.1 <= float(alpha) <= 1 for alpha in alphas)
