@@ -56,6 +56,23 @@ class Findings:
         keep: Any = self.rows["family"].isin(families) & self.rows["test_accuracy_mean"].notna()
         return self.rows.loc[keep].reset_index(drop=True)
 
+    def values(self, name: str, rows: pd.DataFrame | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the mean of a diagnostic's value over seeds and half its interval, of each row; NaN for none.
+
+        The rows are by default those that have a result.
+        """
+        rows = self.measured if rows is None else rows
+        missing = np.full(len(rows), np.nan)
+        mean, width = (
+            rows[key].to_numpy(float) if (key := f"{name}_{part}") in rows else missing for part in ("mean", "ci95")
+        )
+        return mean, width
+
+    def diagnosed(self, pattern: str) -> list[re.Match[str]]:
+        """Returns the names of diagnostics' values that match a regular expression, in the order of the table."""
+        names = [str(key).removesuffix("_mean") for key in self.rows if str(key).endswith("_mean")]
+        return [match for name in names if (match := re.fullmatch(pattern, name))]
+
     @property
     def families(self) -> dict[str, str]:
         return dict(zip(self.rows["strategy"], self.rows["family"], strict=True))

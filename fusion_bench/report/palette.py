@@ -4,6 +4,8 @@ INK = "#22262c"
 PALE = "#8b9099"
 GRID = "#dfe2e6"
 BLUE = "#3f86c0"
+ORANGE = "#d9822b"
+GREEN = "#3fa283"
 
 Shade = tuple[str, float]
 """A colour and its opacity, 0 to 1."""

@@ -1,6 +1,7 @@
 """The table of a study as a frame: a row for each strategy, a block for each setting."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -30,9 +31,9 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
     values = [[value for column in columns for value in column.values(row)] for row in rows]
     frame = pd.DataFrame(values, columns=pd.Index([key for column in columns for key in column.keys]))
     frame = frame.astype({key: "Int64" for column in columns if column.integer for key in column.keys})
-    frame = frame.assign(order=frame["family"].map([*FAMILIES].index))
-    blockwise = ["dataset", "captions", "encoder", "epochs", "setting", "order", "baseline_kind", "strategy"]
-    return frame.sort_values(blockwise, kind="stable", ignore_index=True).drop(columns="order")
+    keys: Any = frame[["dataset", "captions", "encoder", "epochs", "setting", "family", "baseline_kind", "strategy"]]
+    keys = keys.assign(family=keys["family"].map([*FAMILIES].index))
+    return frame.loc[keys.sort_values([*keys], kind="stable").index].reset_index(drop=True)
 
 
 def to_csv(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> str:
@@ -50,6 +51,7 @@ def arrange(frame: pd.DataFrame, sort: Column | None, *, by_family: bool = True)
     """
     order = {"_setting": pd.factorize(frame["setting"])[0]}
     order |= {"_family": frame["family"].map([*FAMILIES].index)} if by_family else {}
-    keys = dict.fromkeys(order, True) | ({} if sort is None else {sort.keys[0]: sort.ascending})
-    found = frame.assign(**order).sort_values([*keys], ascending=[*keys.values()], kind="stable", ignore_index=True)
-    return found.drop(columns=[*order])
+    ascending = [True] * len(order) + ([] if sort is None else [sort.ascending])
+    order |= {} if sort is None else {"_value": frame[sort.keys[0]]}
+    keys = pd.DataFrame(order, index=frame.index).sort_values([*order], ascending=ascending, kind="stable")
+    return frame.loc[keys.index].reset_index(drop=True)

@@ -69,7 +69,12 @@ class Area:
 
 @dataclasses.dataclass(frozen=True)
 class Bars:
-    """Bars that stand on zero, with intervals."""
+    """Bars with intervals.
+
+    Attributes:
+      x: places; along y if they lie.
+      base: where each begins; zero if empty.
+    """
 
     x: Values
     heights: Values
@@ -78,6 +83,8 @@ class Bars:
     label: str = ""
     interval: Values = ()
     hover: Sequence[str] = ()
+    base: Values = ()
+    is_lying: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

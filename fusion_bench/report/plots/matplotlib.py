@@ -164,7 +164,12 @@ def _draw_area(axes: Axes, mark: Area) -> None:
 
 def _draw_bars(axes: Axes, mark: Bars) -> None:
     style: Any = {"color": [mark.shade], "ecolor": INK, "error_kw": {"elinewidth": 0.7}, "linewidth": 0}
-    axes.bar(mark.x, mark.heights, mark.width, yerr=_known(mark.interval), label=mark.label, **style)
+    base = np.asarray(mark.base, float) if len(mark.base) else np.zeros(len(mark.x))
+    if mark.is_lying:
+        style |= {"xerr": _known(mark.interval), "left": base}
+        axes.barh(mark.x, mark.heights, mark.width, label=mark.label, **style)
+    else:
+        axes.bar(mark.x, mark.heights, mark.width, base, yerr=_known(mark.interval), label=mark.label, **style)
 
 
 def _known(widths: Values) -> np.ndarray | None:

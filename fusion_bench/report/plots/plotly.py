@@ -88,9 +88,12 @@ def _area(mark: Area) -> list[Trace]:
 
 
 def _bars(mark: Bars) -> list[Trace]:
-    shape = {"x": numbers(mark.x), "y": numbers(mark.heights), "width": mark.width}
+    along, across = ("y", "x") if mark.is_lying else ("x", "y")
+    shape: Trace = {along: numbers(mark.x), across: numbers(mark.heights), "width": mark.width}
+    shape |= {"orientation": "h"} if mark.is_lying else {}
+    shape |= {"base": numbers(mark.base)} if len(mark.base) else {}
     trace = {"type": "bar", "marker": {"color": rgba(mark.shade)}} | shape | _named(mark.label) | _hover(mark.hover)
-    return [trace | _errors("y", mark.interval)]
+    return [trace | _errors(across, mark.interval)]
 
 
 def _heat_map(mark: HeatMap) -> list[Trace]:
