@@ -40,7 +40,7 @@ def picture(found: Findings) -> Picture | None:
         "Partial information decomposition (Bertschinger et al. 2014): above, of what image and caption tell of the "
         "target; below, of what they tell of each strategy's predictions. Mean over "
         f"{found.seeds_text(rows['strategy'])}.",
-        {"bits": Panel(marks, x, y)}, size=(3.9, 1.0 + 0.155 * len(names)), height=170 + 20 * len(names),
+        {x.label: Panel(marks, x, y)}, size=(3.9, 1.0 + 0.155 * len(names)), height=170 + 20 * len(names),
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def picture(found: Findings) -> Picture | None:
         f"Accuracy in percent of models trained on the channel {trained}, mean over {found.seeds_text(strategies)}. "
         "The first row decides with the table of the test captions and this image model, the second with that of "
         "training: between them is what a model cannot know, below the second what it could have done.",
-        {"channels": panel}, size=(1.6 + 0.36 * len(channels), 1.2 + 0.24 * len(names)), columns=1,
+        {panel.x.label: panel}, size=(max(3.4, 1.6 + 0.36 * len(channels)), 1.2 + 0.24 * len(names)), columns=1,
         height=220 + 26 * len(names), has_key=False, is_wide=True,
     )  # fmt: skip
 
