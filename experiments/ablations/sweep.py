@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import math
 import shlex
 import sys
 import tomllib
@@ -17,14 +18,18 @@ from rich.markdown import Markdown
 
 import fusion_bench
 from fusion_bench.cli.flags import Strategies
-from fusion_bench.config import BenchmarkConfig, DataConfig, EncoderSize, ModelConfig, TrainingConfig
+from fusion_bench.config import BenchmarkConfig, Choice, DataConfig, EncoderSize, ModelConfig, TrainingConfig, as_choice
 from fusion_bench.families import MULTIMODAL
+from fusion_bench.metrics.significance import holm
+from fusion_bench.report.block import blocks
+from fusion_bench.report.cells import decimal
 from fusion_bench.report.listing import markdown_table
 from fusion_bench.report.plots import matplotlib
 from fusion_bench.report.plots.marks import Picture
 from fusion_bench.report.table import table
 from fusion_bench.report.text import MISSING, percent, points
 from fusion_bench.store import Store
+from fusion_bench.study.diagnose import diagnose
 
 Row = Mapping[Hashable, Any]
 
@@ -94,6 +99,7 @@ class Sweep:
       scale: the usual size.
       draw: returns the figure of a frame, with a note below it.
       against: the strategy that gains are measured against; the best unimodal one if empty.
+      diagnostics: are applied to the models of every study; their values are columns of the frame.
       arrange: orders and names the rows.
       remarks: returns further lines below the table.
       note: the beginning of the note below the figure.
@@ -104,6 +110,7 @@ class Sweep:
     scale: Scale = Scale()
     draw: Callable[[pd.DataFrame, str], Picture] | None = None
     against: str = ""
+    diagnostics: tuple[str | Choice, ...] = ()
     arrange: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
     remarks: Callable[[pd.DataFrame, Scale], Sequence[str]] = no_remarks
     note: str = ""
@@ -133,11 +140,32 @@ def run(sweep: Sweep, scale: Scale, question: str) -> int:
 
 
 def rows(sweep: Sweep, study: BenchmarkConfig) -> list[dict[Hashable, Any]]:
-    """Runs a study and returns the rows of its table."""
-    frame = fusion_bench.run(study)
-    if sweep.against:
-        frame = table(Store(study.out, read_only=True), against=sweep.against)
-    return frame.to_dict("records")
+    """Runs a study, applies the diagnostics, and returns the rows of its table, with the effects of remedies."""
+    fusion_bench.run(study)
+    store = Store(study.out, read_only=True)
+    if sweep.diagnostics:
+        done = diagnose(store, [*map(as_choice, sweep.diagnostics)], places=study.data)
+        for line in done.failed:
+            print(line, file=sys.stderr)
+    effects = remedy_effects(store)
+    frame = table(store, against=sweep.against)
+    return [{**row, **effects.get((row["setting"], row["strategy"]), {})} for row in frame.to_dict("records")]
+
+
+def remedy_effects(store: Store) -> dict[tuple[str, str], dict[str, float]]:
+    """Returns the gain of each strategy with a remedy over the same one without, by setting and label.
+
+    `effect_mean` and `effect_ci95` are paired by seed; `effect_p` is Holm-corrected over the rows of the setting.
+    """
+    found = {}
+    for digest, block in blocks(store).items():
+        pairs = {row: row.name.partition("+")[0] for row in block.trained if "+" in row.name}
+        corrected = holm({row.name: row.p_value(plain) for row, plain in pairs.items()})
+        for row, plain in pairs.items():
+            mean, width = row.over(plain)
+            values = {"effect_mean": mean, "effect_ci95": width, "effect_p": corrected[row.name]}
+            found[digest, row.name] = values
+    return found
 
 
 def main(sweep: Sweep, text: str | None) -> int:
@@ -182,9 +210,14 @@ def write_facts(path: Path, fields: Mapping[str, Any]) -> None:
 
 
 def cell(row: Row, of: str = "test_accuracy") -> str:
-    """Returns a mean with its interval, in percent or points."""
-    show = points if of == "gain" else percent
-    return show(row[f"{of}_mean"], row[f"{of}_ci95"])
+    """Returns a mean with its interval, in percent or points; a dash where there is none."""
+    show = points if of in ("gain", "effect") else percent
+    return show(row.get(f"{of}_mean", math.nan), row.get(f"{of}_ci95", math.nan))
+
+
+def bits(row: Row, of: str) -> str:
+    """Returns a mean with its interval, in bits."""
+    return decimal(row.get(f"{of}_mean", math.nan), row.get(f"{of}_ci95", math.nan))
 
 
 def rows_of_strategies(frame: pd.DataFrame) -> Iterator[tuple[str, dict[Any, Row]]]:

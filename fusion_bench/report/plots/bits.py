@@ -1,10 +1,13 @@
 """Bits of information: what the data hold, and what each strategy's predictions use."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from fusion_bench.report.findings import Findings
-from fusion_bench.report.palette import BLUE, GREEN, ORANGE, PALE, Shade
+from fusion_bench.report.palette import BLUE, GREEN, ORANGE, PALE
 from fusion_bench.report.plots.marks import Axis, Bars, Panel, Picture
 
 OF_DATA = {"bits_data": "data: a perfect image model", "bits_image_model": "data: this image model"}
@@ -18,30 +21,42 @@ def picture(found: Findings) -> Picture | None:
     rows = rows.loc[~np.isnan(found.values(f"{USED}_redundant", rows)[0])].reset_index(drop=True)
     if rows.empty:
         return None
-    unique = [match[1] for match in found.diagnosed(f"{USED}_unique_(.+)")]
-    shades: dict[str, tuple[str, Shade]] = {"redundant": ("redundant: either tells", (PALE, 0.8))}
-    for name, colour in zip(unique, (BLUE, ORANGE), strict=False):
-        shades[f"unique_{name}"] = f"unique: {name} alone tells", (colour, 0.9)
-    shades["synergistic"] = "synergistic: both together tell", (GREEN, 0.9)
+    parts = [match[1] for match in found.diagnosed(f"{USED}_(redundant|unique_.+|synergistic)")]
     data = {name: label for name, label in OF_DATA.items() if found.diagnosed(f"{name}_redundant")}
     names = [*data.values(), *rows["strategy"]]
-    marks, base = [], np.zeros(len(names))
-    for part, (label, shade) in shades.items():
-        bits = np.array(
+    values = {
+        part: np.array(
             [*(_first(found, f"{name}_{part}", rows) for name in data), *found.values(f"{USED}_{part}", rows)[0]]
         )
-        hover = [f"{name}\n{label}: {bit:.3f} bits" for name, bit in zip(names, bits, strict=True)]
-        bits = np.nan_to_num(bits)
-        marks.append(Bars(np.arange(len(names)), bits, 0.75, shade, label, hover=hover, base=base, is_lying=True))
-        base = base + bits
-    x, y = Axis("bits about the target", (0.0, 1.03 * float(base.max()))), Axis(names=tuple(names))
+        for part in parts
+    }
+    panel = stacked(names, values)
     return Picture(
         "bits", "Bits in the data and bits used",
         "Partial information decomposition (Bertschinger et al. 2014): above, of what image and caption tell of the "
         "target; below, of what they tell of each strategy's predictions. Mean over "
         f"{found.seeds_text(rows['strategy'])}.",
-        {x.label: Panel(marks, x, y)}, size=(3.9, 1.0 + 0.155 * len(names)), height=170 + 20 * len(names),
+        {panel.x.label: panel}, size=(3.9, 1.0 + 0.155 * len(names)), height=170 + 20 * len(names),
     )  # fmt: skip
+
+
+def stacked(names: Sequence[str], values: Mapping[str, Float[np.ndarray, " row"]]) -> Panel:
+    """Returns lying bars, one a name, of the parts "redundant", "unique_MODALITY" and "synergistic", in bits."""
+    colours = iter((BLUE, ORANGE))
+    marks, base = [], np.zeros(len(names))
+    for part in sorted(values, key=lambda part: ("redundant", "unique", "synergistic").index(part.partition("_")[0])):
+        kind, _, modality = part.partition("_")
+        label, shade = {
+            "redundant": ("redundant: either tells", (PALE, 0.8)),
+            "unique": (f"unique: {modality} alone tells", (next(colours) if kind == "unique" else PALE, 0.9)),
+            "synergistic": ("synergistic: both together tell", (GREEN, 0.9)),
+        }[kind]
+        hover = [f"{name}\n{label}: {bit:.3f} bits" for name, bit in zip(names, values[part], strict=True)]
+        bits = np.nan_to_num(values[part])
+        marks.append(Bars(np.arange(len(names)), bits, 0.75, shade, label, hover=hover, base=base, is_lying=True))
+        base = base + bits
+    x = Axis("bits about the target", (0.0, 1.03 * float(base.max()) or 1.0))
+    return Panel(marks, x, Axis(names=tuple(names)))
 
 
 def _first(found: Findings, name: str, rows: pd.DataFrame) -> float:
