@@ -31,7 +31,8 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
     frame = pd.DataFrame(values, columns=pd.Index([key for column in columns for key in column.keys]))
     frame = frame.astype({key: "Int64" for column in columns if column.integer for key in column.keys})
     frame = frame.assign(order=frame["family"].map([*FAMILIES].index))
-    blockwise = ["dataset", "captions", "encoder", "epochs", "setting", "order", "baseline_kind", "strategy"]
+    blockwise = ["dataset", "captions", "misalign", "missing", "encoder", "epochs", "setting"]
+    blockwise += ["order", "baseline_kind", "strategy"]
     return frame.sort_values(blockwise, kind="stable", ignore_index=True).drop(columns="order")
 
 
