@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fusion_bench.errors import ConfigError
-from fusion_bench.fields import Checked, Count, NameOrPath, Natural, NonNegative, Positive, Rule
+from fusion_bench.fields import Checked, Count, NameOrPath, Natural, NonNegative, Positive, Probability, Rule
 
 EncoderSize = Literal["micro", "tiny", "small", "resnet9"]
 TextEncoderKind = Literal["pooled", "transformer"]
@@ -70,6 +70,10 @@ class DataConfig(Checked):
         default_factory=dict
     )
     """Kind of each array of a file that could have several kinds: {"counts": "vector"}."""
+    misalign: Probability = 0.0
+    """Probability that a training example gets the text of another one; its label stays with the image."""
+    missing: Probability = 0.0
+    """Probability that a modality is missing from a training example; one at least is there."""
 
     def __hash__(self) -> int:
         return hash((self.source, self.captions, self.data_seed, self.train_size, self.test_size))

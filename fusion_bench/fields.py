@@ -24,6 +24,7 @@ Natural = Annotated[int, Rule("at least 0", lambda value: value >= 0)]
 Finite = Annotated[float, Rule("finite", math.isfinite)]
 Positive = Annotated[float, Rule("finite and above 0", lambda value: 0 < value < math.inf)]
 NonNegative = Annotated[float, Rule("finite and at least 0", lambda value: 0 <= value < math.inf)]
+Probability = Annotated[float, Rule("at least 0 and at most 1", lambda value: 0 <= value <= 1)]
 
 
 class Home(NamedTuple):

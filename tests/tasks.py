@@ -98,10 +98,10 @@ def call(module, *arguments):
 
 
 def make_batch(spec, batch=BATCH, seed=0):
-    """Draws a batch of a modality; texts are of every length, from no word to all, sequences from one step to all."""
+    """Draws a batch of a modality; texts and sequences are of every length, from no word or step to all."""
     rng = np.random.default_rng(seed)
     if spec.kind == "sequence":
-        mask = np.arange(spec.shape[0]) <= np.arange(batch)[:, None] % spec.shape[0]
+        mask = np.arange(spec.shape[0]) < np.arange(batch)[:, None] % (spec.shape[0] + 1)
         values = np.where(mask[:, :, None], rng.normal(size=(batch, *spec.shape)), 0)
         return ModalityBatch(jnp.asarray(values, jnp.float32), jnp.asarray(mask))
     if spec.kind != "tokens":

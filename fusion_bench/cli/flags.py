@@ -77,6 +77,8 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
             ),
         ),
         "max_tokens": option("N"),
+        "misalign": option("P"),
+        "missing": option("P"),
     },
     TrainingConfig: {"remedy": (Suppress, Fixed)},
     ClusterConfig: {

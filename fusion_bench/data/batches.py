@@ -76,10 +76,12 @@ def to_device(dataset: Dataset) -> DeviceData:
 def normalization_stats(modality: Modality, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and standard deviation by channel of the training examples, float32; empty for tokens.
 
-    Of a sequence they are over the steps that are there.
+    They are over the examples that have the modality; of a sequence, over the steps that are there.
     """
     if modality.kind == "tokens":
         return np.zeros(0, np.float32), np.ones(0, np.float32)
+    if modality.missing is not None:
+        train = train[~modality.missing[train]]
     mean = _mean_power(modality, train, np.zeros(modality.values.shape[-1]), 1)
     variance = _mean_power(modality, train, mean, 2)
     std = np.sqrt(np.where(variance > 0, variance, 1.0))

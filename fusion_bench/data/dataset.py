@@ -90,9 +90,11 @@ class Modality:
       vocabulary_size: number of token ids, for tokens only.
       augment: random transformations in training: "flip", left to right, and "translate", by an eighth of its size at
         most; those after which an example keeps its class, grids only.
-      mask: True where there is a step, bool [example, token], somewhere in each example; sequences only, None for all
-        steps. What the values are where it is False changes nothing.
+      mask: True where there is a step, bool [example, token], somewhere in each example but those of `missing`;
+        sequences only, None for all steps. What the values are where it is False changes nothing.
       alternatives: of tokens, where some examples have several texts.
+      missing: True for the training examples that lack the modality, bool [example]; None if none does. Their values
+        are the mean of the other training examples; a text has no token then, a sequence no step.
     """
 
     kind: Kind
@@ -101,6 +103,7 @@ class Modality:
     augment: tuple[Transform, ...] = ()
     mask: np.ndarray | None = None
     alternatives: Alternatives | None = None
+    missing: np.ndarray | None = None
 
     @property
     def spec(self) -> ModalitySpec:
@@ -148,12 +151,13 @@ class Captions:
     """The captions of a dataset, as text.
 
     Attributes:
-      texts: one caption an example, the first where a file has several; empty where it has none.
+      texts: one caption an example, the first where a file has several; empty where it has none, or lacks it.
       modality: the name of the modality that they became.
       about: the name of the modality that shows the class y, which captions are about; None if several could.
       channel: what the captions were drawn from; None if they came from a file.
       words: index of the informative word w in `channel.words`, int32 [example]; None without a channel.
-      shifts: the shift k, int32 [example]; None without a channel.
+      shifts: the shift k, int32 [example]; None without a channel. That of a misaligned training example is its text's,
+        not the one that its label follows from.
     """
 
     texts: tuple[str, ...]
@@ -203,6 +207,7 @@ class Dataset:
         arrays = {
             **{f"modality/{name}": modality.values for name, modality in self.modalities.items()},
             **{f"mask/{name}": m.mask for name, m in self.modalities.items() if m.mask is not None},
+            **{f"missing/{name}": m.missing for name, m in self.modalities.items() if m.missing is not None},
             **{f"split/{name}": indices for name, indices in self.splits.items()},
             "labels": self.labels,
             "classes": self.classes,

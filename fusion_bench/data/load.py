@@ -1,4 +1,4 @@
-"""From a configuration to a dataset: images, splits, captions, tokens."""
+"""From a configuration to a dataset: images, splits, captions, tokens, damage."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from fusion_bench.data import checks, splits
 from fusion_bench.data.captions import channel as channels
 from fusion_bench.data.captions import files
 from fusion_bench.data.captions.texts import tokenize
+from fusion_bench.data.damage import damage
 from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
 from fusion_bench.data.sources.base import load_raw
 from fusion_bench.errors import ConfigError
@@ -24,12 +25,12 @@ NO_CAPTIONS, DEFAULT_CAPTIONS = "none", "default"
 
 
 def load_dataset(config: DataConfig) -> Dataset:
-    """Loads a source, cuts the splits, lays captions over it and turns texts into tokens.
+    """Loads a source, cuts the splits, lays captions over it, turns texts into tokens and damages the training split.
 
     Determined by `config` and the files it names alone.
 
     Raises:
-      UserError: the source, its files, the split sizes or the captions are not as they should be.
+      UserError: the source, its files, the split sizes, the captions or the damage are not as they should be.
     """
     raw = load_raw(config)
     indices = splits.split(raw, config)
@@ -47,7 +48,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     modalities |= {name: text.modality for name, text in read.items()}
     modalities = _augmented(config, raw.name, modalities)
     notes += [note for text in read.values() for note in text.notes]
-    return Dataset(
+    dataset = Dataset(
         name=raw.name,
         modalities=modalities,
         labels=labels,
@@ -59,6 +60,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         notes=(*notes, *checks.notes(modalities, labels, indices)),
         tokenizers={name: text.tokenizer for name, text in read.items()},
     )
+    return damage(dataset, config)
 
 
 def resolved(config: DataConfig, dataset: Dataset) -> DataConfig:

@@ -26,8 +26,8 @@ class MissingModality(Diagnostic):
     `marginal`, a missing modality is taken from another test example, by a permutation without fixed points; the value
     is the mean over permutations, and `accuracy_without_text_std` their standard deviation. With `zero` it is zero
     after standardisation: a grid's or vector's mean, or a text without words or a sequence without steps, which the
-    model has not seen in training. The names of these values end in `_zero`, as values of different baselines are not
-    comparable.
+    model has seen in training only if `DataConfig.missing` is above 0. The names of these values end in `_zero`, as
+    values of different baselines are not comparable.
 
     From these follow, without further predictions: the Shapley value of each modality (`shapley_text`), which add up to
     V(all) - V(∅), where V(∅) is the accuracy of the most frequent class; `cooperation`, V(all) - V(∅) - Σ_m (V(m) -

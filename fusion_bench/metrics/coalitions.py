@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 Values = Mapping[frozenset[str], float]
 """Accuracy V(S) of every coalition S, the empty one included."""
@@ -31,3 +31,18 @@ def cooperation(values: Values) -> float:
     """
     empty, together = values[frozenset()], max(values, key=len)
     return values[together] - empty - sum(values[frozenset({name})] - empty for name in together)
+
+
+def presence(names: Iterable[str], missing: float) -> dict[frozenset[str], float]:
+    """Returns the probability of each coalition where every modality is missing independently, but one is kept.
+
+    P(S) = (1 - p)^|S| p^(M - |S|), where the p^M of the empty coalition is divided among those of one modality. So the
+    expected accuracy on such examples is Σ_S P(S) V(S).
+    """
+    names = sorted(names)
+    total, found = len(names), {}
+    for size in range(1, total + 1):
+        for coalition in itertools.combinations(names, size):
+            share = missing**total / total if size == 1 else 0.0
+            found[frozenset(coalition)] = (1 - missing) ** size * missing ** (total - size) + share
+    return found

@@ -20,7 +20,8 @@ from fusion_bench.store import Run, Store, setting
 from fusion_bench.store.diagnosed import read_values
 
 _IN_HEADING = {
-    *("data.captions", "data.train_size", "data.test_size", "model.encoder", "training.epochs"),
+    *("data.captions", "data.train_size", "data.test_size", "data.misalign", "data.missing"),
+    *("model.encoder", "training.epochs"),
     *("match.quantity", "match.to", "match.target"),
 }
 

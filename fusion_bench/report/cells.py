@@ -9,7 +9,7 @@ import pandas as pd
 from fusion_bench.metrics.intervals import Interval, t_interval, wilson_interval
 from fusion_bench.metrics.significance import bootstrap_interval
 from fusion_bench.report.block import Row
-from fusion_bench.report.text import MISSING, optional
+from fusion_bench.report.text import MISSING, optional, percent
 
 
 def decimal(mean: float, half_width: float) -> str:
@@ -54,6 +54,36 @@ def augmented(row: Row) -> str:
     inputs = row.block.data.get("inputs", {})
     chosen = {name: " and ".join(fact.get("augment") or ()) for name, fact in inputs.items()}
     return ", ".join(f"{name}: {transforms}" for name, transforms in chosen.items() if transforms)
+
+
+def damage(row: Row) -> str:
+    """Returns how the training data were damaged, and the exact ceilings that follow, in sentences."""
+    data, sentences = row.block.data, []
+    if probability := row.block.setting.get("data.misalign"):
+        moved = " and ".join(data["misaligned_modalities"])
+        sentences.append(
+            f"Misaligned in training: with probability {probability:g} an example has the {moved} of another one, "
+            "independently of its label; test pairs are aligned."
+        )
+        if known := data.get("misaligned_ceilings"):
+            learned, best = (
+                [percent(known[f"{name}{pairs}"]) for name in ("text_only", "with_class")]
+                for pairs in ("", "_misaligned")
+            )
+            sentences.append(
+                f"The decision that is optimal on such pairs is right in {learned[0]} % of aligned pairs from {moved} "
+                f"alone, and in {learned[1]} % from {moved} and the class. On misaligned pairs the best possible "
+                f"accuracies are {best[0]} % and {best[1]} %."
+            )
+    if probability := row.block.setting.get("data.missing"):
+        sentences.append(
+            f"Missing in training: each modality of an example with probability {probability:g}, but one is kept; test "
+            "examples are complete."
+        )
+        if known := data.get("missing_ceiling"):
+            rate = f"On examples whose modalities are missing with probability {probability:g}"
+            sentences.append(f"{rate}, the best possible accuracy is {percent(known)} %.")
+    return " ".join(sentences)
 
 
 def failures(row: Row) -> str:

@@ -31,6 +31,8 @@ def heading(block: pd.DataFrame) -> str:
         f"{first['dataset']}, {captions}, {first['encoder']} encoders",
         f"{first['epochs']} epoch{'s' * (first['epochs'] != 1)} on {first['n_train']:,} examples, "
         f"{first['n_test']:,} to test",
+        first["misalign"] and f"training pairs misaligned with probability {first['misalign']:g}",
+        first["missing"] and f"modalities missing in training with probability {first['missing']:g}",
         quantity and f"{quantity} matched to the {first['match_target']:,.0f} of {first['match_to']}",
         first["differs"],
     ]
@@ -85,7 +87,7 @@ def notes(block: pd.DataFrame) -> list[str]:
             "without captions, that of a perfect classifier of the class."
         )
     sentences += [_own_baseline(rows), _matching(rows), _tuning(rows), _failures(rows), _rates(rows)]
-    sentences += [rows[0]["data_notes"], _provenance(rows)]
+    sentences += [rows[0]["damage"], rows[0]["data_notes"], _provenance(rows)]
     return [*filter(None, sentences)]
 
 

@@ -31,7 +31,8 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
     values = [[value for column in columns for value in column.values(row)] for row in rows]
     frame = pd.DataFrame(values, columns=pd.Index([key for column in columns for key in column.keys]))
     frame = frame.astype({key: "Int64" for column in columns if column.integer for key in column.keys})
-    keys: Any = frame[["dataset", "captions", "encoder", "epochs", "setting", "family", "baseline_kind", "strategy"]]
+    blockwise = ["dataset", "captions", "misalign", "missing", "encoder", "epochs", "setting"]
+    keys: Any = frame[[*blockwise, "family", "baseline_kind", "strategy"]]
     keys = keys.assign(family=keys["family"].map([*FAMILIES].index))
     return frame.loc[keys.sort_values([*keys], kind="stable").index].reset_index(drop=True)
 

@@ -35,7 +35,8 @@ class Run:
         class_names, n_train, n_validation, n_test; inputs: of each modality kind, shape, vocabulary_size, augment,
         dtype, mean and std by channel; from a caption channel also captions_modality, class_modality (the one that
         shows the class; None if several could), bits, interaction_bits, text_only_ceiling and image_only_ceiling, which
-        are those of these modalities.
+        are those of these modalities. Of damaged training data misaligned_modalities, and from a caption channel
+        misaligned_ceilings (as in `ceilings.Misaligned`) and missing_ceiling.
       metrics: test_accuracy, test_loss, validation_accuracy, validation_loss (losses in nats) and epoch; empty for the
         target "cost".
       cost: of a training, params, train_seconds, train_flops and inference_flops; for the target "cost", compile_s,

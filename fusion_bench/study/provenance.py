@@ -18,6 +18,8 @@ import numpy as np
 from fusion_bench import files
 from fusion_bench.config import DataConfig
 from fusion_bench.data.batches import normalization_stats
+from fusion_bench.data.captions import ceilings
+from fusion_bench.data.damage import moved_modalities
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.study.job import READING
 
@@ -78,15 +80,30 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
         names = ("bits", "interaction_bits", "text_only_ceiling", "image_only_ceiling")
         facts |= {"captions_modality": captions.modality, "class_modality": captions.about}
         facts |= {name: getattr(captions.channel, name) for name in names}
+    return facts | _describe_damage(dataset, config)
+
+
+def _describe_damage(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
+    """Returns the modalities that were misaligned, and the exact ceilings if captions are of a channel, as JSON."""
+    facts: dict[str, Any] = {}
+    captions = dataset.captions
+    channel = None if captions is None else captions.channel
+    if config.misalign:
+        facts["misaligned_modalities"] = list(moved_modalities(dataset))
+        if channel is not None:
+            facts["misaligned_ceilings"] = ceilings.misaligned_ceilings(channel, config.misalign)._asdict()
+    if config.missing and captions is not None and {captions.modality, captions.about} == {*dataset.modalities}:
+        facts |= {} if channel is None else {"missing_ceiling": ceilings.missing_ceiling(channel, config.missing)}
     return facts
 
 
 def _describe_input(modality: Modality, train: np.ndarray) -> dict[str, Any]:
     """Returns the specification of a modality, its mean and standard deviation, and whether it has a mask, as JSON."""
     mean, std = normalization_stats(modality, train)
-    of = modality.spec
+    of, mask, missing = modality.spec, modality.mask, modality.missing
     spec = {**dataclasses.asdict(of), "shape": list(of.shape), "augment": list(of.augment)}
-    return {**spec, "mean": mean.tolist(), "std": std.tolist(), "masked": modality.mask is not None}
+    masked = mask is not None and not (missing is not None and mask[~missing].all())  # without steps, it is no padding
+    return {**spec, "mean": mean.tolist(), "std": std.tolist(), "masked": masked}
 
 
 def _command() -> str:

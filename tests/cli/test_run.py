@@ -26,6 +26,11 @@ from tests.studies import make_quick, outcomes, run_arguments
         (["--augment", "none", "--flip", "alternating"], "--flip is alternating; it does nothing where"),
         (["--data-seed", "-1"], "--data-seed is -1; it must be at least 0"),
         (["--validation-fraction", "1.5"], "--validation-fraction is 1.5; it must be between 0 and 1"),
+        (["--misalign", "1.5"], "--misalign is 1.5; it must be at least 0 and at most 1"),
+        (
+            ["--missing", "0.2", "--captions", "none"],
+            "--missing is 0.2; it needs two modalities, and tiny has one, image",
+        ),
         (["--match", "params", "--match-to", "tensr"], "unknown strategy 'tensr'; did you mean tensor"),
         (["--match-to", "sum"], "--match-to is sum; it does nothing where"),
         (["--match", "flops", "--match-to", "canonical"], "--match-to is canonical; it must be one strategy"),

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from fusion_bench.metrics.coalitions import cooperation, shapley_values
+from fusion_bench.metrics.coalitions import cooperation, presence, shapley_values
 
 
 def game(names, value):
@@ -50,3 +50,19 @@ def test_three_modalities_of_which_two_are_needed():
     values = game("abc", lambda s: {"a", "b"} <= s)
     assert shapley_values(values) == pytest.approx({"a": 0.5, "b": 0.5, "c": 0.0}, abs=1e-12)
     assert cooperation(values) == 1.0
+
+
+@pytest.mark.parametrize("names", ["ab", "abc"])
+@pytest.mark.parametrize("missing", [0.0, 0.25, 0.9, 1.0])
+def test_presence_is_the_sum_over_all_ways_of_missing(names, missing):
+    """Each modality for itself; where all are missing, each of them is the one that is kept equally often."""
+    expected = dict.fromkeys(game(names, len), 0.0)
+    for lacks in itertools.product((False, True), repeat=len(names)):
+        chance = np.prod([missing if lack else 1 - missing for lack in lacks])
+        there = [name for name, lack in zip(names, lacks, strict=True) if not lack]
+        for present in [there] if there else [[name] for name in names]:
+            expected[frozenset(present)] += chance / (1 if there else len(names))
+    del expected[frozenset()]
+    found = presence(names, missing)
+    assert found == pytest.approx(expected, abs=1e-15)
+    assert sum(found.values()) == pytest.approx(1)

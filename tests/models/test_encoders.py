@@ -194,6 +194,32 @@ def test_masked_steps_change_nothing(make):
         np.testing.assert_allclose(call(module, ModalityBatch(longer, mask)), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("make", "name"), [(make, name) for make, name in ENCODERS if SPECS[name].kind in ("tokens", "sequence")]
+)
+def test_an_example_without_tokens_pools_to_zero_and_its_gradient_is_finite(make, name, dtype):
+    def pooled():
+        rngs = nnx.Rngs(0)
+        return PooledEncoder(make(SPECS[name], MICRO, dtype=jnp.dtype(dtype), rngs=rngs), dtype=FLOAT32, rngs=rngs)
+
+    module = build(pooled)
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    batch = make_batch(SPECS[name])
+    assert batch.mask is not None
+    assert not batch.mask[0].any()
+
+    def total(params, batch):
+        features = nnx.merge(graph, params, rest, copy=True)(batch)
+        return features.sum(), features
+
+    for shown in (batch, batch._replace(mask=jnp.zeros_like(batch.mask))):
+        (_, features), gradient = jit(jax.value_and_grad(total, has_aux=True))(params, shown)
+        nothing = oracles.batch_norm(module.norm, np.zeros(module.features))
+        np.testing.assert_allclose(features[0], nothing, atol=1e-5)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
 @pytest.mark.parametrize("size", WIDTHS)
 @pytest.mark.parametrize("text_encoder", ["pooled", "transformer"])
 @pytest.mark.parametrize("name", SPECS)

@@ -33,7 +33,8 @@ KEYS = (
     *("train_examples_per_s", "inference_examples_per_s", "latency_s", "compile_s"),
     *("train_flops", "inference_flops", "train_seconds"),
     *("match", "match_to", "match_target", "match_ratio", "tune", "learning_rate", "weight_decay"),
-    *("dataset", "description", "data_notes", "augmented", "captions", "bits", "interaction_bits", "encoder", "epochs"),
+    *("dataset", "description", "data_notes", "augmented", "misalign", "missing", "damage"),
+    *("captions", "bits", "interaction_bits", "encoder", "epochs"),
     *(
         "n_train",
         "n_validation",
@@ -334,6 +335,44 @@ def test_what_a_heading_says_anyway_is_not_said_twice(frame_of):
     assert set(
         frame_of(IMAGE, runs_of("image-only", "unimodal", [0.5], shared=with_training(epochs=2)))["differs"]
     ) == {""}
+
+
+CEILINGS = {"text_only": 0.4467, "with_class": 0.9849, "text_only_misaligned": 0.3773, "with_class_misaligned": 0.9152}
+
+
+@pytest.mark.parametrize("facts", [{}, {"misaligned_ceilings": CEILINGS, "missing_ceiling": 0.8518}])
+def test_damage_is_told_with_its_ceilings(frame_of, facts):
+    probabilities = {"misalign": 0.2, "missing": 0.25}
+    shared = {**SHARED, "data": SHARED["data"] | probabilities, "fingerprint": "ffff"}
+    data = DATA | {"misaligned_modalities": ["text"]} | facts
+    frame = frame_of(IMAGE, runs_of("image-only", "unimodal", [0.5], shared=shared, data=data)).reset_index(drop=True)
+    assert {*zip(frame["misalign"], frame["missing"], strict=True)} == {(0, 0), (0.2, 0.25)}
+    assert set(frame["differs"]) == {""}
+    undamaged, damaged = to_markdown(frame).split("### ")[1:]
+    assert "misaligned" not in undamaged
+    assert "missing" not in undamaged
+    heading, *_, notes = damaged.split("\n", 1)
+    assert heading.endswith(
+        "; training pairs misaligned with probability 0.2; modalities missing in training with probability 0.25"
+    )
+    assert "Misaligned in training: with probability 0.2 an example has the text of another one" in notes
+    assert "Missing in training: each modality of an example with probability 0.25, but one is kept" in notes
+    told = [
+        "optimal on such pairs is right in 44.67 % of aligned pairs from text alone, and in 98.49 % from text and the",
+        "On misaligned pairs the best possible accuracies are 37.73 % and 91.52 %.",
+        "missing with probability 0.25, the best possible accuracy is 85.18 %.",
+    ]
+    assert [sentence in notes for sentence in told] == [bool(facts)] * 3
+
+
+def test_blocks_are_in_the_order_of_their_damage(frame_of):
+    def with_misalign(rate):
+        return {**SHARED, "data": SHARED["data"] | {"misalign": rate}, "fingerprint": f"f{rate}"}
+
+    data = DATA | {"misaligned_modalities": ["text"]}
+    rates = (0.6, 0.1, 0.9, 0.3)
+    groups = [runs_of("image-only", "unimodal", [0.5], shared=with_misalign(rate), data=data) for rate in rates]
+    assert list(dict.fromkeys(frame_of(*groups)["misalign"])) == sorted(rates)
 
 
 def test_settings_that_differ_in_their_data_alone_are_told_apart_by_its_fingerprint(frame_of):

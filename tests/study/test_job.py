@@ -42,6 +42,8 @@ OTHER: dict[str, Any] = {
             ("flip",),
             ("a",),
             {"a": "grid"},
+            0.2,
+            0.3,
         )
     ),
     "model": vars(ModelConfig("small", "transformer", "bfloat16")),
@@ -147,6 +149,14 @@ def test_a_word_of_a_docstring_or_of_help_voids_no_run(tmp_path):
         assert text.startswith('"""')
         path.write_text(text.replace('"""', '"""Reworded. ', 1) + "# and a comment\n")
     assert identifier_there() == before
+
+
+def test_runs_on_undamaged_data_are_those_of_versions_that_knew_no_damage():
+    stated = identity(JOB, HERE)["data"]
+    known = {"source", "captions", "audio", "train_size", "test_size", "validation_fraction", "data_seed", "image_size"}
+    assert stated.keys() == known
+    damaged = identity(dataclasses.replace(JOB, data=dataclasses.replace(BASE.data, misalign=0.2)), HERE)["data"]
+    assert damaged == {**stated, "misalign": 0.2}
 
 
 def test_an_option_at_its_default_is_the_same_run():
