@@ -154,6 +154,7 @@ class Captions:
       channel: what the captions were drawn from; None if they came from a file.
       words: index of the informative word w in `channel.words`, int32 [example]; None without a channel.
       shifts: the shift k, int32 [example]; None without a channel.
+      seed: of the draws; None without a channel.
     """
 
     texts: tuple[str, ...]
@@ -162,6 +163,7 @@ class Captions:
     channel: "Channel | None" = None
     words: np.ndarray | None = None
     shifts: np.ndarray | None = None
+    seed: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
