@@ -29,6 +29,8 @@ class DiagnoseCommand(Checked):
     """Path of the data file that the runs were trained on; a run records only the file's name."""
     captions: Annotated[NameOrPath, option("FILE", "none")] = ""
     """Path of the caption file that the runs were trained on."""
+    cifar10_c: Annotated[Path | None, option("DIR", "none")] = None
+    """Directory of CIFAR-10-C: labels.npy and a file for each corruption. It adds the diagnostic cifar10-c."""
     cache_dir: Annotated[Path | None, option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")] = None
     """Directory in which decoded images are cached."""
 
@@ -38,6 +40,8 @@ def run(command: DiagnoseCommand, console: Console) -> int:
     from fusion_bench.training import backend
 
     backend.start()
+    from fusion_bench.data.cifar10_c import open_cifar10_c
+    from fusion_bench.diagnostics.robustness.corruptions import CIFAR10_C
     from fusion_bench.store import Store
     from fusion_bench.store.diagnosed import write_csv
     from fusion_bench.study.diagnose import diagnose
@@ -45,13 +49,16 @@ def run(command: DiagnoseCommand, console: Console) -> int:
     store = Store(command.directory, read_only=True)
     choices = [as_choice(name) for name in command.names]
     places = DataConfig(command.source, command.data_dir, command.captions, cache_dir=command.cache_dir)
-    done = diagnose(store, choices, places=places, note=console.out)
+    further: dict[str, Path] = {}
+    if command.cifar10_c is not None:
+        further[CIFAR10_C] = open_cifar10_c(command.cifar10_c).directory  # refused before anything is computed
+        choices.append(Choice(CIFAR10_C))
+    done = diagnose(store, choices, places=places, further=further, note=console.out)
     table.say_damaged(store)
     for line in (*(f"skipped: {line}" for line in done.skipped), *done.failed):
         print(f"fusion-bench: {line}", file=sys.stderr)
     if done.names:
-        shown = tuple(name for name in done.names if not name.endswith("_std"))
-        table.run(table.TableCommand(command.directory, columns=("accuracy", *shown)), console)
+        table.run(table.TableCommand(command.directory, columns=("accuracy", *done.names)), console)
     path = write_csv(store.directory, sorted(store.runs(), key=lambda run: (run.strategy, run.seed)))
     console.out(f"{done.computed} computed, {done.kept} already stored; all values are in {path}", style="dim")
     return 1 if done.failed else 0

@@ -158,6 +158,7 @@ class Captions:
       words: index of the informative word w in `channel.words`, int32 [example]; None without a channel.
       shifts: the shift k, int32 [example]; None without a channel. That of a misaligned training example is its text's,
         not the one that its label follows from.
+      seed: of the draws; None without a channel.
     """
 
     texts: tuple[str, ...]
@@ -166,6 +167,7 @@ class Captions:
     channel: "Channel | None" = None
     words: np.ndarray | None = None
     shifts: np.ndarray | None = None
+    seed: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _captions(
         channel = channels.make_channel(name, raw.class_names, prior)
         drawn = channels.sample(channel, raw.labels, config.data_seed)
         texts, labels = [(text,) for text in drawn.texts], drawn.targets
-        drawn_from = {"channel": channel, "words": drawn.words, "shifts": drawn.shifts}
+        drawn_from = {"channel": channel, "words": drawn.words, "shifts": drawn.shifts, "seed": config.data_seed}
     firsts = tuple(each[0] if each else "" for each in texts)
     return Captions(firsts, TEXT, about, **drawn_from), labels, texts
 

@@ -2,7 +2,8 @@
 
 import functools
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -11,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from fusion_bench.axis import Axis, Registered
+from fusion_bench.config import Choice
 from fusion_bench.data.batches import DeviceData, DeviceModality, ModalityBatch, standardise
 from fusion_bench.data.dataset import PAD, Dataset, Task
 from fusion_bench.fusion.registry import StrategySpec
@@ -41,6 +43,7 @@ class Model:
       stats: of each modality, a `DeviceModality` without values.
       stored: arrays test_logits, test_labels, validation_logits and validation_labels of its run.
       cache: results that do not depend on the model, shared by all models on these data.
+      files: paths of further data on this machine, by name.
     """
 
     def __init__(
@@ -52,9 +55,10 @@ class Model:
         stored: Mapping[str, np.ndarray] | None = None,
         companion: Companion = lambda strategy, target: None,
         cache: dict[Any, Any] | None = None,
+        files: Mapping[str, Path] | None = None,
     ):
         self.module, self.dataset, self.data = module, dataset, data
-        self.stored = stored or {}
+        self.stored, self.files = stored or {}, files or {}
         self.cache = {} if cache is None else cache
         self._companion = companion
         only = getattr(module, "modality", None)
@@ -157,8 +161,32 @@ def _in_batches(function: Callable[[Any], Any], part: Any) -> Any:
     return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *done)
 
 
+class Inapplicable(Exception):
+    """Raised by a diagnostic that finds in the data that it does not apply to a model; the message is the reason."""
+
+
+class Result(NamedTuple):
+    """Values of a diagnostic of one run.
+
+    Attributes:
+      strategy: its label.
+      modality: the one that a unimodal strategy reads; None for a fusion strategy.
+      seed: of the run.
+      values: by name.
+    """
+
+    strategy: str
+    modality: str | None
+    seed: int
+    values: Mapping[str, float]
+
+
 class Diagnostic:
     """Base of all diagnostics. Subclasses take options as keyword-only arguments with defaults."""
+
+    def is_detail(self, name: str) -> bool:
+        """Returns whether a value is stored, but not among those that a command prints."""
+        return name.endswith("_std")
 
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
         """Returns the reason why the diagnostic does not apply to a strategy; None where it does."""
@@ -166,13 +194,45 @@ class Diagnostic:
 
     @abstractmethod
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
-        """Returns numbers by name, like `accuracy_without_text`, of a model on the test examples at `indices`."""
+        """Returns numbers by name, like `accuracy_without_text`, of a model on the test examples at `indices`.
+
+        Raises:
+          Inapplicable: the data lack what it needs.
+        """
+
+    def compare(self, results: Sequence[Result]) -> list[dict[str, float]]:
+        """Returns further values of each run, which follow from the values of all runs of one setting."""
+        return [{} for _ in results]
 
 
-Class = TypeVar("Class", bound=type[Diagnostic])
+class Bundle:
+    """Base of several diagnostics under one name. Subclasses take options as keyword-only arguments with defaults."""
+
+    @abstractmethod
+    def parts(self) -> tuple[Choice, ...]:
+        """Returns the diagnostics."""
+
+
+Class = TypeVar("Class", bound=type[Diagnostic] | type[Bundle])
 diagnostics: Axis[Registered] = Axis("diagnostic", "fusion_bench.diagnostics", "fusion_bench.diagnostics")
 
 
 def register_diagnostic(name: str, *, reference: str, version: int = 1) -> Callable[[Class], Class]:
     """Decorates a class of diagnostics; the arguments are the attributes of `Registered`."""
     return lambda make: diagnostics.register(Registered(name, reference, make, version))
+
+
+def chosen(choices: Iterable[Choice]) -> dict[Choice, Registered]:
+    """Returns the diagnostics of some choices, each once and with all its options; those of a bundle in its place.
+
+    Raises:
+      UserError: a name or an option is unknown.
+    """
+    found: dict[Choice, Registered] = {}
+    for choice in choices:
+        made = diagnostics.make(choice)
+        if isinstance(made, Bundle):
+            found |= chosen(made.parts())
+        else:
+            found[diagnostics.resolve(choice)] = diagnostics.find(choice.name)
+    return found

@@ -38,9 +38,7 @@ def write_values(
         "values": dict(values),
         "environment": dict(environment),
     }
-    path = _path(directory, identifier, label)
-    with files.explained(f"{path} cannot be written"):
-        files.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    _write(_path(directory, identifier, label), record)
 
 
 def has_values(directory: Path, identifier: str, label: str, choice: Choice, version: int) -> bool:
@@ -49,12 +47,34 @@ def has_values(directory: Path, identifier: str, label: str, choice: Choice, ver
     return (record.get("version"), record.get("options")) == (version, dict(choice.options))
 
 
-def read_values(directory: Path, identifier: str) -> dict[str, float]:
-    """Returns all stored values of a run, by name; files that cannot be read are left out."""
+def read_values(directory: Path, identifier: str, label: str = "*") -> dict[str, float]:
+    """Returns the stored values of a run, by name, of one diagnostic or of all, also those from a comparison of runs.
+
+    Files that cannot be read are left out.
+    """
     values: dict[str, float] = {}
-    for path in sorted((directory / FOLDER / identifier).glob("*.json")):
-        values |= _read(path).get("values", {})
+    for path in sorted((directory / FOLDER / identifier).glob(_path(directory, identifier, label).name)):
+        values |= _values(path)
     return values
+
+
+def read_own(directory: Path, identifier: str, label: str) -> dict[str, float]:
+    """Returns the values of a diagnostic that depend on its run alone; none if the file cannot be read."""
+    return _read(_path(directory, identifier, label)).get("values", {})
+
+
+def write_compared(directory: Path, identifier: str, label: str, values: Mapping[str, float]) -> None:
+    """Adds values that came from a comparison with other runs to a stored diagnostic, in place of earlier ones.
+
+    A file that has these already is not touched.
+
+    Raises:
+      UserError: the directory cannot be written to.
+    """
+    path = _path(directory, identifier, label)
+    record = _read(path)
+    if record.get("compared", {}) != values:
+        _write(path, record | {"compared": dict(values)})
 
 
 def write_csv(directory: Path, runs: Iterable[Run]) -> Path:
@@ -70,7 +90,7 @@ def write_csv(directory: Path, runs: Iterable[Run]) -> Path:
     writer.writerow(("strategy", "seed", "diagnostic", "name", "value", "run"))
     for run in runs:
         for path in sorted((directory / FOLDER / run.id).glob("*.json")):
-            for name, value in _read(path).get("values", {}).items():
+            for name, value in _values(path).items():
                 writer.writerow((run.strategy, run.seed, path.stem, name, f"{value:.6g}", run.id))
     with files.explained(f"{directory / FOLDER}.csv cannot be written"):
         files.write_text(directory / f"{FOLDER}.csv", text.getvalue())
@@ -84,6 +104,16 @@ def copy_values(source: Path, target: Path, identifier: str) -> None:
 
 def _path(directory: Path, identifier: str, label: str) -> Path:
     return directory / FOLDER / identifier / f"{label.replace(':', '-')}.json"
+
+
+def _values(path: Path) -> dict[str, float]:
+    record = _read(path)
+    return record.get("values", {}) | record.get("compared", {})
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    with files.explained(f"{path} cannot be written"):
+        files.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:

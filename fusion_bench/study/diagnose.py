@@ -1,7 +1,9 @@
 """Diagnostics of stored runs, computed once and stored beside the runs."""
 
 import functools
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fusion_bench import files
@@ -9,10 +11,10 @@ from fusion_bench.config import Choice, DataConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
-from fusion_bench.diagnostics.base import Model, diagnostics
+from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Model, Result, chosen
 from fusion_bench.errors import UserError
 from fusion_bench.store import Run, Store, setting
-from fusion_bench.store.diagnosed import has_values, read_values, write_values
+from fusion_bench.store.diagnosed import has_values, read_own, read_values, write_compared, write_values
 from fusion_bench.store.loaded import load_model, strategy_of
 from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.backend import memory_told
@@ -25,8 +27,8 @@ class Diagnosed(NamedTuple):
       computed: number of results that were computed.
       kept: number of results that were stored already.
       skipped: one line for each strategy that a diagnostic does not apply to.
-      failed: one line for each run whose model cannot be read.
-      names: of all stored values.
+      failed: one line for each run whose model, or whose further data, cannot be read.
+      names: of the values of these diagnostics, without those that are details.
     """
 
     computed: int
@@ -41,35 +43,38 @@ def diagnose(
     choices: Sequence[Choice],
     *,
     places: DataConfig = DataConfig(),
+    further: Mapping[str, Path] = {},
     note: Callable[[str], None] = lambda line: None,
 ) -> Diagnosed:
     """Applies diagnostics to the models of all complete runs that learn the label, on the test split.
 
-    `places` has the paths of the data on this machine, as a run records only the names of its files; `note` is called
-    with a line for each result.
+    Then it compares the values of all runs of each setting, also of those that were stored before.
+
+    `places` has the paths of the data on this machine, as a run records only the names of its files; `further` has
+    those of data that only a diagnostic reads, by its name; `note` is called with a line for each result.
 
     Raises:
       UserError: a diagnostic is unknown, or the data are missing or not those that a run was trained on.
     """
-    resolved = [(diagnostics.find(choice.name), diagnostics.resolve(choice)) for choice in choices]
+    resolved = chosen(choices)
     computed = kept = 0
     skipped: dict[str, None] = {}
-    names: dict[str, None] = {}
-    failed: list[str] = []
+    names: dict[Choice, set[str]] = {choice: set() for choice in resolved}
+    failed: dict[str, None] = {}
     for fingerprint, runs in _by_dataset(store).items():
         dataset = _load(runs[0], places)
         if dataset.fingerprint != fingerprint:
             raise UserError(f"{runs[0].id} was trained on other data than those found here")
-        make_model = functools.partial(_model, store, runs, dataset, to_device(dataset), {})
+        make_model = functools.partial(_model, store, runs, dataset, to_device(dataset), {}, further)
         for run in runs:
             if run.identity["target"] != "label":
                 continue
             try:
                 spec, model = strategy_of(run), None
             except UserError as error:
-                failed.append(str(error))
+                failed[str(error)] = None
                 continue
-            for registered, choice in resolved:
+            for choice, registered in resolved.items():
                 diagnostic = registered.make(**choice.options)
                 if reason := diagnostic.skip(spec, dataset.task):
                     skipped[f"{registered.name}: {reason}"] = None
@@ -82,18 +87,45 @@ def diagnose(
                     with memory_told(f"{registered.name} of {run.id}"):
                         model = model or make_model(run)
                         values = diagnostic(model, dataset.splits["test"])
+                except Inapplicable as reason:
+                    skipped[f"{registered.name}: {reason}"] = None
+                    continue
                 except UserError as error:
-                    failed.append(str(error))
+                    failed[str(error)] = None
                     break
                 write_values(*stored, values, describe_environment())
                 computed += 1
                 note(f"{registered.name} of {run.strategy}, seed {run.seed}")
-            names |= dict.fromkeys(read_values(store.directory, run.id))
-    return Diagnosed(computed, kept, list(skipped), failed, list(names))
+        for choice, registered in resolved.items():
+            diagnostic, label = registered.make(**choice.options), registered.label(choice.options)
+            _compare(store, runs, diagnostic, label)
+            values = {name for run in runs for name in read_values(store.directory, run.id, label)}
+            names[choice] |= {name for name in values if not diagnostic.is_detail(name)}
+    printed = dict.fromkeys(name for of_choice in names.values() for name in sorted(of_choice))
+    return Diagnosed(computed, kept, list(skipped), list(failed), list(printed))
+
+
+def _compare(store: Store, runs: Sequence[Run], diagnostic: Diagnostic, label: str) -> None:
+    """Stores what a diagnostic's values of all runs of a setting tell of each run."""
+    settings: dict[str, list[tuple[Run, Result]]] = {}
+    for run in runs:
+        if values := read_own(store.directory, run.id, label):
+            of_setting = settings.setdefault(json.dumps(setting(run), sort_keys=True), [])
+            of_setting.append((run, Result(run.strategy, run.modality, run.seed, values)))
+    for of_setting in settings.values():
+        compared = diagnostic.compare([result for _, result in of_setting])
+        for (run, _), values in zip(of_setting, compared, strict=True):
+            write_compared(store.directory, run.id, label, values)
 
 
 def _model(
-    store: Store, runs: Sequence[Run], dataset: Dataset, data: DeviceData, cache: dict[Any, Any], run: Run
+    store: Store,
+    runs: Sequence[Run],
+    dataset: Dataset,
+    data: DeviceData,
+    cache: dict[Any, Any],
+    further: Mapping[str, Path],
+    run: Run,
 ) -> Model:
     """Returns the model of a run; its companions are among `runs`. Raises UserError if it cannot be read."""
 
@@ -101,11 +133,12 @@ def _model(
         wanted = strategy, target, run.seed, setting(run)
         for other in runs:
             if (other.strategy, other.identity["target"], other.seed, setting(other)) == wanted:
-                return _model(store, runs, dataset, data, cache, other)
+                return _model(store, runs, dataset, data, cache, further, other)
         return None
 
     stored = store.predictions(run.id)
-    return Model(load_model(store, run), dataset, data, stored=stored, companion=companion, cache=cache)
+    module = load_model(store, run)
+    return Model(module, dataset, data, stored=stored, companion=companion, cache=cache, files=further)
 
 
 def _by_dataset(store: Store) -> dict[str, list[Run]]:

@@ -32,7 +32,7 @@ def test_a_diagnostic_gives_finite_numbers_or_a_reason(stored, name):
         values = read_values(store.directory, run.id)
         assert all(np.isfinite(value) for value in values.values())
         if run.strategy == "concat" and run.metrics:
-            assert values
+            assert values or any("--cifar10-c DIR" in line for line in done.skipped)
     assert apply(Choice(name)).computed == 0  # stored already
 
 

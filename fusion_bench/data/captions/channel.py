@@ -157,12 +157,14 @@ class Channel:
     ) -> Float64[np.ndarray, "example target"]:
         """Returns sum_y p(y | x) P(w, k, t | y), whose argmax over t is the Bayes decision given p(y | x).
 
-        Proportional to P(t | x, w, k), because given the class a caption is independent of the image.
+        Proportional to P(t | x, w, k), because given the class a caption is independent of the image. A word or a shift
+        of -1 is not known, and summed over.
         """
         # the only class that gives each t, given k
         y = (np.arange(self.num_classes) - shifts[:, None]) % self.num_classes
-        scores = class_probabilities * self.word_probabilities[:, words].T
-        return np.take_along_axis(scores, y, axis=1) * self.shift_probabilities[shifts, None]
+        scores = class_probabilities * np.where(words < 0, 1.0, self.word_probabilities[:, words]).T
+        known = np.take_along_axis(scores, y, axis=1) * self.shift_probabilities[shifts, None]
+        return np.where(shifts[:, None] < 0, scores @ self._target_probabilities, known)
 
     # Given k, t is a bijection of y, and k is independent of (y, w). So P(w, k, t) = P(k) P(y, w), y = t - k,
     # and sums over (w, k, t) become sums over (y, w).

@@ -1,0 +1,1 @@
+"""Robustness of trained models: to corrupted images, dropped words, and captions of another channel."""
