@@ -179,7 +179,8 @@ def load_model(store: Store, run: Run) -> nnx.Module:
         )
     task = Task(_specs(run), len(run.data["class_names"]))
     config = ModelConfig(**run.identity["model"])
-    module = strategy.build(Blueprint(task, config, run_key(run.seed, "init")))
+    # without initial values, which would be compiled and drawn to be replaced
+    module = nnx.eval_shape(lambda: strategy.build(Blueprint(task, config, run_key(run.seed, "init"))))
     restore(store, run, module)
     return module
 
