@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Num
@@ -15,13 +16,31 @@ from fusion_bench.axis import Axis, Registered
 from fusion_bench.config import Choice
 from fusion_bench.data.batches import DeviceData, DeviceModality, ModalityBatch, standardise
 from fusion_bench.data.dataset import PAD, Dataset, Task
+from fusion_bench.fusion.base import Strategy
 from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.models.encoders import PooledEncoder, pooled
 from fusion_bench.training.compile import default_predict_batch
 
 Parts = Mapping[str, Any]
 """Each modality of some examples, by name, as a tree of arrays [example, ...]: see `Model.encode`."""
-Companion = Callable[[str, str], "Model | None"]
-"""From a strategy's label and a target, the model of that strategy in the same setting with the same seed."""
+
+
+class RunKey(NamedTuple):
+    """A stored run among those of its setting.
+
+    Attributes:
+      id: of the run.
+      strategy: its label, such as "image-only", with its remedy.
+      seed: of the run.
+      target: "label", or "class" for a model of the class where the caption channel shifts the label.
+      spec: the strategy with its options.
+    """
+
+    id: str
+    strategy: str
+    seed: int
+    target: str = "label"
+    spec: StrategySpec | None = None
 
 
 class Stored(NamedTuple):
@@ -42,7 +61,9 @@ class Model:
       graph, state: of the module, to be merged.
       stats: of each modality, a `DeviceModality` without values.
       stored: arrays test_logits, test_labels, validation_logits and validation_labels of its run.
-      cache: results that do not depend on the model, shared by all models on these data.
+      run: the one that it is the model of.
+      companions: the other runs of its setting, and what loads their models.
+      cache: results that do not depend on the model, or by the id of its run; shared by all models on these data.
       files: paths of further data on this machine, by name.
     """
 
@@ -53,14 +74,15 @@ class Model:
         data: DeviceData,
         *,
         stored: Mapping[str, np.ndarray] | None = None,
-        companion: Companion = lambda strategy, target: None,
+        run: RunKey | None = None,
+        companions: Mapping[RunKey, Callable[[], "Model"]] | None = None,
         cache: dict[Any, Any] | None = None,
         files: Mapping[str, Path] | None = None,
     ):
         self.module, self.dataset, self.data = module, dataset, data
         self.stored, self.files = stored or {}, files or {}
+        self.run, self.companions = run or RunKey("", "", 0), companions or {}
         self.cache = {} if cache is None else cache
-        self._companion = companion
         only = getattr(module, "modality", None)
         self.modalities = tuple(sorted(data.modalities)) if only is None else (only,)
         self.graph, self.state = nnx.split(module)
@@ -69,14 +91,42 @@ class Model:
     def labels(self, indices: Int[np.ndarray, " example"]) -> Int[np.ndarray, " example"]:
         return self.dataset.labels[indices]
 
-    def companion(self, strategy: str, target: str = "label") -> "Model | None":
-        """Returns the model of another strategy in the same setting with the same seed, if it is stored.
+    def companion(self, strategy: str, target: str = "label", seed: int | None = None) -> "Model | None":
+        """Returns the model of another run in the same setting, if it is stored.
 
         Args:
           strategy: its label, such as "image-only".
           target: "label", or "class" for the model of the class where the caption channel shifts.
+          seed: by default that of this model.
+
+        Raises:
+          UserError: it cannot be read.
         """
-        return self._companion(strategy, target)
+        found = self.find(strategy, target, seed)
+        return None if found is None else self.load(found)
+
+    def find(self, strategy: str, target: str = "label", seed: int | None = None) -> RunKey | None:
+        """Returns the run whose model `companion` returns, without reading it."""
+        wanted = strategy, self.run.seed if seed is None else seed, target
+        return next((run for run in self.companions if (run.strategy, run.seed, run.target) == wanted), None)
+
+    def load(self, run: RunKey) -> "Model":
+        """Returns the model of this run or of a companion; raises UserError if it cannot be read."""
+        return self if run == self.run else self.companions[run]()
+
+    def alone(self, modality: str) -> RunKey | None:
+        """Returns the run of the same seed whose encoder learned from this modality alone, if it is stored.
+
+        It learned what the modality tells; see `target_of`.
+        """
+        return self.find(f"{modality}-only", self.target_of(modality))
+
+    def target_of(self, modality: str) -> str:
+        """Returns what a modality tells: the "label", or the "class" beside captions that shift the label."""
+        captions = self.dataset.captions
+        if captions is None or captions.channel is None or modality == captions.modality:
+            return "label"
+        return "class" if captions.channel.spec.shift > 0 else "label"
 
     def encode(self, indices: Int[np.ndarray, " example"]) -> Parts:
         """Returns each modality of the examples at `indices`; see `encode_values`."""
@@ -86,6 +136,23 @@ class Model:
             mask = None if modality.mask is None else modality.mask[indices]
             parts[name] = self.encode_values(name, modality.values[indices], mask)
         return parts
+
+    def features(
+        self, modality: str, indices: Int[np.ndarray, " example"]
+    ) -> Float[np.ndarray, "example feature"] | None:
+        """Returns the pooled features of one modality, from an encoder that reads nothing else; None without one.
+
+        In every strategy they are the mean of the encoder's tokens, or their maximum where `image-only` pools so. Batch
+        normalisation is left out, as strategies that join tokens have none.
+        """
+        encoder = self.module.encoder_of(modality)
+        if encoder is None:
+            return None
+        # split from the strategy, so that all strategies share one compilation
+        graph, state = nnx.split(encoder.encoder if isinstance(encoder, PooledEncoder) else encoder)
+        found = self.dataset.modalities[modality]
+        part = Stored(found.values[indices], None if found.mask is None else found.mask[indices])
+        return _in_batches(functools.partial(_features, graph, state, self.stats[modality]), part)
 
     def encode_values(self, modality: str, values: np.ndarray, mask: np.ndarray | None = None) -> Any:
         """Returns one modality of some examples: `Strategy.encode` of it where the strategy is separable.
@@ -146,6 +213,11 @@ def _encode(graph: Any, modality: str, state: Any, stats: DeviceModality, part: 
     return nnx.merge(graph, state).encode(modality, _batch(part, stats))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _features(graph: Any, state: Any, stats: DeviceModality, part: Stored) -> Float[Array, "row feature"]:
+    return pooled(nnx.merge(graph, state), _batch(part, stats)).astype(jnp.float32)
+
+
 def _batch(part: Stored, stats: DeviceModality) -> ModalityBatch:
     return standardise(stats._replace(values=part.values, mask=part.mask))
 
@@ -192,6 +264,10 @@ class Diagnostic:
         """Returns the reason why the diagnostic does not apply to a strategy; None where it does."""
         return None
 
+    def companions(self, run: RunKey, others: Sequence[RunKey]) -> list[RunKey]:
+        """Returns the runs of the setting that the values of a run depend on; with others they are computed again."""
+        return []
+
     @abstractmethod
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
         """Returns numbers by name, like `accuracy_without_text`, of a model on the test examples at `indices`.
@@ -211,6 +287,17 @@ class Bundle:
     @abstractmethod
     def parts(self) -> tuple[Choice, ...]:
         """Returns the diagnostics."""
+
+
+def without_encoders(spec: StrategySpec) -> str | None:
+    """Returns the reason why a strategy has no `Model.features`; None where it has some."""
+    has_some = spec.registration.strategy.encoder_of is not Strategy.encoder_of
+    return None if has_some else f"{spec.name} has no encoder of one modality that is separate from the fusion"
+
+
+def spaced(count: int, wanted: int) -> Int[np.ndarray, " example"]:
+    """Returns `wanted` of the numbers 0 to count - 1 at even distances; all of them if there are fewer."""
+    return np.linspace(0, count - 1, min(wanted, count)).astype(np.int64)
 
 
 Class = TypeVar("Class", bound=type[Diagnostic] | type[Bundle])

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fusion_bench.data.dataset import Task
-from fusion_bench.diagnostics.base import Diagnostic, Model, register_diagnostic
+from fusion_bench.diagnostics.base import Diagnostic, Model, register_diagnostic, spaced
 from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy
@@ -30,8 +30,8 @@ class Emap(Diagnostic):
         return None if len(task.modalities) == 2 else "it is computed for two modalities, whose examples make all pairs"
 
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
-        count = min(self.examples, len(indices))
-        chosen = indices[np.linspace(0, len(indices) - 1, count).astype(int)]
+        chosen = indices[spaced(len(indices), self.examples)]
+        count = len(chosen)
         labels, parts, second = model.labels(chosen), model.encode(chosen), max(model.modalities)
         own = model.logits(parts)
         by_first, by_second = np.zeros(own.shape), np.zeros(own.shape)

@@ -66,6 +66,10 @@ class Strategy(nnx.Module):
         """Returns logits from the encoded modalities; where it is separable."""
         raise NotImplementedError(f"{type(self).__name__} does not encode modalities separately")
 
+    def encoder_of(self, modality: str) -> Any:
+        """Returns the encoder that reads a modality and nothing else, which pools its tokens or not; None without."""
+        return None
+
     def modality_of(self, path: tuple[str | int, ...]) -> str | None:
         """Returns the modality that owns the parameter at this state path; None for the fusion module and joint head.
 

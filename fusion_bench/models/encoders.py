@@ -171,8 +171,13 @@ class PooledEncoder(nnx.Module):
 
     def __call__(self, batch: ModalityBatch, **options: Any) -> Inexact[Array, "batch feature"]:
         """Returns h_m; the options are the encoder's."""
-        tokens, mask = self.encoder(batch, **options)
-        return self.norm(tokens.max(1) if self.encoder.pool == "max" else masked_mean(tokens, mask))
+        return self.norm(pooled(self.encoder, batch, **options))
+
+
+def pooled(encoder: Encoder, batch: ModalityBatch, **options: Any) -> Inexact[Array, "batch feature"]:
+    """Returns the mean of an encoder's tokens, or their maximum where it pools so; the options are the encoder's."""
+    tokens, mask = encoder(batch, **options)
+    return tokens.max(1) if encoder.pool == "max" else masked_mean(tokens, mask)
 
 
 class WordEmbedding(nnx.Embed):

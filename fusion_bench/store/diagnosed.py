@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ def write_values(
     label: str,
     choice: Choice,
     version: int,
+    companions: Sequence[str],
     values: Mapping[str, float],
     environment: Mapping[str, Any],
 ) -> None:
     """Stores the values of a diagnostic of a run, replacing those of another version.
 
-    The file is named by the label, which has the options that differ from their defaults; `choice` has all options.
+    The file is named by the label, which has the options that differ from their defaults; `choice` has all options, and
+    `companions` the ids of the other runs on which the values depend.
 
     Raises:
       UserError: the directory cannot be written to.
@@ -35,16 +37,20 @@ def write_values(
         "options": dict(choice.options),
         "version": version,
         "run": identifier,
+        "companions": list(companions),
         "values": dict(values),
         "environment": dict(environment),
     }
     _write(_path(directory, identifier, label), record)
 
 
-def has_values(directory: Path, identifier: str, label: str, choice: Choice, version: int) -> bool:
-    """Returns whether the values of a diagnostic of a run are stored, by this version and with these options."""
+def has_values(
+    directory: Path, identifier: str, label: str, choice: Choice, version: int, companions: Sequence[str]
+) -> bool:
+    """Returns whether the values of a diagnostic of a run are stored, by this version, with these options and runs."""
     record = _read(_path(directory, identifier, label))
-    return (record.get("version"), record.get("options")) == (version, dict(choice.options))
+    made = record.get("version"), record.get("options"), record.get("companions", [])
+    return made == (version, dict(choice.options), list(companions))
 
 
 def read_values(directory: Path, identifier: str, label: str = "*") -> dict[str, float]:

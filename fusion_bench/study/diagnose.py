@@ -11,8 +11,9 @@ from fusion_bench.config import Choice, DataConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
-from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Model, Result, chosen
+from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Model, Result, RunKey, chosen
 from fusion_bench.errors import UserError
+from fusion_bench.fusion.registry import REGISTRY
 from fusion_bench.store import Run, Store, setting
 from fusion_bench.store.diagnosed import has_values, read_own, read_values, write_compared, write_values
 from fusion_bench.store.loaded import load_model, strategy_of
@@ -27,7 +28,7 @@ class Diagnosed(NamedTuple):
       computed: number of results that were computed.
       kept: number of results that were stored already.
       skipped: one line for each strategy that a diagnostic does not apply to.
-      failed: one line for each run whose model, or whose further data, cannot be read.
+      failed: one line for each model that cannot be read, of a run or of one that it is compared with, or further data.
       names: of the values of these diagnostics, without those that are details.
     """
 
@@ -65,7 +66,8 @@ def diagnose(
         dataset = _load(runs[0], places)
         if dataset.fingerprint != fingerprint:
             raise UserError(f"{runs[0].id} was trained on other data than those found here")
-        make_model = functools.partial(_model, store, runs, dataset, to_device(dataset), {}, further)
+        settings = _settings(runs)
+        make_model = functools.partial(_model, store, settings, dataset, to_device(dataset), {}, further)
         for run in runs:
             if run.identity["target"] != "label":
                 continue
@@ -79,7 +81,9 @@ def diagnose(
                 if reason := diagnostic.skip(spec, dataset.task):
                     skipped[f"{registered.name}: {reason}"] = None
                     continue
-                stored = store.directory, run.id, registered.label(choice.options), choice, registered.version
+                others = [other for other in settings[run.id] if other.id != run.id]
+                read = sorted(other.id for other in diagnostic.companions(_key(run), others))
+                stored = store.directory, run.id, registered.label(choice.options), choice, registered.version, read
                 if has_values(*stored):
                     kept += 1
                     continue
@@ -92,7 +96,7 @@ def diagnose(
                     continue
                 except UserError as error:
                     failed[str(error)] = None
-                    break
+                    continue
                 write_values(*stored, values, describe_environment())
                 computed += 1
                 note(f"{registered.name} of {run.strategy}, seed {run.seed}")
@@ -120,25 +124,32 @@ def _compare(store: Store, runs: Sequence[Run], diagnostic: Diagnostic, label: s
 
 def _model(
     store: Store,
-    runs: Sequence[Run],
+    settings: Mapping[str, Mapping[RunKey, Run]],
     dataset: Dataset,
     data: DeviceData,
     cache: dict[Any, Any],
     further: Mapping[str, Path],
     run: Run,
 ) -> Model:
-    """Returns the model of a run; its companions are among `runs`. Raises UserError if it cannot be read."""
+    """Returns the model of a run, with the others of its setting; raises UserError if it cannot be read."""
+    load = functools.partial(_model, store, settings, dataset, data, cache, further)
+    companions = {key: functools.partial(load, other) for key, other in settings[run.id].items() if key.id != run.id}
+    stored, module = store.predictions(run.id), load_model(store, run)
+    key = _key(run)
+    return Model(module, dataset, data, stored=stored, run=key, companions=companions, cache=cache, files=further)
 
-    def companion(strategy: str, target: str) -> Model | None:
-        wanted = strategy, target, run.seed, setting(run)
-        for other in runs:
-            if (other.strategy, other.identity["target"], other.seed, setting(other)) == wanted:
-                return _model(store, runs, dataset, data, cache, further, other)
-        return None
 
-    stored = store.predictions(run.id)
-    module = load_model(store, run)
-    return Model(module, dataset, data, stored=stored, companion=companion, cache=cache, files=further)
+def _settings(runs: Sequence[Run]) -> dict[str, dict[RunKey, Run]]:
+    """Returns all runs of the setting of each run, by its id; those whose strategy is not installed are left out."""
+    found: dict[str, dict[RunKey, Run]] = {}
+    for run in runs:
+        if REGISTRY.match(run.identity["name"]) is not None:
+            found.setdefault(json.dumps(setting(run), sort_keys=True), {})[_key(run)] = run
+    return {run.id: of_setting for of_setting in found.values() for run in of_setting.values()}
+
+
+def _key(run: Run) -> RunKey:
+    return RunKey(run.id, run.strategy, run.seed, run.identity["target"], strategy_of(run))
 
 
 def _by_dataset(store: Store) -> dict[str, list[Run]]:

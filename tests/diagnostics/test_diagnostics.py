@@ -110,3 +110,14 @@ def test_a_damaged_model_is_named_and_the_others_are_diagnosed(stored):
     assert done.computed == 1
     assert len(done.failed) == 1
     assert "concat-s0-" in done.failed[0]
+
+
+def test_a_damaged_companion_is_named_once_and_all_that_does_not_need_it_is_computed(stored):
+    store, apply = stored
+    (folder,) = store.directory.glob("runs/image-only-s0-*/checkpoint")
+    next(path for path in sorted(folder.rglob("*")) if path.is_file()).write_bytes(b"")
+    done = apply(Choice("probes"), Choice("missing-modality"))
+    assert done.computed == 3  # probes of text-only, missing modalities of concat and late-posthoc
+    assert len(done.failed) == 1
+    assert "image-only-s0-" in done.failed[0]
+    assert not list(store.directory.glob("diagnostics/concat-s0-*/probes.json"))

@@ -49,6 +49,18 @@ def test_all_of_a_baseline_is_of_its_modality(name):
     assert set(owned(make_strategy(name))) == {strategies()[name].modality}
 
 
+@pytest.mark.parametrize("name", [name for name, r in strategies().items() if r.modality is None])
+def test_an_encoder_of_one_modality_is_there_where_it_reads_nothing_else(name):
+    module = make_strategy(name)
+    encoders = {modality: module.encoder_of(modality) for modality in TWO}
+    if name in UNDEFINED:
+        assert encoders["image"] is None
+        assert (encoders["text"] is None) == (name != "film")
+    for modality, encoder in encoders.items():
+        if encoder is not None:
+            assert count_params(encoder) == expected_of(name.replace("late-", ""), modality)
+
+
 def scores(module, inputs):
     """Returns the scores of each modality alone, compiled."""
 

@@ -12,11 +12,6 @@ from fusion_bench.metrics.classification import accuracy
 from fusion_bench.metrics.robustness import effective_robustness, retention
 
 
-def spaced(count: int, wanted: int) -> Int[np.ndarray, " example"]:
-    """Returns `wanted` of the numbers 0 to count - 1 at even distances; all of them if there are fewer."""
-    return np.linspace(0, count - 1, min(wanted, count)).astype(np.int64)
-
-
 def class_probabilities(model: Model, rows: Int[np.ndarray, " example"]) -> Float[np.ndarray, "example class"] | None:
     """Returns p(y | x) of the unimodal model of the class with the same seed; None if it is not stored.
 

@@ -12,7 +12,7 @@ from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.layers import Dtype, Features, Sizes
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.cnn import Modulation
-from fusion_bench.models.encoders import GridEncoder
+from fusion_bench.models.encoders import GridEncoder, PooledEncoder
 
 
 class FiLM(nnx.Module):
@@ -54,6 +54,9 @@ class FilmFusion(Strategy):
         widths = {name: encoder.features for name, encoder in self.encoders.items() if name != self.base}
         self.modulate = FiLM(widths, cnn.cnn.block_widths, dtype=blueprint.dtype, rngs=blueprint.rngs("operator"))
         self.head = blueprint.head(self.encoders[self.base].features)
+
+    def encoder_of(self, modality: str) -> PooledEncoder | None:
+        return None if modality == self.base else self.encoders[modality]
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
         others = {name: e(inputs[name]) for name, e in self.encoders.items() if name != self.base}

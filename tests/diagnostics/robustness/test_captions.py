@@ -9,7 +9,7 @@ import pytest
 from fusion_bench.data.captions.channel import PRESETS, make_channel, sample
 from fusion_bench.data.captions.partial import text_ceiling_without_words
 from fusion_bench.data.dataset import Captions
-from fusion_bench.diagnostics.base import Inapplicable
+from fusion_bench.diagnostics.base import Inapplicable, RunKey
 from fusion_bench.diagnostics.robustness.captions import DROPPED, ChannelShift, DroppedWords
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy
@@ -87,14 +87,11 @@ def test_ceilings_stand_beside_the_accuracies_of_captions_of_a_channel(dropped):
 def test_ideal_readers_have_the_image_model_of_the_class(channel):
     dataset = make_captioned(channel)
     stored, p = beliefs_of(dataset)
-    wanted = ("image-only", "class" if channel == "mixed" else "label")
+    wanted = RunKey("alone", "image-only", 0, "class" if channel == "mixed" else "label")
     test, chosen = dataset.splits["test"], dataset.captions.channel
     captions = dataset.captions
 
-    def companion(strategy, target):
-        return make_model(dataset, stored=stored) if (strategy, target) == wanted else None
-
-    model = make_model(dataset, companion=companion)
+    model = make_model(dataset, companions={wanted: lambda: make_model(dataset, stored=stored)})
     found = DroppedWords()(model, test) | ChannelShift()(model, test)
     scores = chosen.bayes_scores(p[test], captions.words[test], captions.shifts[test])
     own = accuracy(scores, dataset.labels[test])

@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 
 from fusion_bench.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from fusion_bench.data.dataset import Modality
-from fusion_bench.diagnostics.base import Inapplicable
+from fusion_bench.diagnostics.base import Inapplicable, RunKey
 from fusion_bench.diagnostics.robustness import corruptions
 from fusion_bench.diagnostics.robustness.corruptions import Corruptions, PublishedCorruptions
 from fusion_bench.fusion.registry import StrategySpec
@@ -110,7 +110,7 @@ def test_retention_against_text_only_is_that_of_clean_accuracies():
     said = np.where(np.arange(len(TEST)) % 3 == 0, DATASET.labels[TEST], 0)
     stored = {"test_logits": np.eye(4)[said], "test_labels": DATASET.labels[TEST]}
     alone = make_model(DATASET, stored=stored)
-    model = make_model(DATASET, companion=lambda strategy, target: {"text-only": alone}.get(strategy))
+    model = make_model(DATASET, companions={RunKey("alone", "text-only", 0): lambda: alone})
     found = Corruptions(examples=COUNT)(model, TEST)
     rows = np.linspace(0, len(TEST) - 1, COUNT).astype(int)
     of_text = (stored["test_logits"][rows].argmax(1) == DATASET.labels[CHOSEN]).mean()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fusion_bench.config import Choice
-from fusion_bench.diagnostics.base import Result, chosen
+from fusion_bench.diagnostics.base import Result, chosen, spaced
 from fusion_bench.diagnostics.robustness.corruptions import Corruptions
-from fusion_bench.diagnostics.robustness.references import compared, spaced
+from fusion_bench.diagnostics.robustness.references import compared
 from fusion_bench.errors import UserError
 
 RNG = np.random.default_rng(0)
