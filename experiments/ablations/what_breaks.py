@@ -29,7 +29,7 @@ COLUMNS = {
     "half of the words dropped": "accuracy_words_dropped_0.5",
     "without image": "accuracy_without_image",
     "without text": "accuracy_without_text",
-    "retention, corrupted": "retention_corrupted",
+    "retention, corrupted": "retention_corrupted_image",
 }
 """Values of diagnostics by heading."""
 ON = "accuracy_on_"

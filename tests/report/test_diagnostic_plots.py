@@ -41,7 +41,7 @@ def store(tmp_path_factory):
     write_study(opened)
     for run in opened.runs():
         if run.strategy in FUSIONS:
-            write_values(opened.directory, run.id, "all", Choice("all"), 1, values_of(run.strategy, run.seed), {})
+            write_values(opened.directory, run.id, "all", Choice("all"), 1, (), values_of(run.strategy, run.seed), {})
     return opened
 
 

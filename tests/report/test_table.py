@@ -298,7 +298,7 @@ def test_what_tuning_chose_is_read_from_the_identity(tmp_path):
 def test_values_of_diagnostics_are_columns(tmp_path, capsys):
     store = written(tmp_path, IMAGE, CONCAT)
     for run, value in zip(CONCAT, (0.5, 0.6, 0.7), strict=True):
-        write_values(tmp_path, run.id, "reliance", Choice("reliance"), 1, {"on_text": value}, {})
+        write_values(tmp_path, run.id, "reliance", Choice("reliance"), 1, (), {"on_text": value}, {})
     frame = table(store)
     assert tuple(frame.columns) == (*KEYS, "on_text_mean", "on_text_ci95")
     row = frame.set_index("strategy").loc["concat"]
