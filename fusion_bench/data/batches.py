@@ -128,6 +128,13 @@ def standardise(modality: DeviceModality) -> ModalityBatch:
     return ModalityBatch(jnp.where(modality.mask[:, :, None], standardised, 0), modality.mask)
 
 
+def leave_out(batch: ModalityBatch, missing: Bool[Array, " batch"]) -> ModalityBatch:
+    """Replaces a modality by zero where it is missing: the mean of a grid or vector, no token of a text or sequence."""
+    gone = missing.reshape(-1, *[1] * (batch.values.ndim - 1))
+    values = jnp.where(gone, jnp.zeros_like(batch.values), batch.values)  # PAD is 0
+    return ModalityBatch(values, None if batch.mask is None else batch.mask & ~missing[:, None])
+
+
 def draw_texts(inputs: Inputs, data: DeviceData, indices: Int[Array, " batch"], key: Key[Array, ""]) -> Inputs:
     """Replaces each text by one of its example's, drawn by the key and the example's index alone."""
     drawn = {}

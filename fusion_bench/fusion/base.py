@@ -83,12 +83,14 @@ class Strategy(nnx.Module):
         return {}
 
     def loss(self, outputs: Outputs, labels: Int[Array, " batch"], *, label_smoothing: float) -> Float[Array, ""]:
-        """Mean over the batch of -Σ_c q_c log softmax(logits)_c, q = (1 - ε) onehot + ε / C; in nats.
+        """Returns the `smoothed_cross_entropy` of the logits; strategies with another objective override it."""
+        return smoothed_cross_entropy(outputs.logits, labels, label_smoothing)
 
-        Strategies with another objective override it.
-        """
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, outputs.logits.shape[-1]), label_smoothing)
-        return optax.softmax_cross_entropy(outputs.logits, targets).mean()
+
+def smoothed_cross_entropy(logits: Logits, labels: Int[Array, " batch"], label_smoothing: float) -> Float[Array, ""]:
+    """Mean over the batch of -Σ_c q_c log softmax(logits)_c, q = (1 - ε) onehot + ε / C; in nats."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean()
 
 
 class Separable(Strategy):

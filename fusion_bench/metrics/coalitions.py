@@ -3,18 +3,19 @@
 import itertools
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-Values = Mapping[frozenset[str], float]
-"""Accuracy V(S) of every coalition S, the empty one included."""
+Values = Mapping[frozenset[str], Any]
+"""Value V(S) of every coalition S, the empty one included: an accuracy, or an array."""
 
 
-def shapley_values(values: Values) -> dict[str, float]:
+def shapley_values(values: Values) -> dict[str, Any]:
     """Returns φ_m = Σ_S |S|! (M - |S| - 1)! / M! (V(S ∪ m) - V(S)) over the coalitions S without m, by modality.
 
     They add up to V(all) - V(∅). Hu, Li and Zhou, "SHAPE", IJCAI 2022, arXiv:2205.00302.
     """
     names = sorted(max(values, key=len))
-    found = dict.fromkeys(names, 0.0)
+    found: dict[str, Any] = dict.fromkeys(names, 0.0)
     for name in names:
         others = [other for other in names if other != name]
         for size in range(len(names)):

@@ -12,7 +12,7 @@ from fusion_bench.axis import Axis, Registered
 from fusion_bench.config import Choice
 from fusion_bench.data.batches import Inputs
 from fusion_bench.data.dataset import Split, Task
-from fusion_bench.fusion.base import Outputs
+from fusion_bench.fusion.base import Logits, Outputs, smoothed_cross_entropy
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 
@@ -51,6 +51,10 @@ class Step(NamedTuple):
     def loss(self, outputs: Outputs) -> Loss:
         """Returns the strategy's own loss."""
         return self.module.loss(outputs, self.labels, label_smoothing=self.label_smoothing)
+
+    def cross_entropy(self, logits: Logits) -> Loss:
+        """Returns the cross-entropy of other logits, smoothed as the strategy's loss is."""
+        return smoothed_cross_entropy(logits, self.labels, self.label_smoothing)
 
 
 class Member(NamedTuple):
@@ -141,6 +145,23 @@ def map_owned(function: Callable[..., Array], modality_of: ModalityOf, tree: Any
         return leaf if modality is None else function(modality, leaf, *leaves)
 
     return jax.tree_util.tree_map_with_path(apply, tree, *rest)
+
+
+def of_encoders(modality_of: ModalityOf) -> ModalityOf:
+    """Returns a function like `modality_of` for parameters of encoders alone: a modality's head is nobody's."""
+    return lambda path: None if "head" in path else modality_of(path)
+
+
+class Constant(nnx.Variable):
+    """A variable that training does not change: it has no gradient and no weight decay."""
+
+
+def make_constant(module: nnx.Module) -> None:
+    """Makes each parameter of a module a `Constant`."""
+    for _, part in nnx.iter_modules(module):
+        for name, variable in [*vars(part).items()]:
+            if isinstance(variable, nnx.Param):
+                setattr(part, name, Constant(variable.get_value()))
 
 
 def copy_variables(source: nnx.Module, target: nnx.Module) -> None:

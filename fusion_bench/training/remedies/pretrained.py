@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -18,6 +17,8 @@ from fusion_bench.training.remedies.base import (
     Remedy,
     Step,
     copy_variables,
+    map_owned,
+    of_encoders,
     register_remedy,
     unimodal_members,
 )
@@ -38,7 +39,7 @@ class Pretrained(Remedy):
 
     def prepare(self, strategy: Any, parts: Any, members: Mapping[str, Member]) -> None:
         for member in members.values():
-            copy_encoder(member.module, strategy, member.module.modality)
+            copy_encoder(member.module, strategy.encoder_of(member.module.modality))
 
 
 @register_remedy("frozen", reference="a classifier on extracted features, the usual protocol of multimodal benchmarks")
@@ -58,20 +59,12 @@ class Frozen(Pretrained):
         self, optimizer: optax.GradientTransformationExtraArgs, modality_of: ModalityOf
     ) -> optax.GradientTransformationExtraArgs:
         def stop(updates: Any, params: Any) -> Any:
-            return jax.tree_util.tree_map_with_path(
-                lambda path, update: jnp.zeros_like(update) if _is_of_encoder(path, modality_of) else update, updates
-            )
+            return map_owned(lambda modality, update: jnp.zeros_like(update), of_encoders(modality_of), updates)
 
         return optax.chain(optimizer, optax.stateless(stop))
 
 
-def _is_of_encoder(path: tuple[Any, ...], modality_of: ModalityOf) -> bool:
-    """Returns whether a parameter belongs to an encoder: what a modality owns beside it is its head."""
-    names = tuple(entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey))
-    return modality_of(names) is not None and "head" not in names
-
-
-def copy_encoder(unimodal: Any, strategy: Any, modality: str) -> None:
-    """Sets the encoder of a modality to that of a unimodal model, without its pooling if the strategy joins tokens."""
-    source, target = unimodal.encoder_of(modality), strategy.encoder_of(modality)
-    copy_variables(source if isinstance(target, PooledEncoder) else source.encoder, target)
+def copy_encoder(unimodal: Any, encoder: Any) -> None:
+    """Sets an encoder to that of a unimodal model, without its pooling if it returns tokens."""
+    source = unimodal.encoder_of(unimodal.modality)
+    copy_variables(source if isinstance(encoder, PooledEncoder) else source.encoder, encoder)

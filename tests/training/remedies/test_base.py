@@ -20,6 +20,10 @@ from tests.tasks import CONFIG, jit, make_dataset, make_task, trained_on
 
 DATASET = make_dataset()
 EPOCHS = 4
+NAMES = (
+    "agm", "frozen", "gradient-blending", "mmpareto", "modality-dropout", "none", "ogm-ge", "pretrained", "umt",
+    "unimodal-losses",
+)  # fmt: skip
 
 MINE = '''
 import jax.numpy as jnp
@@ -102,7 +106,7 @@ def test_a_remedy_is_one_file(mine, capsys):
     with pytest.raises(SystemExit):
         main(["list", "--json"])
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["remedies"]}
-    assert list(listed) == ["frozen", "mine", "none", "ogm-ge", "pretrained"]
+    assert [*listed] == sorted([*NAMES, "mine"])
     assert listed["mine"] == {
         "name": "mine",
         "summary": "Adds a constant to the loss and stops the encoders.",
@@ -110,8 +114,8 @@ def test_a_remedy_is_one_file(mine, capsys):
         "reference": "a paper",
         "options": {"constant": 2.0},
     }
-    with pytest.raises(UserError, match=r"unknown remedy 'mime'; did you mean mine\?"):
-        remedies.make(Choice("mime"))
+    with pytest.raises(UserError, match=r"unknown remedy 'minee'; did you mean mine\?"):
+        remedies.make(Choice("minee"))
     data, seed = to_device(DATASET), jnp.int32(0)
     order = jnp.asarray(epoch_order(DATASET.splits["train"], 0, 1))
     none, mine = (functions_of(choice) for choice in (Choice("none"), Choice("mine", {"constant": 3})))
@@ -130,8 +134,8 @@ def test_a_remedy_is_one_file(mine, capsys):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (Choice("ogmge"), "unknown remedy 'ogmge'; did you mean ogm-ge?"),
-        (Choice("xyzzy"), "unknown remedy 'xyzzy'; choose from frozen, none, ogm-ge, pretrained"),
+        (Choice("ogm-gee"), "unknown remedy 'ogm-gee'; did you mean ogm-ge?"),
+        (Choice("xyzzy"), f"unknown remedy 'xyzzy'; choose from {', '.join(NAMES)}"),
         (Choice("ogm-ge", {"alhpa": 1.0}), "unknown option of ogm-ge 'alhpa'; did you mean alpha?"),
         (
             Choice("ogm-ge", {"alpha": -1.0}),
@@ -142,6 +146,30 @@ def test_a_remedy_is_one_file(mine, capsys):
             "option stage of ogm-ge is 'loss'; it must be update or gradient, for example update",
         ),
         (Choice("ogm-ge", {"until": -1}), "option until of ogm-ge is -1; it must be at least 0, for example 0"),
+        (
+            Choice("modality-dropout", {"rate": 1.5}),
+            "option rate of modality-dropout is 1.5; it must be from 0 to 1, for example 0.2",
+        ),
+        (
+            Choice("gradient-blending", {"floor": 0}),
+            "option floor of gradient-blending is 0; it must be finite and above 0, for example 0.05",
+        ),
+        (
+            Choice("mmpareto", {"gamma": 0.0}),
+            "option gamma of mmpareto is 0.0; it must be finite and above 0, for example 1.5",
+        ),
+        (
+            Choice("umt", {"weight": -1.0}),
+            "option weight of umt is -1.0; it must be finite and at least 0, for example 10.0",
+        ),
+        (
+            Choice("unimodal-losses", {"weight": float("nan")}),
+            "option weight of unimodal-losses is nan; it must be finite and at least 0, for example 1.0",
+        ),
+        (
+            Choice("agm", {"stage": "both"}),
+            "option stage of agm is 'both'; it must be update or gradient, for example update",
+        ),
     ],
     ids=str,
 )
