@@ -148,7 +148,7 @@ def test_a_remedy_is_one_file(mine, capsys):
         (Choice("ogm-ge", {"until": -1}), "option until of ogm-ge is -1; it must be at least 0, for example 0"),
         (
             Choice("modality-dropout", {"rate": 1.5}),
-            "option rate of modality-dropout is 1.5; it must be from 0 to 1, for example 0.2",
+            "option rate of modality-dropout is 1.5; it must be at least 0 and at most 1, for example 0.2",
         ),
         (
             Choice("gradient-blending", {"floor": 0}),
