@@ -21,7 +21,7 @@ ROUNDING = 1e-6
 
 @register_remedy("mmpareto", reference="MMPareto: Wei and Hu 2024, arXiv:2405.17730")
 class MMPareto(Remedy):
-    """Combines the gradients of the joint and the unimodal loss of each encoder so that neither loss grows.
+    """Combines the gradients of the joint and the unimodal loss of each encoder into one that opposes neither.
 
     With u a modality, θ_u its encoder's parameters as one vector, L_u the loss of a head on its features alone:
 
