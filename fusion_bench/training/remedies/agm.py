@@ -62,7 +62,9 @@ class AGM(Remedy):
     cancels that. What only φ_u depends on, as in an encoder of late fusion, sees a gradient times κ_u, and Adam and
     Muon divide by the gradient's own scale: a constant κ_u has no effect there. Therefore parameters that a modality
     owns are by default trained with the unmodulated gradient, and κ_u is a factor of their updates, weight decay
-    included. `stage="gradient"` is the published form, for the optimizer `nesterov`.
+    included. `stage="gradient"` is the published form, for the optimizer `nesterov`. In it the passes in evaluation
+    mode reach the encoders too. With batch normalisation their gradient is not that of training, and where κ_u differ
+    the difference does not cancel.
 
     Difference: the authors also clip the norm of the gradient at 1 where the head's is large.
 

@@ -21,7 +21,7 @@ ROUNDING = 1e-6
 
 @register_remedy("mmpareto", reference="MMPareto: Wei and Hu 2024, arXiv:2405.17730")
 class MMPareto(Remedy):
-    """Combines the gradients of the joint and the unimodal loss of each encoder so that neither loss grows.
+    """Combines the gradients of the joint and the unimodal loss of each encoder into one that opposes neither.
 
     With u a modality, θ_u its encoder's parameters as one vector, L_u the loss of a head on its features alone:
 
@@ -35,7 +35,7 @@ class MMPareto(Remedy):
 
     Adam and Muon divide by the gradient's own scale. What remains of h is its direction and its change of length from
     step to step. γ as a factor of gradients would have no effect there, so it is a factor of the encoders' updates,
-    weight decay included; for SGD both are the same.
+    weight decay included: of their learning rate. For SGD without weight decay both are the same.
 
     Differences: (1) h is scaled by its norm over the whole encoder, as in the paper; the authors' code scales each
     tensor by its own. (2) Where h is zero up to rounding, as g_m and g_u are opposite, it is not scaled.

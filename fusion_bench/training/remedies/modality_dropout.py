@@ -1,17 +1,15 @@
 """Training on examples of which a modality is missing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Key
 
 from fusion_bench.data.batches import Inputs, leave_out
-from fusion_bench.fields import Rule
+from fusion_bench.fields import Probability
 from fusion_bench.training.remedies.base import Loss, Remedy, Step, register_remedy
-
-Rate = Annotated[float, Rule("from 0 to 1", lambda value: 0 <= value <= 1)]
 
 
 @register_remedy("modality-dropout", reference="ModDrop: Neverova et al. 2016, arXiv:1501.00102")
@@ -21,7 +19,8 @@ class ModalityDropout(Remedy):
     In each step, each example independently loses one of its modalities with probability p; which one is uniform. At
     least one is left, always. What is lost is zero after standardisation: the mean of a grid or a vector, a text or a
     sequence without tokens. So it is defined for every strategy, early fusion included. Evaluation sees all modalities,
-    and nothing is rescaled.
+    and nothing is rescaled. `--missing` takes modalities from the same training examples in every epoch; with both, an
+    example may lose all.
 
     Differences: ModDrop drops each modality independently with its own probability, and so may drop several; it
     fine-tunes a model whose parts were trained separately, while this is the whole training.
@@ -32,7 +31,7 @@ class ModalityDropout(Remedy):
 
     tuned: ClassVar[Mapping[str, tuple[float, float]]] = {"rate": (0.05, 0.5)}
 
-    def __init__(self, *, rate: Rate = 0.2):
+    def __init__(self, *, rate: Probability = 0.2):
         self.rate = rate
 
     def losses(self, step: Step) -> tuple[Sequence[Loss], Mapping[str, Any]]:
