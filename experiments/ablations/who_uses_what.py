@@ -29,8 +29,9 @@ def points(scale: Scale) -> dict[str, BenchmarkConfig]:
 
 
 def untreated(frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of fusion strategies without a remedy, in a frame with all values of diagnostics."""
-    keep = frame["family"].isin(MULTIMODAL) & (frame["n_seeds"] > 0) & ~frame["strategy"].str.contains("+", regex=False)
+    """Returns the rows of trained strategies without a remedy, in a frame with all values of diagnostics."""
+    is_trained = frame["family"].isin((*MULTIMODAL, "unimodal")) & (frame["n_seeds"] > 0)
+    keep = is_trained & ~frame["strategy"].str.contains("+", regex=False)
     columns = [f"bits_{of}_{part}_mean" for of in ("data", "image_model", "used") for part in PARTS]
     return frame.loc[keep].reindex(columns=[*frame, *(name for name in columns if name not in frame)])
 
