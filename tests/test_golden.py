@@ -1,8 +1,9 @@
 """Logits of every strategy after a few steps of training, compared with stored values.
 
 A change of results is a decision: bump `ENGINE_VERSION`, or the `version` of the strategy or remedy, then write the
-file again, `python -m tests.test_golden`. Another CPU rounds otherwise: between two kinds of x86, logits differed by up
-to 2e-5, and by up to 6e-4 where a signed square root, whose slope has no bound at zero, enlarges the difference.
+file again, `python -m tests.test_golden`. Another CPU rounds otherwise: between kinds of x86, logits differed by up to
+2e-5. A signed square root, whose slope has no bound at zero, enlarges the difference with every step: to 1e-4 after one
+and 8e-3 after four. So its operators take one step.
 """
 
 import dataclasses
@@ -30,12 +31,13 @@ from tests.tasks import CONFIG, QUICK, trained_on
 FILE = Path(__file__).with_name("golden.npz")
 CHANNELS = ("default", "synergy")
 TWO, THREE = ("image", "text"), ("audio", "image", "text")
-STEPS, BATCH, KEPT = 4, 16, 2
-"""Steps of training, examples in each, and test examples whose logits are stored."""
+BATCH, KEPT = 16, 2
+"""Examples in a step of training, and test examples whose logits are stored."""
 CLASSES, VOCABULARY = 10, 200
-TOLERANCE, TOLERANCE_OF_ROOTS = 1e-4, 5e-3
 ROOTS = ("block", "compact-bilinear", "mfb", "mfh")
 """The operators that end in a signed square root."""
+STEPS, STEPS_OF_ROOTS = 4, 1
+TOLERANCE, TOLERANCE_OF_ROOTS = 1e-4, 1e-3
 TRAINING = TrainingConfig(epochs=1, batch_size=BATCH, learning_rate=0.01)
 
 
@@ -79,12 +81,12 @@ def case_id(case: tuple[tuple[str, ...], str]) -> str:
 
 
 def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
-    """Returns test logits [channel, example, class] after `STEPS` steps, by one program for all channels.
+    """Returns test logits [channel, example, class] after a few steps, by one program for all channels.
 
     Of a post-hoc strategy, those of its untrained members, joined.
     """
     name, _, remedy = name.partition("+")
-    spec = StrategySpec(name)
+    spec, steps = StrategySpec(name), STEPS_OF_ROOTS if name in ROOTS else STEPS
     training = dataclasses.replace(TRAINING, remedy=Choice(remedy or "none"))
     task = make_dataset(CHANNELS[0], names).task
 
@@ -96,13 +98,13 @@ def train_and_predict(names: tuple[str, ...], name: str) -> np.ndarray:
 
     def trained(initial, data, order, test):
         read = trained_on(functions, initial, data)
-        state, _ = functions.train(initial, read, order, seed, jnp.int32(STEPS))
+        state, _ = functions.train(initial, read, order, seed, jnp.int32(steps))
         return predict(functions.graph, state.variables, data, test)
 
     if spec.registration.is_posthoc:
         start, compiled = seed, jax.jit(untrained, compiler_options=QUICK)
     else:
-        functions = make_functions(spec, task, CONFIG, training, STEPS * BATCH)
+        functions = make_functions(spec, task, CONFIG, training, steps * BATCH)
         # The initialisation is done in single operations, which are compiled once for all strategies.
         start, compiled = functions.init(seed), jax.jit(trained, compiler_options=QUICK)
     logits = []
