@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Int
 
 from fusion_bench.data.dataset import Task
-from fusion_bench.diagnostics.base import Diagnostic, Model, register_diagnostic, spaced
+from fusion_bench.diagnostics.base import Diagnostic, register_diagnostic, spaced
+from fusion_bench.diagnostics.model import Model
 from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Int
 
 from fusion_bench.data.dataset import Task
-from fusion_bench.diagnostics.base import Diagnostic, Model, register_diagnostic, take
+from fusion_bench.diagnostics.base import Diagnostic, register_diagnostic
+from fusion_bench.diagnostics.model import Model, take
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy
 from fusion_bench.metrics.coalitions import cooperation, shapley_values

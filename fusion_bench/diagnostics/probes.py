@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Int
 
 from fusion_bench.data.dataset import Task
-from fusion_bench.diagnostics.base import Diagnostic, Model, RunKey, register_diagnostic, spaced, without_encoders
+from fusion_bench.diagnostics.base import Diagnostic, register_diagnostic, spaced, without_encoders
+from fusion_bench.diagnostics.model import Model, RunKey
 from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.representations import Labelled, probe_accuracy

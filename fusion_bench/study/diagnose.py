@@ -11,7 +11,8 @@ from fusion_bench.config import Choice, DataConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
 from fusion_bench.data.load import load_dataset
-from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Model, Result, RunKey, chosen
+from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Result, chosen
+from fusion_bench.diagnostics.model import Model, RunKey
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import REGISTRY
 from fusion_bench.store import Run, Store, setting

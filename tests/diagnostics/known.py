@@ -4,7 +4,7 @@ import types
 
 import numpy as np
 
-from fusion_bench.diagnostics.base import Model, RunKey
+from fusion_bench.diagnostics.model import Model, RunKey
 
 CLASSES, COUNT = 4, 800
 LABELS = np.random.default_rng(0).integers(0, CLASSES, COUNT)

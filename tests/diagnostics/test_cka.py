@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fusion_bench.config import Choice, DataConfig
-from fusion_bench.diagnostics.base import RunKey
 from fusion_bench.diagnostics.cka import Cka
+from fusion_bench.diagnostics.model import RunKey
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.representations import cka
 from fusion_bench.store import Store

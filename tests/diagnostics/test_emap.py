@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fusion_bench.diagnostics.base import Model
 from fusion_bench.diagnostics.emap import Emap
+from fusion_bench.diagnostics.model import Model
 from fusion_bench.fusion.registry import StrategySpec
 from tests.tasks import make_task
 

@@ -10,8 +10,8 @@ import pytest
 
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.dataset import Modality
-from fusion_bench.diagnostics import base
-from fusion_bench.diagnostics.base import Model, RunKey
+from fusion_bench.diagnostics import model as models
+from fusion_bench.diagnostics.model import Model, RunKey
 from tests.tasks import STEPS, call, make_dataset, make_strategy
 
 ROWS = np.arange(7, 137)  # more than one batch
@@ -76,13 +76,13 @@ def test_there_are_none_where_an_encoder_reads_other_modalities(name, modality):
 
 
 def test_all_strategies_share_one_compilation(monkeypatch):
-    traced, function = [], cast(Any, base._features)
+    traced, function = [], cast(Any, models._features)
 
     def count(graph, *arguments):
         traced.append(graph)
         return function.__wrapped__(graph, *arguments)
 
-    monkeypatch.setattr(base, "_features", jax.jit(count, static_argnums=0))
+    monkeypatch.setattr(models, "_features", jax.jit(count, static_argnums=0))
     for name in ("image-only", "concat", "bottleneck", "late-mean"):
         features(make_strategy(name), DATASETS["image", "text"], "image")
     assert len(traced) == 1

@@ -11,8 +11,9 @@ from flax import nnx
 from fusion_bench.config import Choice
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.dataset import Modality
-from fusion_bench.diagnostics.base import Model, diagnostics, take
+from fusion_bench.diagnostics.base import diagnostics
 from fusion_bench.diagnostics.missing_modality import MissingModality, _missing_sets, derangement
+from fusion_bench.diagnostics.model import Model, take
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
 from tests.tasks import CLASSES, WORDS, make_dataset, make_task

@@ -10,7 +10,7 @@ import pytest
 from fusion_bench.config import Choice, DataConfig
 from fusion_bench.data.batches import ModalityBatch
 from fusion_bench.data.load import load_dataset
-from fusion_bench.diagnostics.base import RunKey
+from fusion_bench.diagnostics.model import RunKey
 from fusion_bench.diagnostics.probes import Probes
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.representations import Labelled, probe_accuracy

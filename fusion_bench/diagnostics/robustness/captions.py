@@ -14,7 +14,8 @@ from fusion_bench.data.captions.partial import (
 )
 from fusion_bench.data.captions.tokenizer import UNKNOWN, encode
 from fusion_bench.data.dataset import Captions, Task
-from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Model, Result, register_diagnostic, spaced
+from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Result, register_diagnostic, spaced
+from fusion_bench.diagnostics.model import Model
 from fusion_bench.diagnostics.robustness.references import class_probabilities, compared, retentions
 from fusion_bench.errors import UserError
 from fusion_bench.fields import Count

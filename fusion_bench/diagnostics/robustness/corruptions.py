@@ -8,7 +8,8 @@ from jaxtyping import Int
 from fusion_bench.data.cifar10_c import open_cifar10_c
 from fusion_bench.data.corruptions import CHANNELS, CORRUPTIONS, SEVERITIES, corrupt
 from fusion_bench.data.dataset import Task
-from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Model, Result, register_diagnostic, spaced
+from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Result, register_diagnostic, spaced
+from fusion_bench.diagnostics.model import Model
 from fusion_bench.diagnostics.robustness.references import compared, retentions
 from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
-from fusion_bench.diagnostics.base import Model, Result
+from fusion_bench.diagnostics.base import Result
+from fusion_bench.diagnostics.model import Model
 from fusion_bench.metrics.calibration import fit_temperature
 from fusion_bench.metrics.classification import accuracy
 from fusion_bench.metrics.robustness import effective_robustness, retention

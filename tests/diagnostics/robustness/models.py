@@ -12,7 +12,7 @@ from fusion_bench.data.batches import to_device
 from fusion_bench.data.captions.channel import make_channel, sample
 from fusion_bench.data.captions.tokenizer import encode, train_tokenizer
 from fusion_bench.data.dataset import Captions, Dataset, Modality
-from fusion_bench.diagnostics.base import Model
+from fusion_bench.diagnostics.model import Model
 from tests.tasks import make_dataset
 
 CLASS_NAMES = ("cat", "dog", "ship", "truck")

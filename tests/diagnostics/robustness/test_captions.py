@@ -9,7 +9,8 @@ import pytest
 from fusion_bench.data.captions.channel import PRESETS, make_channel, sample
 from fusion_bench.data.captions.partial import text_ceiling_without_words
 from fusion_bench.data.dataset import Captions
-from fusion_bench.diagnostics.base import Inapplicable, RunKey
+from fusion_bench.diagnostics.base import Inapplicable
+from fusion_bench.diagnostics.model import RunKey
 from fusion_bench.diagnostics.robustness.captions import DROPPED, ChannelShift, DroppedWords
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy

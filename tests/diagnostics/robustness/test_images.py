@@ -9,7 +9,8 @@ from scipy.optimize import minimize_scalar
 
 from fusion_bench.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from fusion_bench.data.dataset import Modality
-from fusion_bench.diagnostics.base import Inapplicable, RunKey
+from fusion_bench.diagnostics.base import Inapplicable
+from fusion_bench.diagnostics.model import RunKey
 from fusion_bench.diagnostics.robustness import corruptions
 from fusion_bench.diagnostics.robustness.corruptions import Corruptions, PublishedCorruptions
 from fusion_bench.fusion.registry import StrategySpec

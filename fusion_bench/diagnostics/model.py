@@ -1,0 +1,229 @@
+"""A trained model on a dataset, whose modalities may come from several examples."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from fusion_bench.data.batches import DeviceData, DeviceModality, ModalityBatch, standardise
+from fusion_bench.data.dataset import PAD, Dataset
+from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.models.encoders import PooledEncoder, pooled
+from fusion_bench.training.compile import default_predict_batch
+
+Parts = Mapping[str, Any]
+"""Each modality of some examples, by name, as a tree of arrays [example, ...]: see `Model.encode`."""
+
+
+class RunKey(NamedTuple):
+    """A stored run among those of its setting.
+
+    Attributes:
+      id: of the run.
+      strategy: its label, such as "image-only", with its remedy.
+      seed: of the run.
+      target: "label", or "class" for a model of the class where the caption channel shifts the label.
+      spec: the strategy with its options.
+    """
+
+    id: str
+    strategy: str
+    seed: int
+    target: str = "label"
+    spec: StrategySpec | None = None
+
+
+class Stored(NamedTuple):
+    """Values of one modality as a dataset stores them, [example, ...], and the mask of a sequence."""
+
+    values: Num[np.ndarray | Array, "example *shape"]
+    mask: Bool[np.ndarray | Array, "example token"] | None = None
+
+
+class Model:
+    """A trained model on a dataset, in evaluation mode; the modalities of an input may come from several examples.
+
+    Attributes:
+      module: the strategy.
+      dataset: in host memory.
+      data: on the device.
+      modalities: those that the model reads, in alphabetical order.
+      graph, state: of the module, to be merged.
+      stats: of each modality, a `DeviceModality` without values.
+      stored: arrays test_logits, test_labels, validation_logits and validation_labels of its run.
+      run: the one that it is the model of.
+      companions: the other runs of its setting, and what loads their models.
+      cache: results that do not depend on the model, or by the id of its run; shared by all models on these data.
+      files: paths of further data on this machine, by name.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        dataset: Dataset,
+        data: DeviceData,
+        *,
+        stored: Mapping[str, np.ndarray] | None = None,
+        run: RunKey | None = None,
+        companions: Mapping[RunKey, Callable[[], "Model"]] | None = None,
+        cache: dict[Any, Any] | None = None,
+        files: Mapping[str, Path] | None = None,
+    ):
+        self.module, self.dataset, self.data = module, dataset, data
+        self.stored, self.files = stored or {}, files or {}
+        self.run, self.companions = run or RunKey("", "", 0), companions or {}
+        self.cache = {} if cache is None else cache
+        only = getattr(module, "modality", None)
+        self.modalities = tuple(sorted(data.modalities)) if only is None else (only,)
+        self.graph, self.state = nnx.split(module)
+        self.stats = {name: data.modalities[name]._replace(values=None, mask=None) for name in self.modalities}
+
+    def labels(self, indices: Int[np.ndarray, " example"]) -> Int[np.ndarray, " example"]:
+        return self.dataset.labels[indices]
+
+    def companion(self, strategy: str, target: str = "label", seed: int | None = None) -> "Model | None":
+        """Returns the model of another run in the same setting, if it is stored.
+
+        Args:
+          strategy: its label, such as "image-only".
+          target: "label", or "class" for the model of the class where the caption channel shifts.
+          seed: by default that of this model.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        found = self.find(strategy, target, seed)
+        return None if found is None else self.load(found)
+
+    def find(self, strategy: str, target: str = "label", seed: int | None = None) -> RunKey | None:
+        """Returns the run whose model `companion` returns, without reading it."""
+        wanted = strategy, self.run.seed if seed is None else seed, target
+        return next((run for run in self.companions if (run.strategy, run.seed, run.target) == wanted), None)
+
+    def load(self, run: RunKey) -> "Model":
+        """Returns the model of this run or of a companion; raises UserError if it cannot be read."""
+        return self if run == self.run else self.companions[run]()
+
+    def alone(self, modality: str) -> RunKey | None:
+        """Returns the run of the same seed whose encoder learned from this modality alone, if it is stored.
+
+        It learned what the modality tells; see `target_of`.
+        """
+        return self.find(f"{modality}-only", self.target_of(modality))
+
+    def target_of(self, modality: str) -> str:
+        """Returns what a modality tells: the "label", or the "class" beside captions that shift the label."""
+        captions = self.dataset.captions
+        if captions is None or captions.channel is None or modality == captions.modality:
+            return "label"
+        return "class" if captions.channel.spec.shift > 0 else "label"
+
+    def encode(self, indices: Int[np.ndarray, " example"]) -> Parts:
+        """Returns each modality of the examples at `indices`; see `encode_values`."""
+        parts = {}
+        for name in self.modalities:
+            modality = self.dataset.modalities[name]
+            mask = None if modality.mask is None else modality.mask[indices]
+            parts[name] = self.encode_values(name, modality.values[indices], mask)
+        return parts
+
+    def features(
+        self, modality: str, indices: Int[np.ndarray, " example"]
+    ) -> Float[np.ndarray, "example feature"] | None:
+        """Returns the pooled features of one modality, from an encoder that reads nothing else; None without one.
+
+        In every strategy they are the mean of the encoder's tokens, or their maximum where `image-only` pools so. Batch
+        normalisation is left out, as strategies that join tokens have none.
+        """
+        encoder = self.module.encoder_of(modality)
+        if encoder is None:
+            return None
+        # split from the strategy, so that all strategies share one compilation
+        graph, state = nnx.split(encoder.encoder if isinstance(encoder, PooledEncoder) else encoder)
+        found = self.dataset.modalities[modality]
+        part = Stored(found.values[indices], None if found.mask is None else found.mask[indices])
+        return _in_batches(functools.partial(_features, graph, state, self.stats[modality]), part)
+
+    def encode_values(self, modality: str, values: np.ndarray, mask: np.ndarray | None = None) -> Any:
+        """Returns one modality of some examples: `Strategy.encode` of it where the strategy is separable.
+
+        Otherwise the modality is returned as it is, and `logits` evaluates the whole model.
+
+        Args:
+          modality: its name.
+          values: as the dataset stores them, [example, ...].
+          mask: of a sequence, [example, token]; None for all steps.
+        """
+        if mask is None and self.dataset.modalities[modality].kind == "sequence":
+            mask = np.ones(values.shape[:2], bool)
+        part = Stored(values, mask)
+        if not getattr(self.module, "is_separable", False):
+            return part
+        return _in_batches(functools.partial(_encode, self.graph, modality, self.state, self.stats[modality]), part)
+
+    def zero(self, modality: str) -> Any:
+        """Returns one row of a modality at zero: the mean of a grid or vector, no token of a text or sequence."""
+        spec, mean = self.dataset.modalities[modality].spec, np.asarray(self.data.modalities[modality].mean)
+        if spec.kind == "tokens":
+            return self.encode_values(modality, np.full((1, *spec.shape), PAD, np.int32))
+        mask = np.zeros((1, spec.shape[0]), bool) if spec.kind == "sequence" else None
+        return self.encode_values(modality, np.broadcast_to(mean, (1, *spec.shape)), mask)
+
+    def logits(
+        self, parts: Parts, rows: Mapping[str, Int[np.ndarray, " row"]] | None = None
+    ) -> Float[np.ndarray, "row class"]:
+        """Returns the logits of examples, with some of their modalities from other rows of `parts`.
+
+        Args:
+          parts: the modalities.
+          rows: by modality, the rows of its part that are taken; in their order where there are none.
+        """
+        taken = {name: take(part, rows[name]) if rows and name in rows else part for name, part in parts.items()}
+        return _in_batches(functools.partial(_predict, self.graph, self.state, self.stats), taken)
+
+
+def take(part: Any, rows: Int[np.ndarray, " row"]) -> Any:
+    """Returns some rows of a part."""
+    return jax.tree.map(lambda array: array[rows], part)
+
+
+def joined(graph: Any, state: Any, stats: Mapping[str, DeviceModality], parts: Parts) -> Float[Array, "row class"]:
+    """Returns the logits of rows of all parts; pure, for compiled loops of diagnostics."""
+    module = nnx.merge(graph, state)
+    if getattr(module, "is_separable", False):
+        return module.join(parts)
+    return module({name: _batch(part, stats[name]) for name, part in parts.items()}).logits
+
+
+_predict = jax.jit(joined, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _encode(graph: Any, modality: str, state: Any, stats: DeviceModality, part: Stored) -> Any:
+    return nnx.merge(graph, state).encode(modality, _batch(part, stats))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _features(graph: Any, state: Any, stats: DeviceModality, part: Stored) -> Float[Array, "row feature"]:
+    return pooled(nnx.merge(graph, state), _batch(part, stats)).astype(jnp.float32)
+
+
+def _batch(part: Stored, stats: DeviceModality) -> ModalityBatch:
+    return standardise(stats._replace(values=part.values, mask=part.mask))
+
+
+def _in_batches(function: Callable[[Any], Any], part: Any) -> Any:
+    """Returns a function of batches of rows for any number of rows; the last batch is padded."""
+    count = len(jax.tree.leaves(part)[0])
+    size = min(default_predict_batch(), count)
+    done = []
+    for start in range(0, count, size):
+        rows = np.resize(np.arange(start, min(start + size, count)), size)
+        done.append(jax.tree.map(np.asarray, function(take(part, rows))))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *done)
