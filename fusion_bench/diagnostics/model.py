@@ -1,6 +1,7 @@
 """A trained model on a dataset, whose modalities may come from several examples."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,10 @@ from fusion_bench.training.compile import default_predict_batch
 
 Parts = Mapping[str, Any]
 """Each modality of some examples, by name, as a tree of arrays [example, ...]: see `Model.encode`."""
+
+
+JOINED = 1000
+"""Combinations of encoded modalities that are joined at once."""
 
 
 class RunKey(NamedTuple):
@@ -126,12 +131,12 @@ class Model:
 
     def encode(self, indices: Int[np.ndarray, " example"]) -> Parts:
         """Returns each modality of the examples at `indices`; see `encode_values`."""
-        parts = {}
-        for name in self.modalities:
-            modality = self.dataset.modalities[name]
-            mask = None if modality.mask is None else modality.mask[indices]
-            parts[name] = self.encode_values(name, modality.values[indices], mask)
-        return parts
+        return {name: self.encode_one(name, indices) for name in self.modalities}
+
+    def encode_one(self, modality: str, indices: Int[np.ndarray, " example"]) -> Any:
+        """Returns one modality of the examples at `indices`; see `encode_values`."""
+        found = self.dataset.modalities[modality]
+        return self.encode_values(modality, found.values[indices], None if found.mask is None else found.mask[indices])
 
     def features(
         self, modality: str, indices: Int[np.ndarray, " example"]
@@ -187,8 +192,22 @@ class Model:
         taken = {name: take(part, rows[name]) if rows and name in rows else part for name, part in parts.items()}
         return _in_batches(functools.partial(_predict, self.graph, self.state, self.stats), taken)
 
+    def grid(self, parts: Parts) -> Float[np.ndarray, "*rows class"]:
+        """Returns the logits of every combination of rows: an axis for each modality, in alphabetical order.
 
-def take(part: Any, rows: Int[np.ndarray, " row"]) -> Any:
+        Args:
+          parts: the modalities, which may have different numbers of rows.
+        """
+        shape = tuple(len(jax.tree.leaves(parts[name])[0]) for name in sorted(parts))
+        count, found = math.prod(shape), []
+        parts, separable = jax.device_put(dict(parts)), getattr(self.module, "is_separable", False)
+        size = min(JOINED if separable else default_predict_batch(), count)
+        for start in range(0, count, size):
+            found.append(_predict_grid(self.graph, size, shape, self.state, self.stats, parts, start))
+        return np.concatenate([np.asarray(logits) for logits in found])[:count].reshape(*shape, -1)
+
+
+def take(part: Any, rows: Int[np.ndarray | Array, " row"]) -> Any:
     """Returns some rows of a part."""
     return jax.tree.map(lambda array: array[rows], part)
 
@@ -202,6 +221,16 @@ def joined(graph: Any, state: Any, stats: Mapping[str, DeviceModality], parts: P
 
 
 _predict = jax.jit(joined, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _predict_grid(
+    graph: Any, size: int, shape: tuple[int, ...], state: Any, stats: Any, parts: Any, start: Int[Array, ""]
+) -> Float[Array, "combination class"]:
+    """Returns the logits of `size` combinations from number `start` on; those past the end repeat the last one."""
+    numbers = jnp.minimum(start + jnp.arange(size), math.prod(shape) - 1)
+    rows = dict(zip(sorted(parts), jnp.unravel_index(numbers, shape), strict=True))
+    return joined(graph, state, stats, {name: take(part, rows[name]) for name, part in parts.items()})
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -25,7 +25,7 @@ from fusion_bench.data.captions.templates import render
 from fusion_bench.metrics.information import Decomposition, decompose
 
 # Separate random streams, as split and templates are drawn with the same seed.
-_STREAM, _PREVIEW_STREAM = 0xCA97, 0x94E7
+_STREAM, _PREVIEW_STREAM, _NEUTRAL_STREAM = 0xCA97, 0x94E7, 0x4E07
 MAX_TABLE = 10_000_000
 """Entries of a channel's table, at most, to decompose its information."""
 _OPTIONS = ("named", "grouped", "partition", "wrong", "shift")
@@ -131,6 +131,14 @@ class Channel:
         mixing = np.full((self.num_classes,) * 2, self.spec.wrong / (self.num_classes - 1))  # P(y' | y)
         np.fill_diagonal(mixing, 1 - self.spec.wrong)
         return mixing @ right
+
+    @functools.cached_property
+    def word_types(self) -> tuple[Int[np.ndarray, " word"], ...]:
+        """The indices of the words that occur, by what they tell: P(w | y) is proportional and equal within a type."""
+        columns = self.word_probabilities.T
+        occurs = np.flatnonzero(columns.any(1))
+        _, types = np.unique(columns[occurs].round(12), axis=0, return_inverse=True)
+        return tuple(occurs[types.reshape(-1) == number] for number in range(types.max() + 1))
 
     @functools.cached_property
     def shift_probabilities(self) -> Float64[np.ndarray, " shift"]:
@@ -273,8 +281,25 @@ def sample(channel: Channel, classes: Int[np.ndarray, " example"], seed: int) ->
         words[of_class] = _quantile(probabilities, uniform_word[of_class])
     shifts = _quantile(channel.shift_probabilities, uniform_shift).astype(np.int32)
     targets = ((classes + shifts) % channel.num_classes).astype(np.int32)
+    return Sample(words, shifts, targets, write(channel, words, shifts, seed))
+
+
+def write(
+    channel: Channel, words: Int[np.ndarray, " text"], shifts: Int[np.ndarray, " text"], seed: int
+) -> tuple[str, ...]:
+    """Returns a caption for each informative word and shift, in sentences drawn with the seed."""
     stated = [channel.lexicon.shifts[k] for k in shifts.tolist()] if channel.spec.shift > 0 else None
-    return Sample(words, shifts, targets, render([channel.words[w] for w in words.tolist()], seed, stated))
+    return render([channel.words[w] for w in words.tolist()], seed, stated)
+
+
+def sample_neutral(channel: Channel, count: int, seed: int) -> tuple[str, ...] | None:
+    """Returns captions that say nothing: a neutral word, and a shift drawn from P(k); None if the channel has none."""
+    first = len(channel.words) - len(NEUTRAL)
+    if not channel.word_probabilities[:, first:].any():
+        return None
+    generator = np.random.Generator(np.random.PCG64([seed, _NEUTRAL_STREAM]))
+    shifts = _quantile(channel.shift_probabilities, generator.random(count))
+    return write(channel, generator.integers(first, len(channel.words), count), shifts, seed)
 
 
 def preview(channel: Channel, class_names: Sequence[str], count: int, seed: int) -> list[tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, Int32
+from jaxtyping import Float, Int
 
 from fusion_bench.data.captions.channel import PRESETS, Channel, Sample, make_channel, sample
 from fusion_bench.data.captions.partial import (
@@ -12,11 +12,12 @@ from fusion_bench.data.captions.partial import (
     read_by,
     text_ceiling_without_words,
 )
-from fusion_bench.data.captions.tokenizer import UNKNOWN, encode
+from fusion_bench.data.captions.tokenizer import UNKNOWN
 from fusion_bench.data.dataset import Captions, Task
 from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Result, register_diagnostic, spaced
 from fusion_bench.diagnostics.model import Model
 from fusion_bench.diagnostics.robustness.references import class_probabilities, compared, retentions
+from fusion_bench.diagnostics.texts import captions_of, tokens_of
 from fusion_bench.errors import UserError
 from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
@@ -161,26 +162,6 @@ def bayes_accuracy(
     """
     known = read_by(reader, writer, drawn.words, drawn.shifts)
     return accuracy(reader.bayes_scores(beliefs, *known), drawn.targets)
-
-
-def captions_of(model: Model) -> Captions:
-    """Returns the captions that a model reads.
-
-    Raises:
-      Inapplicable: there are none, or it does not read them.
-    """
-    captions = model.dataset.captions
-    if captions is None:
-        raise Inapplicable("the data have no captions")
-    if captions.modality not in model.modalities:
-        raise Inapplicable(f"the model reads {model.modalities[0]} alone, and {captions.modality} is changed")
-    return captions
-
-
-def tokens_of(model: Model, captions: Captions, texts: Sequence[str]) -> Int32[np.ndarray, "example token"]:
-    """Returns texts in the tokens of the training texts, of their length."""
-    name = captions.modality
-    return encode(model.dataset.tokenizers[name], texts, model.dataset.modalities[name].spec.shape[0])
 
 
 def of_examples(drawn: Sample, examples: Int[np.ndarray, " example"]) -> Sample:
