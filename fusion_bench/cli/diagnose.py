@@ -2,8 +2,9 @@
 
 import dataclasses
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from tyro.conf import Positional, arg
@@ -14,6 +15,11 @@ from fusion_bench.cli.flags import option, word
 from fusion_bench.config import Choice, DataConfig, as_choice
 from fusion_bench.fields import Checked, NameOrPath
 
+if TYPE_CHECKING:
+    from fusion_bench.store import Store
+
+DEFAULT = ("missing-modality", "emap", "pid")
+
 
 @dataclasses.dataclass(frozen=True)
 class DiagnoseCommand(Checked):
@@ -21,7 +27,7 @@ class DiagnoseCommand(Checked):
 
     directory: Annotated[Positional[Path], option("DIR")]
     """The --out directory of `fusion-bench run`. Values are stored in DIR/diagnostics and are columns of the table."""
-    names: Annotated[tuple[str | Choice, ...], word("a,b", parse_choices), arg(name="with")] = ("missing-modality",)
+    names: Annotated[tuple[str | Choice, ...], word("a,b", parse_choices), arg(name="with")] = DEFAULT
     """Diagnostics, comma-separated; an option follows a colon: missing-modality:baseline=zero."""
     data_dir: Annotated[Path | None, option("DIR", "$TFDS_DATA_DIR, else TFDS's own")] = None
     """Directory of prepared TFDS data."""
@@ -57,8 +63,21 @@ def run(command: DiagnoseCommand, console: Console) -> int:
     table.say_damaged(store)
     for line in (*(f"skipped: {line}" for line in done.skipped), *done.failed):
         print(f"fusion-bench: {line}", file=sys.stderr)
-    if done.names:
-        table.run(table.TableCommand(command.directory, columns=("accuracy", *done.names)), console)
+    print_values(store, done.names.values(), console)
     path = write_csv(store.directory, sorted(store.runs(), key=lambda run: (run.strategy, run.seed)))
     console.out(f"{done.computed} computed, {done.kept} already stored; all values are in {path}", style="dim")
     return 1 if done.failed else 0
+
+
+def print_values(store: "Store", names: Iterable[Sequence[str]], console: Console) -> None:
+    """Prints a table for the values of each diagnostic, of the strategies that have some."""
+    from fusion_bench.report.columns import choose_columns, known_columns
+    from fusion_bench.report.render import to_rich
+    from fusion_bench.report.table import arrange
+    from fusion_bench.report.table import table as make_table
+
+    frame = arrange(make_table(store), None)
+    known = known_columns(frame)
+    for of_one in names:
+        rows = frame.loc[frame[[f"{name}_mean" for name in of_one]].notna().any(axis=1)]
+        console.print(to_rich(rows.reset_index(drop=True), choose_columns(("accuracy", *of_one), known)))

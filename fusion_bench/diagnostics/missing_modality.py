@@ -2,14 +2,19 @@
 
 import itertools
 import math
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
+import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Int32
 
+from fusion_bench.data.captions.channel import sample_neutral
 from fusion_bench.data.dataset import Task
-from fusion_bench.diagnostics.base import Diagnostic, register_diagnostic
-from fusion_bench.diagnostics.model import Model, take
+from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, register_diagnostic
+from fusion_bench.diagnostics.model import Model, Parts, take
+from fusion_bench.diagnostics.texts import captions_of, tokens_of
+from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy
 from fusion_bench.metrics.coalitions import cooperation, shapley_values
@@ -18,61 +23,97 @@ from fusion_bench.metrics.coalitions import cooperation, shapley_values
 @register_diagnostic(
     "missing-modality",
     reference="perceptual score: Gat et al. 2021, arXiv:2110.14375; SHAPE: Hu, Li and Zhou 2022, arXiv:2205.00302",
-    version=2,
+    version=3,
 )
 class MissingModality(Diagnostic):
     """Test accuracy for every set of missing modalities, each replaced by a baseline.
 
     `accuracy_without_text` is V(S) for S = all modalities but the text, over all test examples. With the baseline
     `marginal`, a missing modality is taken from another test example, by a permutation without fixed points; the value
-    is the mean over permutations, and `accuracy_without_text_std` their standard deviation. With `zero` it is zero
-    after standardisation: a grid's or vector's mean, or a text without words or a sequence without steps, which the
-    model has seen in training only if `DataConfig.missing` is above 0. The names of these values end in `_zero`, as
-    values of different baselines are not comparable.
+    is the mean over permutations, and `accuracy_without_text_std` their standard deviation. About one such example in C
+    has the right class all the same: for `accuracy_without_text_other_label` it is one of another label, drawn at
+    random, so that the modality speaks against the label.
+
+    With `zero` a modality is zero after standardisation: a grid's or vector's mean, or a text without words or a
+    sequence without steps, which the model has seen in training only if `DataConfig.missing` is above 0. With `neutral`
+    a caption says nothing: its word is neutral, its shift drawn at random. Only the text can be missing then, and only
+    for channels with neutral captions. The names of these values end in `_zero` and `_neutral`, as values of different
+    baselines are not comparable.
 
     From these follow, without further predictions: the Shapley value of each modality (`shapley_text`), which add up to
     V(all) - V(∅), where V(∅) is the accuracy of the most frequent class; `cooperation`, V(all) - V(∅) - Σ_m (V(m) -
-    V(∅)); and `perceptual_score_text`, (V(all) - V(all but the text)) / V(all).
+    V(∅)); and `perceptual_score_text`, (V(all) - V(all but the text)) / V(all). With `neutral` only the last.
 
     If each modality is missing independently with a fixed probability, the expected accuracy is the mixture
     Σ_S P(S) V(S), so other rates need not be measured.
     """
 
-    def __init__(self, *, baseline: Literal["marginal", "zero"] = "marginal", permutations: int = 5):
-        self.is_zero = {"zero": True, "marginal": False}[baseline]
-        self.permutations = permutations
+    def __init__(self, *, baseline: Literal["marginal", "zero", "neutral"] = "marginal", permutations: Count = 5):
+        self.baseline, self.permutations = baseline, permutations
+
+    def is_detail(self, name: str) -> bool:
+        return not name.startswith(("accuracy_without", "shapley")) or name.endswith(("_std", "_other_label"))
 
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
         modality = spec.registration.modality
         return None if modality is None else f"{spec.name} reads {modality} alone"
 
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
-        labels, parts, found = model.labels(indices), model.encode(indices), {}
-        everything, end = frozenset(model.modalities), "_zero" if self.is_zero else ""
+        labels, parts = model.labels(indices), model.encode(indices)
+        everything, end = frozenset(model.modalities), "" if self.baseline == "marginal" else f"_{self.baseline}"
         values = {
             frozenset(): float(np.bincount(labels).max() / len(labels)),
             everything: accuracy(model.logits(parts), labels),
         }
-        for missing in _missing_sets(model.modalities):
+        found = {}
+        sets = [(_neutral_text(model),)] if self.baseline == "neutral" else _missing_sets(model.modalities)
+        for missing in sets:
+            measured = [accuracy(model.logits(*inputs), labels) for inputs in self._inputs(model, parts, missing)]
             name = f"accuracy_without_{'_and_'.join(missing)}"
-            if self.is_zero:
-                zeros = {m: take(model.zero(m), np.zeros(len(indices), int)) for m in missing}
-                found[f"{name}_zero"] = accuracy(model.logits({**parts, **zeros}), labels)
-                values[everything - {*missing}] = found[f"{name}_zero"]
-                continue
-            accuracies = []
-            for number in range(self.permutations):
-                rows = {m: derangement(len(indices), number, m) for m in missing}
-                accuracies.append(accuracy(model.logits(parts, rows), labels))
-            found[name] = values[everything - {*missing}] = float(np.mean(accuracies))
-            if self.permutations > 1:
-                found[f"{name}_std"] = float(np.std(accuracies, ddof=1))
-        found |= {f"shapley_{name}{end}": value for name, value in shapley_values(values).items()}
-        found[f"cooperation{end}"] = cooperation(values)
+            found[f"{name}{end}"] = values[everything - {*missing}] = float(np.mean(measured))
+            if len(measured) > 1:
+                found[f"{name}_std"] = float(np.std(measured, ddof=1))
+            if self.baseline == "marginal":
+                rows = {m: of_another_label(labels, m) for m in missing}
+                found[f"{name}_other_label"] = accuracy(model.logits(parts, rows), labels)
+        if self.baseline != "neutral":
+            found |= {f"shapley_{name}{end}": value for name, value in shapley_values(values).items()}
+            found[f"cooperation{end}"] = cooperation(values)
         for name in sorted(everything):
-            lost = values[everything] - values[everything - {name}]
-            found[f"perceptual_score_{name}{end}"] = lost / values[everything] if values[everything] else math.nan
+            if everything - {name} in values:
+                lost = values[everything] - values[everything - {name}]
+                found[f"perceptual_score_{name}{end}"] = lost / values[everything] if values[everything] else math.nan
         return found
+
+    def _inputs(self, model: Model, parts: Parts, missing: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+        """Yields the arguments of `Model.logits` with the baseline in the place of missing modalities."""
+        count = len(jax.tree.leaves(parts)[0])
+        if self.baseline == "marginal":
+            for number in range(self.permutations):
+                yield parts, {m: derangement(count, number, m) for m in missing}
+        elif self.baseline == "zero":
+            yield ({**parts, **{m: take(model.zero(m), np.zeros(count, int)) for m in missing}},)
+        else:
+            texts = model.encode_values(missing[0], _neutral_tokens(model, count))
+            yield ({**parts, missing[0]: texts},)
+
+
+def _neutral_text(model: Model) -> str:
+    """Returns the modality of the captions; raises Inapplicable unless their channel has captions that say nothing."""
+    captions = captions_of(model)
+    if captions.channel is None or sample_neutral(captions.channel, 1, 0) is None:
+        raise Inapplicable("its captions have no neutral word")
+    return captions.modality
+
+
+def _neutral_tokens(model: Model, count: int) -> Int32[np.ndarray, "example token"]:
+    """Returns the tokens of captions that say nothing, the same for all models."""
+    captions, key = captions_of(model), ("neutral", count)
+    if key not in model.cache:
+        assert captions.channel is not None
+        texts = sample_neutral(captions.channel, count, captions.seed or 0)
+        model.cache[key] = tokens_of(model, captions, texts or ())
+    return model.cache[key]
 
 
 def _missing_sets(modalities: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -90,3 +131,19 @@ def derangement(count: int, number: int, modality: str) -> Int[np.ndarray, " exa
     permutation = np.empty(count, np.int64)
     permutation[order] = np.roll(order, 1)
     return permutation
+
+
+def of_another_label(labels: Int[np.ndarray, " example"], modality: str) -> Int[np.ndarray, " example"]:
+    """Returns for each example a random one of another label; the same for all strategies.
+
+    Raises:
+      Inapplicable: all examples have the same label.
+    """
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    others = len(labels) - counts[labels]
+    if not others.all():
+        raise Inapplicable("all examples have the same label")
+    drawn = np.random.default_rng([*modality.encode()]).integers(others)
+    start = (np.cumsum(counts) - counts)[labels]  # of the example's own label in this order
+    return order[np.where(drawn < start, drawn, drawn + counts[labels])]

@@ -42,6 +42,9 @@ class Pid(Diagnostic):
     def __init__(self, *, images: Count = 400, captions: Count = 4, costly_images: Count = 100):
         self.images, self.captions, self.costly_images = images, captions, costly_images
 
+    def is_detail(self, name: str) -> bool:
+        return not name.startswith("bits_used")
+
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
         kinds = [modality.kind for modality in task.modalities.values()]
         return None if len(kinds) == 2 and kinds.count("tokens") == 1 else "it is defined for captions and one modality"

@@ -30,14 +30,14 @@ class Diagnosed(NamedTuple):
       kept: number of results that were stored already.
       skipped: one line for each strategy that a diagnostic does not apply to.
       failed: one line for each model that cannot be read, of a run or of one that it is compared with, or further data.
-      names: of the values of these diagnostics, without those that are details.
+      names: of the values of each diagnostic, by its label, without those that are details.
     """
 
     computed: int
     kept: int
     skipped: list[str]
     failed: list[str]
-    names: list[str]
+    names: dict[str, list[str]]
 
 
 def diagnose(
@@ -106,8 +106,8 @@ def diagnose(
             _compare(store, runs, diagnostic, label)
             values = {name for run in runs for name in read_values(store.directory, run.id, label)}
             names[choice] |= {name for name in values if not diagnostic.is_detail(name)}
-    printed = dict.fromkeys(name for of_choice in names.values() for name in sorted(of_choice))
-    return Diagnosed(computed, kept, list(skipped), list(failed), list(printed))
+    printed = {resolved[choice].label(choice.options): sorted(found) for choice, found in names.items() if found}
+    return Diagnosed(computed, kept, list(skipped), list(failed), printed)
 
 
 def _compare(store: Store, runs: Sequence[Run], diagnostic: Diagnostic, label: str) -> None:

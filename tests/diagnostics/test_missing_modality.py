@@ -1,6 +1,7 @@
 """Accuracy with missing modalities, against a loop over examples."""
 
 import dataclasses
+import re
 import types
 
 import jax.numpy as jnp
@@ -10,12 +11,16 @@ from flax import nnx
 
 from fusion_bench.config import Choice
 from fusion_bench.data.batches import to_device
+from fusion_bench.data.captions.channel import sample_neutral
+from fusion_bench.data.captions.lexicon import NEUTRAL
+from fusion_bench.data.captions.tokenizer import encode
 from fusion_bench.data.dataset import Modality
-from fusion_bench.diagnostics.base import diagnostics
-from fusion_bench.diagnostics.missing_modality import MissingModality, _missing_sets, derangement
+from fusion_bench.diagnostics.base import Inapplicable, diagnostics
+from fusion_bench.diagnostics.missing_modality import MissingModality, _missing_sets, derangement, of_another_label
 from fusion_bench.diagnostics.model import Model, take
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
+from tests.diagnostics.robustness.models import LENGTH, expected_logits, ids_of, make_captioned, make_model
 from tests.tasks import CLASSES, WORDS, make_dataset, make_task
 
 DATASET = make_dataset()
@@ -75,8 +80,52 @@ def test_marginal_takes_the_missing_modality_from_other_examples(model):
     assert found["shapley_image"] + found["shapley_text"] == pytest.approx(everything - empty, abs=1e-12)
     assert found["cooperation"] == pytest.approx(everything - image - text + empty, abs=1e-12)
     assert found["perceptual_score_text"] == pytest.approx((everything - image) / everything, abs=1e-12)
-    each = ("accuracy_without_{}", "accuracy_without_{}_std", "shapley_{}", "perceptual_score_{}")
+    each = ("accuracy_without_{}", *(f"accuracy_without_{{}}_{end}" for end in ("std", "other_label")))
+    each += ("shapley_{}", "perceptual_score_{}")
     assert set(found) == {name.format(m) for name in each for m in ("image", "text")} | {"cooperation"}
+
+
+def test_of_another_label(model):
+    """Against the loop, and every example of another label is drawn about as often."""
+    labels = DATASET.labels[TEST]
+    for missing in ("image", "text"):
+        rows = of_another_label(labels, missing)
+        assert (labels[rows] != labels).all()
+        sources = (TEST[rows], TEST) if missing == "image" else (TEST, TEST[rows])
+        found = MissingModality(permutations=1)(model, TEST)
+        assert found[f"accuracy_without_{missing}_other_label"] == pytest.approx(expected_accuracy(model, *sources))
+    many = np.repeat(np.arange(4), [1000, 2000, 3000, 100])
+    drawn = np.bincount(many[of_another_label(many, "text")[many == 1]], minlength=4)
+    np.testing.assert_allclose(drawn / 2000, np.array([1000, 0, 3000, 100]) / 4100, atol=0.04)
+    with pytest.raises(Inapplicable, match="same label"):
+        of_another_label(np.zeros(3, int), "text")
+
+
+def test_a_neutral_caption_says_nothing():
+    """Every example's text becomes one with a neutral word, of all the shifts that the channel has."""
+    for name in ("default", "synergy"):
+        dataset = make_captioned(name)
+        model, test = make_model(dataset), dataset.splits["test"]
+        found = MissingModality(baseline="neutral")(model, test)
+        texts = sample_neutral(dataset.captions.channel, len(test), dataset.captions.seed)
+        assert texts is not None
+        assert all(any(word in text.lower() for word in NEUTRAL) for text in texts)
+        shifts = dataset.captions.channel.lexicon.shifts
+        if name == "synergy":
+            assert {k for k in range(4) for text in texts if shifts[k] in re.findall(r"\w+", text)} == {0, 1, 2, 3}
+        tokens = encode(dataset.tokenizers["text"], texts, LENGTH)
+        images = dataset.modalities["image"].values[test]
+        right = (expected_logits(model, images, ids_of(tokens)).argmax(1) == dataset.labels[test]).mean()
+        assert found["accuracy_without_text_neutral"] == pytest.approx(right)
+        own = (model.logits(model.encode(test)).argmax(1) == dataset.labels[test]).mean()
+        expected = {"accuracy_without_text_neutral": right, "perceptual_score_text_neutral": (own - right) / own}
+        assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dataset", [DATASET, make_captioned("clean")])
+def test_what_has_no_neutral_caption(dataset):
+    with pytest.raises(Inapplicable, match=r"no captions|no neutral word"):
+        MissingModality(baseline="neutral")(make_model(dataset), dataset.splits["test"])
 
 
 def test_zero_is_the_mean_image_and_a_text_without_words(model):
@@ -138,5 +187,7 @@ def test_a_unimodal_strategy_is_skipped_with_a_reason():
 
 
 def test_an_unknown_baseline_is_refused():
-    with pytest.raises(UserError, match="baseline of missing-modality is 'mean'; it must be marginal or zero"):
+    with pytest.raises(
+        UserError, match="is .mean.; it must be marginal or zero or neutral"
+    ):
         diagnostics.make(Choice("missing-modality", {"baseline": "mean"}))
