@@ -14,6 +14,8 @@ from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.information import decompose
 
+TOLERANCE = 1e-3
+"""Largest error of a decomposition, in bits."""
 TABLE = 100_000
 """Combinations of an image, a type of caption and a class, at most, in the table of what a model uses."""
 
@@ -69,7 +71,7 @@ class Pid(Diagnostic):
         for name, table in tables.items():
             key = "pid", table.tobytes()
             if key not in model.cache:
-                model.cache[key] = decompose(table)
+                model.cache[key] = decompose(table, tolerance=TOLERANCE)
             found[name] = model.cache[key]
         parts = ("redundant", f"unique_{about}", f"unique_{captions.modality}", "synergistic")
         return {

@@ -1,8 +1,10 @@
-"""Decompositions with known answers, and the condition for a minimum."""
+"""Decompositions with known answers, beside a convex program of an independent solver, and its properties."""
 
+import cvxpy as cp
 import numpy as np
 import pytest
 
+from fusion_bench.metrics import information
 from fusion_bench.metrics.information import decompose, mutual_information
 
 
@@ -33,7 +35,59 @@ KNOWN = {
 @pytest.mark.parametrize("name", KNOWN)
 def test_gates(name):
     joint, expected = KNOWN[name]
-    np.testing.assert_allclose(decompose(joint), expected, atol=2e-4)
+    np.testing.assert_allclose(decompose(joint), expected, atol=2e-5)
+
+
+def least_by_program(joint):
+    """Returns I* in bits, from the convex program in all entries of Q, by an interior point method."""
+    rows, columns, targets = joint.shape
+    tables = [cp.Variable((rows, columns), nonneg=True) for _ in range(targets)]
+    mean = sum(tables[1:], tables[0])
+    same = [cp.sum(table, axis=1) == joint.sum(1)[:, t] for t, table in enumerate(tables)]
+    same += [cp.sum(table, axis=0) == joint.sum(0)[:, t] for t, table in enumerate(tables)]
+    program = cp.Problem(cp.Minimize(sum(cp.sum(cp.rel_entr(table, mean)) for table in tables)), same)
+    program.solve(solver=cp.CLARABEL)
+    assert program.status == "optimal"
+    prior = joint.sum((0, 1))
+    return program.value / np.log(2) - (prior * np.log2(prior)).sum()
+
+
+def random_table(*shape, seed, zeros=0.0):
+    rng = np.random.default_rng(seed)
+    joint = rng.dirichlet(np.full(np.prod(shape), 0.3)).reshape(shape) * (rng.random(shape) >= zeros)
+    return joint / joint.sum()
+
+
+PROGRAMS = {
+    "AND": KNOWN["AND"][0][:, :, :2],
+    "5 x 5 x 5": random_table(5, 5, 5, seed=0),
+    "4 x 3 x 6, with zeros": random_table(4, 3, 6, seed=1, zeros=0.4),
+    "2 x 6 x 3, with zeros": random_table(2, 6, 3, seed=2, zeros=0.6),
+    "10 x 4 x 10": random_table(10, 4, 10, seed=3),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_least_information_is_that_of_the_convex_program(name):
+    redundant, unique_first, unique_second, _ = decompose(PROGRAMS[name])
+    assert redundant + unique_first + unique_second == pytest.approx(least_by_program(PROGRAMS[name]), abs=3e-5)
+
+
+def test_a_tolerance_is_an_error_bound(monkeypatch):
+    joint = random_table(5, 5, 5, seed=4)
+    exact = np.array(decompose(joint, tolerance=1e-9))
+    for tolerance in (0.1, 1e-2, 1e-3):
+        assert np.abs(decompose(joint, tolerance=tolerance) - exact).max() <= tolerance
+    monkeypatch.setattr(information, "MAX_ITERATIONS", 1000)
+    with pytest.raises(ValueError, match="not known to 0 bits"):
+        decompose(joint, tolerance=0.0)
+
+
+def test_a_symbol_that_never_occurs_changes_nothing():
+    joint = random_table(3, 4, 2, seed=5)
+    wider = np.zeros((5, 6, 4))
+    wider[1:4, :4, ::2] = joint
+    np.testing.assert_allclose(decompose(wider), decompose(joint), atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
