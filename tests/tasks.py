@@ -73,11 +73,11 @@ def build(make, *, training=False, seed=0):
     return module
 
 
-def make_strategy(label: str, names: Sequence[str] = TWO) -> Any:
+def make_strategy(label: str, names: Sequence[str] = TWO, seed: int = 0) -> Any:
     """Returns a strategy of these modalities, with random variables."""
     task = make_task(*names)
     (spec,) = resolve(parse_choices(label), task)
-    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0))))
+    return build(lambda: spec.build(Blueprint(task, CONFIG, jax.random.key(0))), seed=seed)
 
 
 def compile_strategy(spec: StrategySpec, dataset: Dataset, training: TrainingConfig) -> Program:

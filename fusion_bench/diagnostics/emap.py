@@ -1,7 +1,7 @@
 """Empirical multimodally-additive projection: the accuracy that is left without an interaction of modalities."""
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Float64, Int
 
 from fusion_bench.data.dataset import Task
 from fusion_bench.diagnostics.base import Diagnostic, register_diagnostic, spaced
@@ -11,35 +11,43 @@ from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy
 
 
-@register_diagnostic("emap", reference="EMAP: Hessel and Lee, EMNLP 2020, arXiv:2010.06572")
+@register_diagnostic("emap", reference="EMAP: Hessel and Lee, EMNLP 2020, arXiv:2010.06572", version=2)
 class Emap(Diagnostic):
-    """Accuracy of the additive function that is closest to a model's logits, on all pairs of some test examples.
+    """Accuracy of the additive function that is closest to a model's logits, on all combinations of some test examples.
 
-    f̂(i) = mean_j f(x_i^1, x_j^2) + mean_j f(x_j^1, x_i^2) - mean_jk f(x_j^1, x_k^2), the projection in least squares
-    onto sums f_1(x^1) + f_2(x^2). `emap_accuracy` is that of f̂, `emap_gap` the model's own on the same examples less
-    that: 0 where logits are a sum over modalities. A low gap does not mean that the data have no interaction.
+    For M modalities f̂(x) = Σ_m E[f | x^m] - (M - 1) E[f], the projection in least squares onto sums Σ_m f_m(x^m), where
+    means are over all combinations of the examples' modalities. `emap_accuracy` is that of f̂, `emap_gap` the model's
+    own on the same examples less that: 0 where logits are a sum over modalities. A low gap does not mean that the data
+    have no interaction.
 
-    The means are over `examples` test examples at even distances, so the model predicts the square of that number.
+    The means are over `examples` test examples at even distances, so the model predicts the square of that number; for
+    more than two modalities it is fewer examples, with as many combinations. A strategy that encodes each modality
+    separately does so once for each example. Any other computes the whole model for every combination, and has
+    `costly_examples` instead.
     """
 
-    def __init__(self, *, examples: Count = 256):
-        self.examples = examples
+    def __init__(self, *, examples: Count = 500, costly_examples: Count = 100):
+        self.examples, self.costly_examples = examples, costly_examples
+
+    def is_detail(self, name: str) -> bool:
+        return name == "emap_accuracy"
 
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
-        if spec.registration.modality is not None:
-            return f"{spec.name} reads {spec.registration.modality} alone"
-        return None if len(task.modalities) == 2 else "it is computed for two modalities, whose examples make all pairs"
+        modality = spec.registration.modality
+        return None if modality is None else f"{spec.name} reads {modality} alone"
 
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
-        chosen = indices[spaced(len(indices), self.examples)]
-        count = len(chosen)
-        labels, parts, second = model.labels(chosen), model.encode(chosen), max(model.modalities)
-        own = model.logits(parts)
-        by_first, by_second = np.zeros(own.shape), np.zeros(own.shape)
-        for shift in range(count):  # row i is the pair of examples i and i + shift
-            logits = model.logits(parts, {second: np.roll(np.arange(count), -shift)})
-            by_first += logits
-            by_second += np.roll(logits, shift, axis=0)
-        additive = (by_first + by_second - by_first.mean(0)) / count
-        found = accuracy(additive, labels)
+        of_two = self.examples if model.is_separable else self.costly_examples
+        chosen = indices[spaced(len(indices), max(2, int(of_two ** (2 / len(model.modalities)) + 1e-9)))]
+        labels, every = model.labels(chosen), np.arange(len(chosen))
+        logits = model.grid(model.encode(chosen))
+        own = logits[(every,) * len(model.modalities)]
+        found = accuracy(additive(logits), labels)
         return {"emap_accuracy": found, "emap_gap": accuracy(own, labels) - found}
+
+
+def additive(logits: Float[np.ndarray, "*combination class"]) -> Float64[np.ndarray, "example class"]:
+    """Returns f̂ of each example, from the logits of all combinations: an axis of all examples for each modality."""
+    axes = tuple(range(logits.ndim - 1))
+    alone = [logits.mean(tuple(other for other in axes if other != axis), dtype=np.float64) for axis in axes]
+    return np.sum(alone, axis=0) - (len(axes) - 1) * logits.mean(axes, dtype=np.float64)

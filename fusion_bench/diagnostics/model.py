@@ -89,6 +89,11 @@ class Model:
         self.graph, self.state = nnx.split(module)
         self.stats = {name: data.modalities[name]._replace(values=None, mask=None) for name in self.modalities}
 
+    @property
+    def is_separable(self) -> bool:
+        """Whether the strategy encodes each modality separately; see `Strategy`."""
+        return getattr(self.module, "is_separable", False)
+
     def labels(self, indices: Int[np.ndarray, " example"]) -> Int[np.ndarray, " example"]:
         return self.dataset.labels[indices]
 
@@ -168,7 +173,7 @@ class Model:
         if mask is None and self.dataset.modalities[modality].kind == "sequence":
             mask = np.ones(values.shape[:2], bool)
         part = Stored(values, mask)
-        if not getattr(self.module, "is_separable", False):
+        if not self.is_separable:
             return part
         return _in_batches(functools.partial(_encode, self.graph, modality, self.state, self.stats[modality]), part)
 
@@ -200,8 +205,8 @@ class Model:
         """
         shape = tuple(len(jax.tree.leaves(parts[name])[0]) for name in sorted(parts))
         count, found = math.prod(shape), []
-        parts, separable = jax.device_put(dict(parts)), getattr(self.module, "is_separable", False)
-        size = min(JOINED if separable else default_predict_batch(), count)
+        parts = jax.device_put(dict(parts))
+        size = min(JOINED if self.is_separable else default_predict_batch(), count)
         for start in range(0, count, size):
             found.append(_predict_grid(self.graph, size, shape, self.state, self.stats, parts, start))
         return np.concatenate([np.asarray(logits) for logits in found])[:count].reshape(*shape, -1)

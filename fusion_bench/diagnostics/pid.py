@@ -85,7 +85,7 @@ class Pid(Diagnostic):
     ) -> Float[np.ndarray, "image type class"]:
         """Returns P(image, type, prediction)."""
         words, shifts = types_of(channel)
-        wanted = self.images if getattr(model.module, "is_separable", False) else self.costly_images
+        wanted = self.images if model.is_separable else self.costly_images
         fitting = max(1, TABLE // (len(words) * channel.num_classes))
         examples = indices[spaced(len(indices), min(wanted, fitting))]
         parts = {}

@@ -80,7 +80,7 @@ def test_a_bundle_stands_for_its_diagnostics_each_once():
         "corruptions:examples=50",
         "dropped-words:examples=50",
         "channel-shift:examples=50",
-        "emap:examples=256",
+        "emap:examples=500:costly_examples=100",
     ]
     with pytest.raises(UserError, match="unknown option of robustness 'example'; did you mean examples"):
         chosen([Choice("robustness", {"example": 50})])
