@@ -2,10 +2,10 @@
 
     python experiments/ablations/frozen.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 
-Every strategy is trained in three ways: from scratch, end to end; with encoders that start from the unimodal runs of
-the same seed (`pretrained`); and with these encoders kept as they are, so that only the join and the head are trained
-(`frozen`), as in benchmarks on extracted features. The captions tell what the image tells too (`default`), what images
-make hard (`contrast`), or nothing without the image (`synergy`).
+Strategies are trained in three ways: from scratch, end to end; with encoders that start from the unimodal runs of the
+same seed (`pretrained`); and with these encoders kept as they are, so that only the join and the head are trained
+(`frozen`), as in benchmarks on extracted features. The last is cheap, and is done for all strategies. The captions tell
+what the image tells too (`default`), what images make hard (`contrast`), or nothing without the image (`synergy`).
 """
 
 import dataclasses
@@ -29,8 +29,14 @@ WAYS = ("none", "pretrained", "frozen")
 FILLS = {"none": "full", "pretrained": "left", "frozen": "none"}
 
 
-def points(scale: Scale) -> dict[str, BenchmarkConfig]:
-    return {channel: dataclasses.replace(scale.study(channel, captions=channel), remedies=WAYS) for channel in CHANNELS}
+def points(scale: Scale) -> dict[str, Sequence[BenchmarkConfig]]:
+    """Returns for each channel the study of the strategies that are asked for, and one of all with frozen encoders."""
+    found = {}
+    for channel in CHANNELS:
+        study = dataclasses.replace(scale.study(channel, captions=channel), remedies=WAYS)
+        every = study.strategies if scale.quick else ("all",)
+        found[channel] = study, dataclasses.replace(study, strategies=every, remedies=("frozen",))
+    return found
 
 
 def table(frame: pd.DataFrame) -> str:

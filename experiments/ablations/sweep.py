@@ -94,7 +94,8 @@ class Sweep:
     """The studies that answer a question.
 
     Attributes:
-      points: returns the study of each point; the frame has its key in the column `x`.
+      points: returns the study of each point, or several that share a directory; the frame has its key in the column
+        `x`.
       table: returns the Markdown of a frame.
       scale: the usual size.
       draw: returns the figure of a frame, with a note below it.
@@ -105,7 +106,7 @@ class Sweep:
       note: the beginning of the note below the figure.
     """
 
-    points: Callable[[Scale], Mapping[Any, BenchmarkConfig]]
+    points: Callable[[Scale], Mapping[Any, BenchmarkConfig | Sequence[BenchmarkConfig]]]
     table: Callable[[pd.DataFrame], str]
     scale: Scale = Scale()
     draw: Callable[[pd.DataFrame, str], Picture] | None = None
@@ -121,7 +122,7 @@ def run(sweep: Sweep, scale: Scale, question: str) -> int:
     studies = sweep.points(scale.shortened() if scale.quick else scale)
     if scale.quick:
         studies = dict([*studies.items()][-2:])
-    frame = sweep.arrange(pd.DataFrame([{"x": x, **row} for x, study in studies.items() for row in rows(sweep, study)]))
+    frame = sweep.arrange(pd.DataFrame([{"x": x, **row} for x, point in studies.items() for row in rows(sweep, point)]))
     remarks = [*sweep.remarks(frame, scale), provenance(frame)]
     text = sweep.table(frame) + "\n" + "".join(f"- {remark}\n" for remark in remarks)
     scale.out.mkdir(parents=True, exist_ok=True)
@@ -139,17 +140,26 @@ def run(sweep: Sweep, scale: Scale, question: str) -> int:
     return 1 if failed else 0
 
 
-def rows(sweep: Sweep, study: BenchmarkConfig) -> list[dict[Hashable, Any]]:
-    """Runs a study, applies the diagnostics, and returns the rows of its table, with the effects of remedies."""
-    fusion_bench.run(study)
-    store = Store(study.out, read_only=True)
+def rows(sweep: Sweep, studies: BenchmarkConfig | Sequence[BenchmarkConfig]) -> list[dict[Hashable, Any]]:
+    """Runs the studies of a point, applies the diagnostics, and returns the rows of their table.
+
+    They have the effects of remedies, too.
+    """
+    studies = as_sequence(studies)
+    for study in studies:
+        fusion_bench.run(study)
+    store = Store(studies[0].out, read_only=True)
     if sweep.diagnostics:
-        done = diagnose(store, [*map(as_choice, sweep.diagnostics)], places=study.data)
+        done = diagnose(store, [*map(as_choice, sweep.diagnostics)], places=studies[0].data)
         for line in done.failed:
             print(line, file=sys.stderr)
     effects = remedy_effects(store)
     frame = table(store, against=sweep.against)
     return [{**row, **effects.get((row["setting"], row["strategy"]), {})} for row in frame.to_dict("records")]
+
+
+def as_sequence(point: BenchmarkConfig | Sequence[BenchmarkConfig]) -> Sequence[BenchmarkConfig]:
+    return [point] if isinstance(point, BenchmarkConfig) else point
 
 
 def remedy_effects(store: Store) -> dict[tuple[str, str], dict[str, float]]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from sweep import Scale, Sweep, cell, main
 
-from fusion_bench.config import BenchmarkConfig
+from fusion_bench.config import BenchmarkConfig, Choice
 from fusion_bench.families import MULTIMODAL
 from fusion_bench.report.listing import markdown_table
 from fusion_bench.report.palette import BLUE
@@ -97,7 +97,7 @@ def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:
 SWEEP = Sweep(
     points, table,
     Scale(Path("runs/what-breaks"), epochs=6, strategies=("canonical", "gmu", "attention", "mlb")), draw,
-    diagnostics=("missing-modality", "robustness"), remarks=remarks,
+    diagnostics=("missing-modality", Choice("robustness", {"examples": 1000})), remarks=remarks,
 )  # fmt: skip
 
 if __name__ == "__main__":

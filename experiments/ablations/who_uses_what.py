@@ -90,7 +90,7 @@ def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:
 
 SWEEP = Sweep(
     points, table, Scale(Path("runs/who-uses-what"), epochs=6), draw,
-    diagnostics=("missing-modality", "emap"), remarks=remarks,
+    diagnostics=("missing-modality", "emap", "pid"), remarks=remarks,
 )  # fmt: skip
 
 if __name__ == "__main__":

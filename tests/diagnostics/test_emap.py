@@ -112,7 +112,7 @@ def by_definition(model, examples):
 
 @pytest.mark.parametrize(
     ("name", "names", "examples"),
-    [("concat", TWO, 40), ("film", TWO, 12), ("early-channel", TWO, 12), ("bottleneck", TWO, 12), ("concat", THREE, 9)],
+    [("tensor", TWO, 24), ("film", TWO, 12), ("early-channel", TWO, 12), ("bottleneck", TWO, 12), ("tensor", THREE, 9)],
 )
 def test_a_strategy_has_the_values_of_the_definition(name, names, examples):
     model = model_of(name, names)

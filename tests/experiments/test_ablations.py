@@ -180,10 +180,12 @@ def test_posthoc_gap(tmp_path, capsys):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_point_is_another_study(name):
     sweep = load(name).SWEEP
-    studies = sweep.points(sweep.scale)
-    assert len(studies) > 1
-    assert len({study.out for study in studies.values()}) == len(studies)
-    assert len({repr(dataclasses.replace(study, out=Path())) for study in studies.values()}) == len(studies)
+    points = [load("sweep").as_sequence(point) for point in sweep.points(sweep.scale).values()]
+    assert len(points) > 1
+    assert all(len({study.out for study in point}) == 1 for point in points)
+    assert len({point[0].out for point in points}) == len(points)
+    studies = [study for point in points for study in point]
+    assert len({repr(dataclasses.replace(study, out=Path())) for study in studies}) == len(studies)
 
 
 def test_an_earlier_finding_stays(tmp_path):
