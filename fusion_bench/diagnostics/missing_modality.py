@@ -30,9 +30,10 @@ class MissingModality(Diagnostic):
 
     `accuracy_without_text` is V(S) for S = all modalities but the text, over all test examples. With the baseline
     `marginal`, a missing modality is taken from another test example, by a permutation without fixed points; the value
-    is the mean over permutations, and `accuracy_without_text_std` their standard deviation. About one such example in C
-    has the right class all the same: for `accuracy_without_text_other_label` it is one of another label, drawn at
-    random, so that the modality speaks against the label.
+    is the mean over permutations, and `accuracy_without_text_std` their standard deviation. A strategy that does not
+    encode its modalities separately computes the whole model for each, and has `costly_permutations` instead. About one
+    such example in C has the right class all the same: for `accuracy_without_text_other_label` it is one of another
+    label, drawn at random, so that the modality speaks against the label.
 
     With `zero` a modality is zero after standardisation: a grid's or vector's mean, or a text without words or a
     sequence without steps, which the model has seen in training only if `DataConfig.missing` is above 0. With `neutral`
@@ -48,8 +49,14 @@ class MissingModality(Diagnostic):
     Σ_S P(S) V(S), so other rates need not be measured.
     """
 
-    def __init__(self, *, baseline: Literal["marginal", "zero", "neutral"] = "marginal", permutations: Count = 5):
-        self.baseline, self.permutations = baseline, permutations
+    def __init__(
+        self,
+        *,
+        baseline: Literal["marginal", "zero", "neutral"] = "marginal",
+        permutations: Count = 5,
+        costly_permutations: Count = 2,
+    ):
+        self.baseline, self.permutations, self.costly_permutations = baseline, permutations, costly_permutations
 
     def is_detail(self, name: str) -> bool:
         return not name.startswith(("accuracy_without", "shapley")) or name.endswith(("_std", "_other_label"))
@@ -89,7 +96,7 @@ class MissingModality(Diagnostic):
         """Yields the arguments of `Model.logits` with the baseline in the place of missing modalities."""
         count = len(jax.tree.leaves(parts)[0])
         if self.baseline == "marginal":
-            for number in range(self.permutations):
+            for number in range(self.permutations if model.is_separable else self.costly_permutations):
                 yield parts, {m: derangement(count, number, m) for m in missing}
         elif self.baseline == "zero":
             yield ({**parts, **{m: take(model.zero(m), np.zeros(count, int)) for m in missing}},)

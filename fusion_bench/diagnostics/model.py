@@ -22,8 +22,8 @@ Parts = Mapping[str, Any]
 """Each modality of some examples, by name, as a tree of arrays [example, ...]: see `Model.encode`."""
 
 
-JOINED = 1000
-"""Combinations of encoded modalities that are joined at once."""
+JOINED = 500
+"""Rows of encoded modalities that are joined at once."""
 
 
 class RunKey(NamedTuple):
@@ -93,6 +93,10 @@ class Model:
     def is_separable(self) -> bool:
         """Whether the strategy encodes each modality separately; see `Strategy`."""
         return getattr(self.module, "is_separable", False)
+
+    @property
+    def _batch_size(self) -> int:
+        return JOINED if self.is_separable else default_predict_batch()
 
     def labels(self, indices: Int[np.ndarray, " example"]) -> Int[np.ndarray, " example"]:
         return self.dataset.labels[indices]
@@ -195,7 +199,7 @@ class Model:
           rows: by modality, the rows of its part that are taken; in their order where there are none.
         """
         taken = {name: take(part, rows[name]) if rows and name in rows else part for name, part in parts.items()}
-        return _in_batches(functools.partial(_predict, self.graph, self.state, self.stats), taken)
+        return _in_batches(functools.partial(_predict, self.graph, self.state, self.stats), taken, self._batch_size)
 
     def grid(self, parts: Parts) -> Float[np.ndarray, "*rows class"]:
         """Returns the logits of every combination of rows: an axis for each modality, in alphabetical order.
@@ -206,7 +210,7 @@ class Model:
         shape = tuple(len(jax.tree.leaves(parts[name])[0]) for name in sorted(parts))
         count, found = math.prod(shape), []
         parts = jax.device_put(dict(parts))
-        size = min(JOINED if self.is_separable else default_predict_batch(), count)
+        size = min(self._batch_size, count)
         for start in range(0, count, size):
             found.append(_predict_grid(self.graph, size, shape, self.state, self.stats, parts, start))
         return np.concatenate([np.asarray(logits) for logits in found])[:count].reshape(*shape, -1)
@@ -252,12 +256,11 @@ def _batch(part: Stored, stats: DeviceModality) -> ModalityBatch:
     return standardise(stats._replace(values=part.values, mask=part.mask))
 
 
-def _in_batches(function: Callable[[Any], Any], part: Any) -> Any:
+def _in_batches(function: Callable[[Any], Any], part: Any, size: int | None = None) -> Any:
     """Returns a function of batches of rows for any number of rows; the last batch is padded."""
     count = len(jax.tree.leaves(part)[0])
-    size = min(default_predict_batch(), count)
+    size = min(size or default_predict_batch(), count)
     done = []
     for start in range(0, count, size):
-        rows = np.resize(np.arange(start, min(start + size, count)), size)
-        done.append(jax.tree.map(np.asarray, function(take(part, rows))))
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *done)
+        done.append(function(take(part, np.resize(np.arange(start, min(start + size, count)), size))))
+    return jax.tree.map(lambda *arrays: np.concatenate([*map(np.asarray, arrays)])[:count], *done)

@@ -64,7 +64,7 @@ def expected_accuracy(model, image_from, text_from):
 
 
 def test_marginal_takes_the_missing_modality_from_other_examples(model):
-    found = MissingModality(permutations=3)(model, TEST)
+    found = MissingModality(costly_permutations=3)(model, TEST)
     for missing in ("image", "text"):
         accuracies = []
         for number in range(3):
@@ -92,7 +92,7 @@ def test_of_another_label(model):
         rows = of_another_label(labels, missing)
         assert (labels[rows] != labels).all()
         sources = (TEST[rows], TEST) if missing == "image" else (TEST, TEST[rows])
-        found = MissingModality(permutations=1)(model, TEST)
+        found = MissingModality(costly_permutations=1)(model, TEST)
         assert found[f"accuracy_without_{missing}_other_label"] == pytest.approx(expected_accuracy(model, *sources))
     many = np.repeat(np.arange(4), [1000, 2000, 3000, 100])
     drawn = np.bincount(many[of_another_label(many, "text")[many == 1]], minlength=4)
