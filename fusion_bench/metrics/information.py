@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 MAX_ITERATIONS = 200_000
 _RELAXATION = 1.5  # 1: plain alternating projections; it diverges from 2 on
+_EVERY = 10  # iterations from one test of the gap to the next
 
 
 class Decomposition(NamedTuple):
@@ -26,31 +27,27 @@ class Decomposition(NamedTuple):
     synergistic: float
 
 
+class Bounds(NamedTuple):
+    """Two numbers in bits, between which the minimum lies."""
+
+    lower: float
+    upper: float
+
+
 def mutual_information(joint: Float[np.ndarray, "source target"]) -> float:
     """Returns I(X; T) = Σ P(x, t) log2 (P(x, t) / (P(x) P(t))), in bits."""
-    product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     there = joint > 0
-    return float((joint[there] * np.log2(joint[there] / product[there])).sum())
+    sources, targets = (np.broadcast_to(joint.sum(axis, keepdims=True), joint.shape)[there] for axis in (1, 0))
+    # a difference of logarithms, since products of small probabilities may be 0
+    return float((joint[there] * (np.log2(joint[there]) - np.log2(sources) - np.log2(targets))).sum())
 
 
 def decompose(joint: Float[np.ndarray, "first second target"], tolerance: float = 1e-5) -> Decomposition:
     """Returns the partial information decomposition of a table P(x1, x2, t).
 
-    The minimum is found by alternating projections (Banerjee, Rauh and Montúfar, ISIT 2018, arXiv:1709.07487): given
-    r(x1, x2), each Q(x1, x2 | t) = r(x1, x2) u_t(x1) v_t(x2) is the table of the right marginals that is closest to r;
-    given these, r is their mean over t. Here r moves 1.5 times as far, and the factors u and v by one step of
-    Sinkhorn's iterations each time.
-
-    The result is certain to `tolerance`. For any factors, whether or not they are converged,
-
-        Σ_t P(t) (Σ_x1 P(x1 | t) log2 u_t(x1) + Σ_x2 P(x2 | t) log2 v_t(x2)) - log2 max_x1,x2 Σ_t P(t) u_t(x1) v_t(x2)
-
-    is at most I*, by duality; and the first term is at least I*, as soon as Q has the right marginals. So it stops when
-    the last term is below `tolerance`, and the marginals are off by less than a hundredth of it.
-
     Args:
       joint: the table.
-      tolerance: largest error of I*, in bits.
+      tolerance: largest error of I*, in bits. I* is never below its true value, by more than rounding.
 
     Raises:
       ValueError: the table is no distribution, or `tolerance` is not reached.
@@ -60,10 +57,77 @@ def decompose(joint: Float[np.ndarray, "first second target"], tolerance: float 
     joint = joint[:, :, joint.sum((0, 1)) > 0]
     first, second = (mutual_information(joint.sum(axis)) for axis in (1, 0))
     both = mutual_information(joint.reshape(-1, joint.shape[2]))
-    least = _least_information(_merged(joint.sum(1)), _merged(joint.sum(0)), tolerance)
-    least = min(max(least, first, second), both, first + second)  # within the tolerance and the rounding
+    least = least_information(_merged(joint.sum(1)), _merged(joint.sum(0)), tolerance).upper
+    least = min(max(least, first, second), both, first + second)  # I* is between these too
     parts = first + second - least, least - second, least - first, both - least
     return Decomposition(*(max(0.0, bits) for bits in parts))
+
+
+def least_information(
+    first: Float[np.ndarray, "first target"], second: Float[np.ndarray, "second target"], tolerance: float
+) -> Bounds:
+    """Returns bounds of I* = min_Q I_Q(T; X1, X2) over the tables with these two marginals, `tolerance` bits apart.
+
+    By alternating projections (Banerjee, Rauh and Montúfar, ISIT 2018, arXiv:1709.07487): given r(x1, x2), each
+    Q(x1, x2 | t) = r(x1, x2) u_t(x1) v_t(x2) is the table of the right marginals that is closest to r; given these, r
+    is their mean over t. Here r moves 1.5 times as far, and the factors u and v by one step of Sinkhorn's iterations
+    each time.
+
+    The lower bound holds for any factors, converged or not, by Lagrangian duality:
+
+        Σ_t P(t) (Σ_x1 P(x1 | t) log2 u_t(x1) + Σ_x2 P(x2 | t) log2 v_t(x2)) - log2 max_x1,x2 Σ_t P(t) u_t(x1) v_t(x2)
+
+    The upper bound is I_Q of a table that has exactly the right marginals.
+
+    Args:
+      first: P(x1, t), without values or targets of probability 0.
+      second: P(x2, t), likewise.
+      tolerance: largest distance of the bounds, in bits.
+
+    Raises:
+      ValueError: the bounds are further apart after `MAX_ITERATIONS` iterations.
+    """
+    prior = first.sum(0)
+    first, second = first / prior, second / prior  # P(x1 | t), P(x2 | t)
+    mean, right = (first * prior) @ second.T, np.ones_like(second)
+    bounds = Bounds(0.0, np.inf)
+    for step in range(MAX_ITERATIONS):
+        # a step of Sinkhorn towards Q(x1, x2 | t) = mean(x1, x2) left(x1, t) right(x2, t)
+        left = np.divide(first, mean @ right, out=np.zeros_like(first), where=first > 0)
+        right = np.divide(second, mean.T @ left, out=np.zeros_like(second), where=second > 0)
+        ratio = (left * prior) @ right.T
+        if (step % _EVERY == 0 and (excess := np.log2(ratio.max())) < tolerance) or step == MAX_ITERATIONS - 1:
+            lower = prior @ (_cross(first, left) + _cross(second, right)) - np.log2(ratio.max())
+            table = _with_marginals(mean[:, :, None] * left[:, None] * right, first, second) * prior
+            bounds = Bounds(float(lower), mutual_information(table.reshape(-1, len(prior))))
+            if bounds.upper - bounds.lower <= tolerance:
+                return bounds
+        mean *= ratio**_RELAXATION
+        mean /= mean.sum()
+    raise ValueError(
+        f"the minimum is not known to {tolerance:g} bits after {MAX_ITERATIONS} iterations: "
+        f"it is between {bounds.lower:.9g} and {bounds.upper:.9g}"
+    )
+
+
+def _with_marginals(
+    tables: Float[np.ndarray, "first second target"],
+    first: Float[np.ndarray, "first target"],
+    second: Float[np.ndarray, "second target"],
+) -> Float[np.ndarray, "first second target"]:
+    """Returns tables with exactly these marginals given each target, close to tables that have them nearly.
+
+    Rows and columns with too much are scaled down, and what is missing is added as a product of what rows and columns
+    miss (Altschuler, Weed and Rigollet, NeurIPS 2017, arXiv:1705.09634, algorithm 2).
+    """
+    for axis, marginal in ((1, first), (0, second)):
+        has = tables.sum(axis)
+        scale = np.minimum(1, np.divide(marginal, has, out=np.ones_like(has), where=has > 0))
+        tables = tables * np.expand_dims(scale, axis)
+    rows, columns = (np.maximum(0, target - tables.sum(axis)) for axis, target in ((1, first), (0, second)))
+    missing = rows.sum(0)
+    shares = np.divide(rows, missing, out=np.zeros_like(rows), where=missing > 0)
+    return tables + shares[:, None] * columns
 
 
 def _merged(joint: Float[np.ndarray, "source target"]) -> Float[np.ndarray, "value target"]:
@@ -74,26 +138,6 @@ def _merged(joint: Float[np.ndarray, "source target"]) -> Float[np.ndarray, "val
     merged = np.zeros((group.max() + 1, joint.shape[1]))
     np.add.at(merged, group.reshape(-1), joint)
     return merged
-
-
-def _least_information(
-    first: Float[np.ndarray, "first target"], second: Float[np.ndarray, "second target"], tolerance: float
-) -> float:
-    """Returns min_Q I_Q(T; X1, X2) over the tables with these two marginals, in bits."""
-    prior = first.sum(0)
-    first, second = first / prior, second / prior  # P(x1 | t), P(x2 | t)
-    mean, right = (first * prior) @ second.T, np.ones_like(second)
-    for _ in range(MAX_ITERATIONS):
-        # a step of Sinkhorn towards Q(x1, x2 | t) = mean(x1, x2) left(x1, t) right(x2, t)
-        left = np.divide(first, mean @ right, out=np.zeros_like(first), where=first > 0)
-        right = np.divide(second, mean.T @ left, out=np.zeros_like(second), where=second > 0)
-        ratio = (left * prior) @ right.T
-        error = np.abs(left * (mean @ right) - first).sum(0) @ prior
-        if np.log2(ratio.max()) < tolerance and error < tolerance / 100:
-            return float(prior @ (_cross(first, left) + _cross(second, right)))
-        mean *= ratio**_RELAXATION
-        mean /= mean.sum()
-    raise ValueError(f"no minimum after {MAX_ITERATIONS} iterations: it is not known to {tolerance:g} bits")
 
 
 def _cross(
