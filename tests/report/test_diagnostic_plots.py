@@ -9,7 +9,7 @@ import pytest
 from fusion_bench.config import Choice
 from fusion_bench.report.findings import find
 from fusion_bench.report.page import write_report
-from fusion_bench.report.plots import bits, channel_shift, contributions, pictures, robustness, similarity
+from fusion_bench.report.plots import bits, channel_shift, contributions, pictures, plotly, robustness, similarity
 from fusion_bench.report.plots.marks import Bars, HeatMap, Line, Points
 from fusion_bench.report.table import table
 from fusion_bench.store import Store
@@ -79,12 +79,21 @@ def test_bars_of_bits_are_stacked_below_those_of_the_data(found, panels_of):
         base += mark.heights
 
 
+def test_stacked_bars_lie_on_one_line(found):
+    """Without the overlay, plotly moves bars of several traces beside each other."""
+    picture = bits.picture(found)
+    assert picture is not None
+    layouts = [panel["layout"] for panel in plotly.chart(picture)["panels"].values()]
+    assert [layout["barmode"] for layout in layouts] == ["overlay"]
+
+
 def test_a_panel_for_each_contribution_with_one_point_a_strategy(found, panels_of):
     panels = panels_of(contributions)
     assert len(panels) == 4
     panel = panels["Shapley value of text, points of accuracy"]
     points = [mark for mark in panel.marks if isinstance(mark, Points)]
-    drawn = {found.measured["strategy"][y]: x for mark in points for x, y in zip(mark.x, mark.y, strict=True)}
+    assert panel.y.names == tuple(FUSIONS)  # unimodal strategies have no values
+    drawn = {panel.y.names[y]: x for mark in points for x, y in zip(mark.x, mark.y, strict=True)}
     assert drawn == pytest.approx({name: 100 * mean_of("shapley_text", name) for name in FUSIONS})
     assert any(isinstance(mark, Line) for mark in panel.marks)  # at zero, as some are below
 

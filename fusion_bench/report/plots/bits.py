@@ -55,7 +55,7 @@ def stacked(names: Sequence[str], values: Mapping[str, Float[np.ndarray, " row"]
         bits = np.nan_to_num(values[part])
         marks.append(Bars(np.arange(len(names)), bits, 0.75, shade, label, hover=hover, base=base, is_lying=True))
         base = base + bits
-    x = Axis("bits about the target", (0.0, 1.03 * float(base.max()) or 1.0))
+    x = Axis("bits", (0.0, 1.03 * float(base.max()) or 1.0))
     return Panel(marks, x, Axis(names=tuple(names)))
 
 

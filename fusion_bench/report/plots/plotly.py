@@ -40,6 +40,7 @@ def _layout(picture: Picture, panel: Panel, name: str) -> dict[str, Any]:
         "title": {"text": text(f"{name}: {panel.finding}") if panel.finding else ""},
         "xaxis": _axis(panel.x, 1) | {"showgrid": not is_map},
         "yaxis": _axis(panel.y, -1) | {"showgrid": not is_map},
+        "barmode": "overlay",  # bars stand where their marks say
         "annotations": [note for mark in named for note in _annotations(mark, picture, panel)],
     }
 

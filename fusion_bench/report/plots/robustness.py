@@ -22,7 +22,7 @@ def picture(found: Findings) -> Picture | None:
         ceilings = {rate: name.replace("accuracy", "ceiling") for rate, name in rates.items()}
         panels["text: dropped words"] = _panel(found, {0.0: "accuracy_clean"} | rates, axis, ceilings)
     for match in found.diagnosed(r"accuracy_without_([^_]+)"):
-        axis = Axis("fraction of the examples without it: exact mixture of both ends", (-0.02, 1.02))
+        axis = Axis("fraction of examples without it", (-0.02, 1.02))
         panels[f"{match[1]} missing"] = _panel(found, {0.0: "test_accuracy", 1.0: match[0]}, axis)
     panels = {name: panel for name, panel in panels.items() if panel.marks}
     if not panels:
