@@ -77,6 +77,11 @@ def without_encoders(spec: StrategySpec) -> str | None:
     return None if has_some else f"{spec.name} has no encoder of one modality that is separate from the fusion"
 
 
+def unimodal(run: RunKey, others: Iterable[RunKey]) -> list[RunKey]:
+    """Returns the runs of unimodal strategies with the seed of a run."""
+    return [other for other in others if other.seed == run.seed and other.strategy.endswith("-only")]
+
+
 def spaced(count: int, wanted: int) -> Int[np.ndarray, " example"]:
     """Returns `wanted` of the numbers 0 to count - 1 at even distances; all of them if there are fewer."""
     return np.linspace(0, count - 1, min(wanted, count)).astype(np.int64)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from fusion_bench.data.captions.channel import Channel, write
 from fusion_bench.data.dataset import Captions, Task
-from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, register_diagnostic, spaced
+from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, register_diagnostic, spaced, unimodal
 from fusion_bench.diagnostics.model import Model, RunKey
 from fusion_bench.diagnostics.texts import tokens_of
 from fusion_bench.fields import Count
@@ -52,7 +52,7 @@ class Pid(Diagnostic):
         return None if len(kinds) == 2 and kinds.count("tokens") == 1 else "it is defined for captions and one modality"
 
     def companions(self, run: RunKey, others: Sequence[RunKey]) -> list[RunKey]:
-        return [other for other in others if other.seed == run.seed and other.strategy.endswith("-only")]
+        return unimodal(run, others)
 
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
         captions = model.dataset.captions

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fusion_bench.data.dataset import Task
-from fusion_bench.diagnostics.base import Diagnostic, register_diagnostic, spaced, without_encoders
+from fusion_bench.diagnostics.base import Diagnostic, register_diagnostic, spaced, unimodal, without_encoders
 from fusion_bench.diagnostics.model import Model, RunKey
 from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
@@ -37,7 +37,7 @@ class Probes(Diagnostic):
         return without_encoders(spec)
 
     def companions(self, run: RunKey, others: Sequence[RunKey]) -> list[RunKey]:
-        return [other for other in others if other.seed == run.seed and other.strategy.endswith("-only")]
+        return unimodal(run, others)
 
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
         found = {}

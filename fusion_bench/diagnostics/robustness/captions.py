@@ -14,8 +14,8 @@ from fusion_bench.data.captions.partial import (
 )
 from fusion_bench.data.captions.tokenizer import UNKNOWN
 from fusion_bench.data.dataset import Captions, Task
-from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Result, register_diagnostic, spaced
-from fusion_bench.diagnostics.model import Model
+from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Result, register_diagnostic, spaced, unimodal
+from fusion_bench.diagnostics.model import Model, RunKey
 from fusion_bench.diagnostics.robustness.references import class_probabilities, compared, retentions
 from fusion_bench.diagnostics.texts import captions_of, tokens_of
 from fusion_bench.errors import UserError
@@ -33,6 +33,9 @@ class CaptionShift(Diagnostic):
 
     def __init__(self, *, examples: Count = 2000):
         self.examples = examples
+
+    def companions(self, run: RunKey, others: Sequence[RunKey]) -> list[RunKey]:
+        return unimodal(run, others)
 
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
         texts = [name for name, modality in task.modalities.items() if modality.kind == "tokens"]

@@ -8,8 +8,8 @@ from jaxtyping import Int
 from fusion_bench.data.cifar10_c import open_cifar10_c
 from fusion_bench.data.corruptions import CHANNELS, CORRUPTIONS, SEVERITIES, corrupt
 from fusion_bench.data.dataset import Task
-from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Result, register_diagnostic, spaced
-from fusion_bench.diagnostics.model import Model
+from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Result, register_diagnostic, spaced, unimodal
+from fusion_bench.diagnostics.model import Model, RunKey
 from fusion_bench.diagnostics.robustness.references import compared, retentions
 from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
@@ -39,6 +39,9 @@ class ImageShift(Diagnostic):
 
     def __init__(self, *, examples: Count = 2000):
         self.examples = examples
+
+    def companions(self, run: RunKey, others: Sequence[RunKey]) -> list[RunKey]:
+        return unimodal(run, others)
 
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
         if not task.images:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fusion_bench.config import Choice
-from fusion_bench.diagnostics.base import Result, chosen, spaced
+from fusion_bench.diagnostics.base import Result, chosen, diagnostics, spaced
+from fusion_bench.diagnostics.model import RunKey
 from fusion_bench.diagnostics.robustness.corruptions import Corruptions
 from fusion_bench.diagnostics.robustness.references import compared
 from fusion_bench.errors import UserError
@@ -84,3 +85,11 @@ def test_a_bundle_stands_for_its_diagnostics_each_once():
     ]
     with pytest.raises(UserError, match="unknown option of robustness 'example'; did you mean examples"):
         chosen([Choice("robustness", {"example": 50})])
+
+
+@pytest.mark.parametrize("name", ["corruptions", "dropped-words", "channel-shift", "pid", "probes"])
+def test_values_are_computed_again_when_a_unimodal_run_of_the_seed_is_added(name):
+    own = RunKey("own", "concat", 0)
+    others = [RunKey("a", "image-only", 0), RunKey("b", "image-only", 1), RunKey("c", "text-only", 0)]
+    diagnostic = diagnostics.make(Choice(name))
+    assert [run.id for run in diagnostic.companions(own, [*others, RunKey("d", "sum", 0)])] == ["a", "c"]
