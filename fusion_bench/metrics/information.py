@@ -73,12 +73,8 @@ def least_information(
     is their mean over t. Here r moves 1.5 times as far, and the factors u and v by one step of Sinkhorn's iterations
     each time.
 
-    The lower bound holds for any factors, converged or not, by Lagrangian duality. It is
-
-        Σ_t P(t) (Σ_x1 P(x1 | t) log2 u_t(x1) + Σ_x2 P(x2 | t) log2 v_t(x2))
-
-    if Σ_t P(t) u_t(x1) v_t(x2) <= 1 for all x1 and x2. Other factors are first divided by 2^α(x1) and 2^β(x2), which
-    costs Σ_x1 P(x1) α(x1) + Σ_x2 P(x2) β(x2). The upper bound is I_Q of a table that has exactly the right marginals.
+    The lower bound is that of the factors, by duality. The upper bound is I_Q of a table that has exactly the right
+    marginals.
 
     Args:
       first: P(x1, t), without values or targets of probability 0.
@@ -91,17 +87,16 @@ def least_information(
     prior = first.sum(0)
     first, second = first / prior, second / prior  # P(x1 | t), P(x2 | t)
     mean, right = (first * prior) @ second.T, np.ones_like(second)
-    rows, columns, bounds = first @ prior, second @ prior, Bounds(0.0, np.inf)
+    bounds = Bounds(0.0, np.inf)
     for step in range(MAX_ITERATIONS):
         # a step of Sinkhorn towards Q(x1, x2 | t) = mean(x1, x2) left(x1, t) right(x2, t)
         left = np.divide(first, mean @ right, out=np.zeros_like(first), where=first > 0)
         right = np.divide(second, mean.T @ left, out=np.zeros_like(second), where=second > 0)
         ratio = (left * prior) @ right.T
         if step % _EVERY == 0 or step == MAX_ITERATIONS - 1:
-            excess = min(_excess(ratio, rows, columns), _excess(ratio.T, columns, rows))
-            lower = float(prior @ (_cross(first, left) + _cross(second, right)) - excess)
+            lower = max(bounds.lower, _lower_bound(first, second, prior, left, right))
             table = _with_marginals(mean[:, :, None] * left[:, None] * right, first, second) * prior
-            bounds = Bounds(max(bounds.lower, lower), mutual_information(table.reshape(-1, len(prior))))
+            bounds = Bounds(lower, mutual_information(table.reshape(-1, len(prior))))
             if bounds.upper - bounds.lower <= tolerance:
                 return bounds
         mean *= ratio**_RELAXATION
@@ -112,11 +107,28 @@ def least_information(
     )
 
 
-def _excess(
-    ratio: Float[np.ndarray, "first second"], rows: Float[np.ndarray, " first"], columns: Float[np.ndarray, " second"]
+def _lower_bound(
+    first: Float[np.ndarray, "first target"],
+    second: Float[np.ndarray, "second target"],
+    prior: Float[np.ndarray, " target"],
+    left: Float[np.ndarray, "first target"],
+    right: Float[np.ndarray, "second target"],
 ) -> float:
-    """Returns Σ P(x1) α(x1) + Σ P(x2) β(x2), with the least α >= log2 ratio, and the least β >= log2 ratio - α."""
+    """Returns a lower bound of I* in bits, by Lagrangian duality, for any factors u and v, converged or not.
+
+    It is Σ_t P(t) (Σ_x1 P(x1 | t) log2 u_t(x1) + Σ_x2 P(x2 | t) log2 v_t(x2)) if Σ_t P(t) u_t(x1) v_t(x2) <= 1 for all
+    x1 and x2. Other factors are first divided by 2^α(x1) and 2^β(x2), which costs Σ P(x1) α(x1) + Σ P(x2) β(x2).
+    """
+    ratio = (left * prior) @ right.T
     logs = np.log2(ratio, out=np.full_like(ratio, -np.inf), where=ratio > 0)
+    excess = min(_excess(logs, first @ prior, second @ prior), _excess(logs.T, second @ prior, first @ prior))
+    return float(prior @ (_cross(first, left) + _cross(second, right)) - excess)
+
+
+def _excess(
+    logs: Float[np.ndarray, "row column"], rows: Float[np.ndarray, " row"], columns: Float[np.ndarray, " column"]
+) -> float:
+    """Returns Σ P(row) α(row) + Σ P(column) β(column), with the least α >= logs, and then the least β >= logs - α."""
     alpha = logs.max(1)
     return float(rows @ alpha + columns @ (logs - alpha[:, None]).max(0))
 

@@ -1,11 +1,13 @@
 """Decompositions with known answers, beside a convex program of an independent solver, and its properties."""
 
+import functools
+
 import cvxpy as cp
 import numpy as np
 import pytest
 
 from fusion_bench.metrics import information
-from fusion_bench.metrics.information import decompose, mutual_information
+from fusion_bench.metrics.information import decompose, least_information, mutual_information
 
 
 def gate(target):
@@ -59,7 +61,7 @@ def random_table(*shape, seed, zeros=0.0):
 
 
 PROGRAMS = {
-    "AND": KNOWN["AND"][0][:, :, :2],
+    **{name: KNOWN[name][0][:, :, :2] for name in ("AND", "XOR", "UNQ", "RDN")},
     "5 x 5 x 5": random_table(5, 5, 5, seed=0),
     "4 x 3 x 6, with zeros": random_table(4, 3, 6, seed=1, zeros=0.4),
     "2 x 6 x 3, with zeros": random_table(2, 6, 3, seed=2, zeros=0.6),
@@ -67,10 +69,42 @@ PROGRAMS = {
 }
 
 
+@functools.cache
+def oracle(name):
+    return least_by_program(PROGRAMS[name])
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_least_information_is_that_of_the_convex_program(name):
     redundant, unique_first, unique_second, _ = decompose(PROGRAMS[name])
-    assert redundant + unique_first + unique_second == pytest.approx(least_by_program(PROGRAMS[name]), abs=3e-5)
+    assert redundant + unique_first + unique_second == pytest.approx(oracle(name), abs=3e-5)
+
+
+@pytest.mark.parametrize("tolerance", [1.0, 1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_bounds_are_on_both_sides_of_the_convex_program(name, tolerance):
+    """After the first iteration, and whenever it stops; the program is exact to 1e-6."""
+    first, second = PROGRAMS[name].sum(1), PROGRAMS[name].sum(0)
+    bounds = least_information(first, second, tolerance)
+    assert bounds.lower - 1e-6 <= oracle(name) <= bounds.upper + 1e-6
+    assert bounds.upper - bounds.lower <= tolerance
+
+
+@pytest.mark.parametrize("name", ["AND", "5 x 5 x 5", "4 x 3 x 6, with zeros"])
+def test_any_factors_give_a_lower_bound(name):
+    """Among them such near the best, u_t(x1) = P(t | x1) / P(t) and v = 1, which give I(T; X1)."""
+    rng = np.random.default_rng(0)
+    joint = PROGRAMS[name]
+    prior = joint.sum((0, 1))
+    first, second = joint.sum(1) / prior, joint.sum(0) / prior
+    told = first / (first @ prior)[:, None]
+    bound = information._lower_bound(first, second, prior, told, np.ones_like(second))
+    assert bound == pytest.approx(mutual_information(joint.sum(1)), abs=1e-9)
+    for spread in (0.01, 0.1, 1):
+        for _ in range(100):
+            left = told * rng.lognormal(sigma=spread, size=first.shape)
+            right = rng.lognormal(sigma=spread, size=second.shape)
+            assert information._lower_bound(first, second, prior, left, right) <= oracle(name) + 1e-6
 
 
 def test_a_tolerance_is_an_error_bound(monkeypatch):
@@ -79,8 +113,12 @@ def test_a_tolerance_is_an_error_bound(monkeypatch):
     for tolerance in (0.1, 1e-2, 1e-3):
         assert np.abs(decompose(joint, tolerance=tolerance) - exact).max() <= tolerance
     monkeypatch.setattr(information, "MAX_ITERATIONS", 1000)
-    with pytest.raises(ValueError, match="not known to 0 bits"):
+    with pytest.raises(ValueError, match=r"not known to 0 bits .* between \S+ and \S+$") as caught:
         decompose(joint, tolerance=0.0)
+    lower, upper = (float(word) for word in str(caught.value).split()[-3::2])
+    assert lower <= exact[:3].sum() + 1e-8
+    assert exact[:3].sum() <= upper + 1e-8
+    assert upper - lower < 1e-3  # it is told how close it came
 
 
 def test_a_symbol_that_never_occurs_changes_nothing():
@@ -122,10 +160,25 @@ def test_no_table_with_the_same_marginals_tells_less(seed):
     assert min(values) == pytest.approx(least, abs=1e-3)
 
 
-def test_what_tells_the_same_is_one_value():
+def test_what_tells_the_same_is_one_value(monkeypatch):
     joint = np.random.default_rng(0).dirichlet(np.full(2 * 3 * 2, 1.0)).reshape(2, 3, 2)
     split = np.concatenate([joint * 0.3, joint * 0.7], axis=1)  # a coin beside the second source
     np.testing.assert_allclose(decompose(split), decompose(joint), atol=1e-6)
+    sizes = []
+
+    def least(first, second, tolerance):
+        sizes.append((len(first), len(second)))
+        return least_information(first, second, tolerance)
+
+    monkeypatch.setattr(information, "least_information", least)
+    decompose(split)
+    decompose(split.transpose(1, 0, 2))
+    assert sizes == [(2, 3), (3, 2)]
+
+
+def test_probabilities_whose_product_is_no_number():
+    joint = np.array([[1e-200, 0], [0, 1]])
+    assert mutual_information(joint) == pytest.approx(1e-200 * np.log2(1e200))
 
 
 @pytest.mark.parametrize("joint", [np.full((2, 2, 2), 1.0), np.array([[[1.5]], [[-0.5]]])])
