@@ -85,7 +85,8 @@ def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:
     lines = []
     for x, rows in frame.groupby("x", sort=False):
         for way in WAYS[1:]:
-            treated = [row for row in rows.to_dict("records") if way_of(str(row["strategy"]))[1] == way]
+            compared = rows.loc[rows["effect_mean"].notna()] if "effect_mean" in rows else rows.iloc[:0]
+            treated = [row for row in compared.to_dict("records") if way_of(str(row["strategy"]))[1] == way]
             lines.append(f"`{x}`, {way}: {summary(treated)}.")
     lines.append(
         "Effect: over the same strategy trained end to end, paired by seed; p Holm-corrected over the setting."
