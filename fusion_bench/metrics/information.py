@@ -117,20 +117,12 @@ def _lower_bound(
     """Returns a lower bound of I* in bits, by Lagrangian duality, for any factors u and v, converged or not.
 
     It is Σ_t P(t) (Σ_x1 P(x1 | t) log2 u_t(x1) + Σ_x2 P(x2 | t) log2 v_t(x2)) if Σ_t P(t) u_t(x1) v_t(x2) <= 1 for all
-    x1 and x2. Other factors are first divided by 2^α(x1) and 2^β(x2), which costs Σ P(x1) α(x1) + Σ P(x2) β(x2).
+    x1 and x2. Other factors are first divided: u by the maxima over x2 of this sum, which costs Σ P(x1) log2 maximum,
+    or v by the maxima over x1, whichever costs less.
     """
     ratio = (left * prior) @ right.T
-    logs = np.log2(ratio, out=np.full_like(ratio, -np.inf), where=ratio > 0)
-    excess = min(_excess(logs, first @ prior, second @ prior), _excess(logs.T, second @ prior, first @ prior))
+    excess = min((marginal @ prior) @ np.log2(ratio.max(axis)) for axis, marginal in ((1, first), (0, second)))
     return float(prior @ (_cross(first, left) + _cross(second, right)) - excess)
-
-
-def _excess(
-    logs: Float[np.ndarray, "row column"], rows: Float[np.ndarray, " row"], columns: Float[np.ndarray, " column"]
-) -> float:
-    """Returns Σ P(row) α(row) + Σ P(column) β(column), with the least α >= logs, and then the least β >= logs - α."""
-    alpha = logs.max(1)
-    return float(rows @ alpha + columns @ (logs - alpha[:, None]).max(0))
 
 
 def _with_marginals(

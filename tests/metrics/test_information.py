@@ -6,6 +6,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
+from fusion_bench.data.captions.channel import make_channel
 from fusion_bench.metrics import information
 from fusion_bench.metrics.information import decompose, least_information, mutual_information
 
@@ -105,6 +106,35 @@ def test_any_factors_give_a_lower_bound(name):
             left = told * rng.lognormal(sigma=spread, size=first.shape)
             right = rng.lognormal(sigma=spread, size=second.shape)
             assert information._lower_bound(first, second, prior, left, right) <= oracle(name) + 1e-6
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_value_errs_upwards(name):
+    redundant, unique_first, unique_second, _ = decompose(PROGRAMS[name], tolerance=0.03)
+    assert -1e-6 <= redundant + unique_first + unique_second - oracle(name) <= 0.03
+
+
+def test_repaired_tables_have_the_marginals():
+    tables = random_table(4, 5, 3, seed=6, zeros=0.2)
+    tables /= tables.sum((0, 1))
+    near = tables * np.random.default_rng(0).lognormal(sigma=0.01, size=tables.shape)
+    repaired = information._with_marginals(near, tables.sum(1), tables.sum(0))
+    np.testing.assert_allclose(repaired.sum(1), tables.sum(1), atol=1e-14)
+    np.testing.assert_allclose(repaired.sum(0), tables.sum(0), atol=1e-14)
+    assert repaired.min() >= 0
+    assert np.abs(repaired - near).sum() < 3 * np.abs(near - tables).sum()
+
+
+def test_rare_values_do_not_hold_up_the_bound(monkeypatch):
+    """It takes 1000 iterations; 6000 or more if only one side's factors are shifted, 30,000 by one number for all."""
+    monkeypatch.setattr(information, "MAX_ITERATIONS", 1200)
+    classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    prior = 2.0 ** -np.arange(10)
+    channel = make_channel("mixed:named=0.05:grouped=0.9", classes, prior / prior.sum())
+    joint = (channel.prior[:, None, None, None] * channel.table).reshape(10, -1, 10)
+    found = decompose(joint)
+    swapped = decompose(joint.transpose(1, 0, 2))
+    np.testing.assert_allclose(np.take(swapped, [0, 2, 1, 3]), found, atol=1e-5)
 
 
 def test_a_tolerance_is_an_error_bound(monkeypatch):
