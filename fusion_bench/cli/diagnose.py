@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,14 +63,14 @@ def run(command: DiagnoseCommand, console: Console) -> int:
     table.say_damaged(store)
     for line in (*(f"skipped: {line}" for line in done.skipped), *done.failed):
         print(f"fusion-bench: {line}", file=sys.stderr)
-    print_values(store, done.names.values(), console)
+    print_values(store, done.names, console)
     path = write_csv(store.directory, sorted(store.runs(), key=lambda run: (run.strategy, run.seed)))
     console.out(f"{done.computed} computed, {done.kept} already stored; all values are in {path}", style="dim")
     return 1 if done.failed else 0
 
 
-def print_values(store: "Store", names: Iterable[Sequence[str]], console: Console) -> None:
-    """Prints a table for the values of each diagnostic, of the strategies that have some."""
+def print_values(store: "Store", names: Mapping[str, Sequence[str]], console: Console) -> None:
+    """Prints a table for the values of each diagnostic, of the strategies that have some; notes below the last."""
     from fusion_bench.report.columns import choose_columns, known_columns
     from fusion_bench.report.render import to_rich
     from fusion_bench.report.table import arrange
@@ -78,6 +78,7 @@ def print_values(store: "Store", names: Iterable[Sequence[str]], console: Consol
 
     frame = arrange(make_table(store), None)
     known = known_columns(frame)
-    for of_one in names:
-        rows = frame.loc[frame[[f"{name}_mean" for name in of_one]].notna().any(axis=1)]
-        console.print(to_rich(rows.reset_index(drop=True), choose_columns(("accuracy", *of_one), known)))
+    for label, of_one in names.items():
+        rows = frame.loc[frame[[f"{name}_mean" for name in of_one]].notna().any(axis=1)].reset_index(drop=True)
+        columns = choose_columns(("accuracy", *of_one), known)
+        console.print(to_rich(rows, columns, title=label, has_notes=label == [*names][-1]))

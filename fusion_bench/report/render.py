@@ -1,5 +1,6 @@
 """The table as people read it: Markdown, LaTeX, and the terminal."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import pandas as pd
@@ -22,9 +23,22 @@ def to_latex(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> st
     return "\n".join(listing.to_latex() for listing in _listings(frame, columns))
 
 
-def to_rich(frame: pd.DataFrame, columns: Sequence[Column] | None = None) -> Group:
-    """Returns what a rich console prints, whole; of the usual columns a narrow one shows the most important ones."""
-    first, *others = _listings(frame, columns) or [Text()]
+def to_rich(
+    frame: pd.DataFrame, columns: Sequence[Column] | None = None, *, title: str = "", has_notes: bool = True
+) -> Group:
+    """Returns what a rich console prints, whole; of the usual columns a narrow one shows the most important ones.
+
+    A title stands before the heading of each setting.
+    """
+    listings = [
+        dataclasses.replace(
+            listing,
+            heading=f"{title}: {listing.heading}" if title else listing.heading,
+            notes=listing.notes if has_notes else [],
+        )
+        for listing in _listings(frame, columns)
+    ]
+    first, *others = listings or [Text()]
     return Group(first, *(part for listing in others for part in (Text(), listing)))
 
 
