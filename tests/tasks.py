@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -56,7 +56,7 @@ def make_task(*names, num_classes=CLASSES):
     return Task({name: SPECS[name] for name in names}, num_classes)
 
 
-def build(make, *, training=False, seed=0):
+def build(make: Callable[[], Any], *, training: bool = False, seed: int = 0) -> Any:
     """Returns a module whose variables are all random: no bias is zero, no scale one. Compiles nothing."""
     module = nnx.eval_shape(make)
     rng = np.random.default_rng(seed)
