@@ -61,7 +61,8 @@ def tested_on(frame: pd.DataFrame) -> list[str]:
 def draw(frame: pd.DataFrame, note: str) -> Picture:
     """Returns heat maps of the accuracy on each channel, a panel for each channel of training."""
     channels, panels = tested_on(frame), {}
-    for x, rows in trained(frame).groupby("x", sort=False):
+    readers = trained(frame).dropna(subset=[f"{ON}{channel}_mean" for channel in channels], how="all")
+    for x, rows in readers.groupby("x", sort=False):
         references = {"Bayes, channel known": "bayes_on_", "Bayes, channel of training": "mismatched_bayes_on_"}
         cells = [[rows[f"{start}{channel}_mean"].mean() for channel in channels] for start in references.values()]
         cells += rows[[f"{ON}{channel}_mean" for channel in channels]].to_numpy(float).tolist()

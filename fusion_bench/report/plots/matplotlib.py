@@ -186,14 +186,21 @@ def _draw_heat_map(axes: Axes, mark: HeatMap) -> None:
     axes.pcolormesh(*edges, values, cmap=colours, vmin=low, vmax=high, edgecolors="w", linewidth=0.8)
     for row, cells in enumerate(mark.texts):
         for column, text in enumerate(cells):
-            is_dark = mark.values[row, column] > low + 0.6 * (high - low)
-            axes.text(column, row, text, ha="center", va="center", size=5.5, color="w" if is_dark else INK)
+            shade = colours((mark.values[row, column] - low) / (high - low))
+            axes.text(column, row, text, ha="center", va="center", size=5.5, color="w" if _is_dark(shade) else INK)
     for label, shade in mark.legend.items():
         axes.scatter([], [], marker="s", color=[shade], label=label)
     axes.set_aspect("equal")
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
+
+
+def _is_dark(shade: tuple[float, float, float, float]) -> bool:
+    """Returns whether white is read more easily than ink on a shade over white: by its relative luminance (WCAG 2)."""
+    colour = np.array(shade[:3]) * shade[3] + 1 - shade[3]
+    linear = np.where(colour > 0.04045, ((colour + 0.055) / 1.055) ** 2.4, colour / 12.92)
+    return float(linear @ (0.2126, 0.7152, 0.0722)) < 0.2
 
 
 def _draw_image(axes: Axes, mark: Image) -> None:
