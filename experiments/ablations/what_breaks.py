@@ -60,8 +60,9 @@ def tested_on(frame: pd.DataFrame) -> list[str]:
 
 def draw(frame: pd.DataFrame, note: str) -> Picture:
     """Returns heat maps of the accuracy on each channel, a panel for each channel of training."""
-    channels, panels = tested_on(frame), {}
-    readers = trained(frame).dropna(subset=[f"{ON}{channel}_mean" for channel in channels], how="all")
+    channels, panels, readers = tested_on(frame), {}, trained(frame)
+    if channels:
+        readers = readers.dropna(subset=[f"{ON}{channel}_mean" for channel in channels], how="all")
     for x, rows in readers.groupby("x", sort=False):
         references = {"Bayes, channel known": "bayes_on_", "Bayes, channel of training": "mismatched_bayes_on_"}
         cells = [[rows[f"{start}{channel}_mean"].mean() for channel in channels] for start in references.values()]
