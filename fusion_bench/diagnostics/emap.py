@@ -10,6 +10,9 @@ from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.classification import accuracy
 
+LOGITS = 25_000_000
+"""Logits of all combinations, at most."""
+
 
 @register_diagnostic("emap", reference="EMAP: Hessel and Lee, EMNLP 2020, arXiv:2010.06572", version=2)
 class Emap(Diagnostic):
@@ -21,7 +24,7 @@ class Emap(Diagnostic):
     have no interaction.
 
     The means are over `examples` test examples at even distances, so the model predicts the square of that number; for
-    more than two modalities it is fewer examples, with as many combinations. A strategy that encodes each modality
+    more than two modalities or more than 100 classes it is fewer, so that the logits fit into memory. A strategy that encodes each modality
     separately does so once for each example. Any other computes the whole model for every combination, and has
     `costly_examples` instead.
     """
@@ -38,7 +41,9 @@ class Emap(Diagnostic):
 
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
         of_two = self.examples if model.is_separable else self.costly_examples
-        chosen = indices[spaced(len(indices), max(2, int(of_two ** (2 / len(model.modalities)) + 1e-9)))]
+        combinations = min(of_two**2, LOGITS // model.dataset.num_classes)
+        count = int(combinations ** (1 / len(model.modalities)) + 1e-9)
+        chosen = indices[spaced(len(indices), max(2, count))]
         labels, every = model.labels(chosen), np.arange(len(chosen))
         logits = model.grid(model.encode(chosen))
         own = logits[(every,) * len(model.modalities)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import types
 from typing import Any, cast
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from fusion_bench.data.batches import to_device
+from fusion_bench.diagnostics import emap
 from fusion_bench.diagnostics import model as models
 from fusion_bench.diagnostics.emap import Emap, additive
 from fusion_bench.diagnostics.model import Model
@@ -28,7 +30,7 @@ class Combined(Model):
     is_separable = True  # type: ignore[assignment]
 
     def __init__(self, logits, labels):
-        self.modalities = ("image", "text")
+        self.modalities, self.dataset = ("image", "text"), types.SimpleNamespace(num_classes=logits.shape[-1])
         self.logits_of, self.right = logits, labels
 
     def labels(self, indices):
@@ -91,6 +93,14 @@ def test_the_means_and_the_accuracies_are_over_the_same_examples():
         assert found["emap_accuracy"] == expected
         own = (few[np.arange(examples), np.arange(examples)].argmax(1) == labels[some]).mean()
         assert found["emap_gap"] == own - expected
+
+
+def test_many_classes_have_fewer_examples(monkeypatch):
+    rng = np.random.default_rng(2)
+    logits, labels = rng.normal(size=(40, 40, 5)), rng.integers(0, 5, 40)
+    few = Emap(examples=6)(Combined(logits, labels), np.arange(40))
+    monkeypatch.setattr(emap, "LOGITS", 36 * 5 + 4)
+    assert Emap()(Combined(logits, labels), np.arange(40)) == few
 
 
 def model_of(name, names, seed=0):
