@@ -24,9 +24,9 @@ class Emap(Diagnostic):
     have no interaction.
 
     The means are over `examples` test examples at even distances, so the model predicts the square of that number; for
-    more than two modalities or more than 100 classes it is fewer, so that the logits fit into memory. A strategy that encodes each modality
-    separately does so once for each example. Any other computes the whole model for every combination, and has
-    `costly_examples` instead.
+    more than two modalities or more than 100 classes it is fewer, so that the logits fit into memory. A strategy that
+    encodes each modality separately does so once for each example. Any other computes the whole model for every
+    combination, and has `costly_examples` instead.
     """
 
     def __init__(self, *, examples: Count = 500, costly_examples: Count = 100):
