@@ -3,9 +3,9 @@
     python experiments/ablations/remedies.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 
 Each strategy is trained without a remedy and with each published one, with AdamW and with Nesterov momentum; with
-`ogm-ge` also in its published form, which scales gradients, and so does nothing with AdamW. Every one gets the same
-number of tuning trials, in which its own hyperparameter is drawn too. The probe gap says how far the image encoder is
-behind the same encoder trained alone.
+`ogm-ge` also in its published form, which scales gradients: AdamW cancels the scale, and only the noise stays. Every
+one gets the same number of tuning trials, in which its own hyperparameter is drawn too. The probe gap says how far the
+image encoder is behind the same encoder trained alone.
 """
 
 import dataclasses
