@@ -23,7 +23,7 @@ from fusion_bench.metrics.coalitions import cooperation, shapley_values
 @register_diagnostic(
     "missing-modality",
     reference="perceptual score: Gat et al. 2021, arXiv:2110.14375; SHAPE: Hu, Li and Zhou 2022, arXiv:2205.00302",
-    version=3,
+    version=4,
 )
 class MissingModality(Diagnostic):
     """Test accuracy for every set of missing modalities, each replaced by a baseline.
@@ -32,8 +32,8 @@ class MissingModality(Diagnostic):
     `marginal`, a missing modality is taken from another test example, by a permutation without fixed points; the value
     is the mean over permutations, and `accuracy_without_text_std` their standard deviation. A strategy that does not
     encode its modalities separately computes the whole model for each, and has `costly_permutations` instead. About one
-    such example in C has the right class all the same: for `accuracy_without_text_other_label` it is one of another
-    label, drawn at random, so that the modality speaks against the label.
+    such example in C has the right label all the same: `accuracy_without_text_other_label` is the accuracy where it has
+    another one, so that the modality speaks against the label.
 
     With `zero` a modality is zero after standardisation: a grid's or vector's mean, or a text without words or a
     sequence without steps, which the model has seen in training only if `DataConfig.missing` is above 0. With `neutral`
@@ -75,14 +75,19 @@ class MissingModality(Diagnostic):
         found = {}
         sets = [(_neutral_text(model),)] if self.baseline == "neutral" else _missing_sets(model.modalities)
         for missing in sets:
-            measured = [accuracy(model.logits(*inputs), labels) for inputs in self._inputs(model, parts, missing)]
+            measured, among_others = [], []
+            for inputs in self._inputs(model, parts, missing):
+                is_right = model.logits(*inputs).argmax(1) == labels
+                measured.append(is_right.mean())
+                if self.baseline == "marginal":
+                    of_others = [labels[rows] != labels for rows in inputs[1].values()]
+                    among_others.append(is_right[np.all(of_others, axis=0)])
             name = f"accuracy_without_{'_and_'.join(missing)}"
             found[f"{name}{end}"] = values[everything - {*missing}] = float(np.mean(measured))
             if len(measured) > 1:
                 found[f"{name}_std"] = float(np.std(measured, ddof=1))
-            if self.baseline == "marginal":
-                rows = {m: of_another_label(labels, m) for m in missing}
-                found[f"{name}_other_label"] = accuracy(model.logits(parts, rows), labels)
+            if sum(map(len, among_others)):
+                found[f"{name}_other_label"] = float(np.concatenate(among_others).mean())
         if self.baseline != "neutral":
             found |= {f"shapley_{name}{end}": value for name, value in shapley_values(values).items()}
             found[f"cooperation{end}"] = cooperation(values)
@@ -138,19 +143,3 @@ def derangement(count: int, number: int, modality: str) -> Int[np.ndarray, " exa
     permutation = np.empty(count, np.int64)
     permutation[order] = np.roll(order, 1)
     return permutation
-
-
-def of_another_label(labels: Int[np.ndarray, " example"], modality: str) -> Int[np.ndarray, " example"]:
-    """Returns for each example a random one of another label; the same for all strategies.
-
-    Raises:
-      Inapplicable: all examples have the same label.
-    """
-    order = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels)
-    others = len(labels) - counts[labels]
-    if not others.all():
-        raise Inapplicable("all examples have the same label")
-    drawn = np.random.default_rng([*modality.encode()]).integers(others)
-    start = (np.cumsum(counts) - counts)[labels]  # of the example's own label in this order
-    return order[np.where(drawn < start, drawn, drawn + counts[labels])]

@@ -47,7 +47,7 @@ def test_values_of_a_fusion_are_stored_with_their_version_and_options(stored):
     (path,) = (store.directory / "diagnostics").glob("concat-s0-*/missing-modality-permutations=2.json")
     record = json.loads(path.read_text())
     assert record["options"] == {"baseline": "marginal", "permutations": 2, "costly_permutations": 2}
-    assert record["version"] == 3
+    assert record["version"] == 4
     assert 0 <= record["values"]["accuracy_without_text"] <= 1
     assert apply(Choice("missing-modality")).computed == 2  # other options are stored beside them
 
