@@ -140,7 +140,7 @@ def test_a_strategy_has_the_values_of_the_definition(name, names, examples):
 
 
 @pytest.mark.parametrize("names", [TWO, THREE])
-@pytest.mark.parametrize("name", ["late-mean", "late-weighted"])
+@pytest.mark.parametrize("name", ["late-mean", "late-weighted", "late-posthoc"])
 def test_a_sum_of_logits_has_no_gap(name, names):
     model = model_of(name, names)
     assert Emap(examples=40)(model, DATASETS[names].splits["test"])["emap_gap"] == 0
@@ -148,17 +148,36 @@ def test_a_sum_of_logits_has_no_gap(name, names):
     np.testing.assert_allclose(additive(grid), grid[(np.arange(8),) * len(names)], atol=1e-5)
 
 
-def test_models_of_one_strategy_share_a_compilation(monkeypatch):
-    traced, function = [], cast(Any, models._predict_grid)
+def test_the_grid_has_an_axis_for_each_modality():
+    """Of different lengths, and of more combinations than are joined at once, so that the last block is padded."""
+    model, test = model_of("tensor", TWO), DATASETS[TWO].splits["test"]
+    images, texts = 24, 30
+    assert models.JOINED < images * texts < 2 * models.JOINED
+    parts = {"image": model.encode_one("image", test[:images]), "text": model.encode_one("text", test[-texts:])}
+    image, text = np.divmod(np.arange(images * texts), texts)
+    expected = model.logits(parts, {"image": image, "text": text}).reshape(images, texts, -1)
+    np.testing.assert_allclose(model.grid(parts), expected, atol=1e-5)
 
-    def count(*arguments):
-        traced.append(arguments)
-        return function.__wrapped__(*arguments)
 
-    monkeypatch.setattr(models, "_predict_grid", jax.jit(count, static_argnums=(0, 1, 2)))
+@pytest.mark.parametrize(("name", "examples", "encoded"), [("concat", 70, 2), ("film", 12, 0)])
+def test_models_of_one_strategy_share_a_compilation(monkeypatch, name, examples, encoded):
+    traced = {"_predict_grid": 0, "_encode": 0}
+
+    def count(of, static):
+        function = cast(Any, getattr(models, of)).__wrapped__
+
+        def counted(*arguments):
+            traced[of] += 1
+            return function(*arguments)
+
+        monkeypatch.setattr(models, of, jax.jit(counted, static_argnums=static))
+
+    count("_predict_grid", (0, 1, 2))
+    count("_encode", (0, 1))
+    some = np.resize(DATASETS[TWO].splits["test"], examples)
     for seed in (0, 1):
-        Emap(examples=70)(model_of("concat", TWO, seed), np.resize(DATASETS[TWO].splits["test"], 70))
-    assert len(traced) == 1
+        Emap(examples=examples, costly_examples=examples)(model_of(name, TWO, seed), some)
+    assert traced == {"_predict_grid": 1, "_encode": encoded}
 
 
 def test_what_it_is_not_computed_for():
