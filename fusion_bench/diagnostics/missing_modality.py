@@ -33,7 +33,7 @@ class MissingModality(Diagnostic):
     is the mean over permutations, and `accuracy_without_text_std` their standard deviation. A strategy that does not
     encode its modalities separately computes the whole model for each, and has `costly_permutations` instead. About one
     such example in C has the right label all the same: `accuracy_without_text_other_label` is the accuracy where it has
-    another one, so that the modality speaks against the label.
+    another one.
 
     With `zero` a modality is zero after standardisation: a grid's or vector's mean, or a text without words or a
     sequence without steps, which the model has seen in training only if `DataConfig.missing` is above 0. With `neutral`

@@ -21,7 +21,9 @@ TABLE = 100_000
 
 
 @register_diagnostic(
-    "pid", reference="Bertschinger et al. 2014, Entropy 16(4); of multimodal data: Liang et al. 2023, arXiv:2302.12247"
+    "pid",
+    reference="Bertschinger et al. 2014, Entropy 16(4); of multimodal data: Liang et al. 2023, arXiv:2302.12247",
+    version=2,
 )
 class Pid(Diagnostic):
     """Redundant, unique and synergistic bits of image and caption, about the target and about a model's predictions.
@@ -37,11 +39,13 @@ class Pid(Diagnostic):
 
     `bits_used_…`: about the prediction of the model, from the image itself and the caption's type. The table
     P(i) P(type | y_i) P(prediction | i, type) has `images` test examples i at even distances, weighted to the channel's
-    prior of classes, and for each type of caption the predictions on `captions` sentences. They are bits that the
-    prediction depends on, right or wrong. A strategy that cannot encode images once has `costly_images` instead.
+    prior of classes, and for each type of caption the predictions on its words in `captions` sentences, the same for
+    all types. They are bits that the prediction depends on, right or wrong, and no part of those about the target. A
+    strategy that cannot encode images once has `costly_images` instead; where types and classes are many, there are
+    fewer, so that the table has at most `TABLE` entries.
     """
 
-    def __init__(self, *, images: Count = 400, captions: Count = 4, costly_images: Count = 100):
+    def __init__(self, *, images: Count = 400, captions: Count = 8, costly_images: Count = 100):
         self.images, self.captions, self.costly_images = images, captions, costly_images
 
     def is_detail(self, name: str) -> bool:
@@ -57,7 +61,7 @@ class Pid(Diagnostic):
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
         captions = model.dataset.captions
         if captions is None or captions.channel is None or captions.about is None:
-            raise Inapplicable("its captions are not drawn from a channel")
+            raise Inapplicable("the data have no captions of a channel")
         channel, about = captions.channel, captions.about
         if channel.decomposition is None:
             raise Inapplicable(f"the table of {channel.num_classes} classes is too large")
@@ -94,8 +98,10 @@ class Pid(Diagnostic):
         if captions.modality in model.modalities:
             key = "pid", "tokens", self.captions
             if key not in model.cache:
-                drawn = np.array([np.resize(of_type, self.captions) for of_type in words])
-                texts = write(channel, drawn.reshape(-1), np.repeat(shifts, self.captions), seed=captions.seed or 0)
+                texts: list[str] = []
+                for of_type, shift in zip(words, shifts, strict=True):  # each in the same sentences
+                    drawn = np.resize(of_type, self.captions)
+                    texts += write(channel, drawn, np.full(self.captions, shift), seed=captions.seed or 0)
                 model.cache[key] = tokens_of(model, captions, texts)
             parts[captions.modality] = model.encode_values(captions.modality, model.cache[key])
         predicted = model.grid(parts).argmax(-1)

@@ -1,6 +1,7 @@
 """Bits of ideal models and of known confusions, and the table of a model's predictions against a loop."""
 
 import dataclasses
+import re
 import types
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_a_model_uses_only_what_it_reads():
 
 
 def test_examples_have_the_weights_of_the_prior():
-    """Images of two classes, one of them three times as often as in the channel's prior."""
+    """Images of two classes, one of them three times as often as the other."""
     classes = np.array([0, 0, 0, 1] * 50)
     channel = make_channel("neutral", ("cat", "dog"))
     found = weights(channel, classes)
@@ -158,8 +159,9 @@ def test_a_model_has_the_table_of_a_loop(channel_name):
     channel, test = dataset.captions.channel, dataset.splits["test"]
     some, model, captions = test[[0, (len(test) - 1) // 2, len(test) - 1]], make_model(dataset), 2
     words, shifts = types_of(channel)
-    drawn = np.array([np.resize(of_type, captions) for of_type in words]).reshape(-1)
-    texts = write(channel, drawn, np.repeat(shifts, captions), seed=dataset.captions.seed)
+    texts = []
+    for of_type, shift in zip(words, shifts, strict=True):
+        texts += write(channel, np.resize(of_type, captions), np.full(captions, shift), seed=dataset.captions.seed)
     tokens = ids_of(encode(dataset.tokenizers["text"], texts, LENGTH))
     prior = weights(channel, dataset.classes[some])
     table = np.zeros((3, len(words), 4))
@@ -170,6 +172,28 @@ def test_a_model_has_the_table_of_a_loop(channel_name):
     found = Pid(costly_images=3, captions=captions)(model, test)
     np.testing.assert_allclose(bits(found, "used"), decompose(table), atol=2e-3)
     assert not any("image_model" in name for name in found)  # it is not stored
+
+
+def test_the_sentence_is_no_information():
+    """A model that predicts from the sentence alone, whatever the image and the type, uses no bits."""
+
+    class Reader(Ideal):
+        def encode_values(self, modality, values, mask=None):
+            return values[:, 0]
+
+        def grid(self, parts):
+            return np.eye(10)[np.broadcast_to(parts["text"][None], (len(parts["image"]), len(parts["text"])))]
+
+    def numbered(texts, **_):
+        plain = [re.sub("|".join(words), "_", text) for text in texts]
+        known = {text: number % 10 for number, text in enumerate(dict.fromkeys(plain))}
+        return [types.SimpleNamespace(ids=[known[text]]) for text in plain]
+
+    model = Reader("default", lambda y, kind: y)
+    words = sorted(model.dataset.captions.channel.words, key=len, reverse=True)
+    model.dataset.tokenizers["text"] = types.SimpleNamespace(encode_batch_fast=numbered)
+    found = Pid()(model, np.arange(400))
+    np.testing.assert_allclose(bits(found, "used"), 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("channel_name", ["default", "synergy"])
@@ -197,5 +221,5 @@ def test_what_it_is_not_computed_for():
     dataset = make_captioned("default")
     captions = dataset.captions
     of_file = dataclasses.replace(dataset, captions=Captions(captions.texts, captions.modality, captions.about))
-    with pytest.raises(Inapplicable, match="not drawn from a channel"):
+    with pytest.raises(Inapplicable, match="no captions of a channel"):
         Pid()(make_model(of_file), dataset.splits["test"])

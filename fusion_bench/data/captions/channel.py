@@ -134,7 +134,7 @@ class Channel:
 
     @functools.cached_property
     def word_types(self) -> tuple[Int[np.ndarray, " word"], ...]:
-        """The indices of the words that occur, by what they tell: P(w | y) is proportional and equal within a type."""
+        """The indices of the words that occur, by what they tell: P(w | y) is equal within a type."""
         columns = self.word_probabilities.T
         occurs = np.flatnonzero(columns.any(1))
         _, types = np.unique(columns[occurs].round(12), axis=0, return_inverse=True)
