@@ -76,9 +76,8 @@ def print_values(store: "Store", names: Mapping[str, Sequence[str]], console: Co
     from fusion_bench.report.table import arrange
     from fusion_bench.report.table import table as make_table
 
-    frame = arrange(make_table(store), None)
-    known = known_columns(frame)
     for label, of_one in names.items():
+        frame = arrange(make_table(store, diagnostic=label), None)
         rows = frame.loc[frame[[f"{name}_mean" for name in of_one]].notna().any(axis=1)].reset_index(drop=True)
-        columns = choose_columns(("accuracy", *of_one), known)
+        columns = choose_columns(("accuracy", *of_one), known_columns(frame))
         console.print(to_rich(rows, columns, title=label, has_notes=label == [*names][-1]))

@@ -37,6 +37,7 @@ class Block:
       runs: one for each strategy and seed, complete or failed.
       costs: the run that measured the costs of each strategy, by strategy.
       against: the strategy that gains are measured against; the best unimodal one if empty or absent here.
+      diagnostic: label of the only diagnostic whose values count; "*" for all.
     """
 
     store: Store
@@ -46,6 +47,7 @@ class Block:
     runs: list[Run]
     costs: Mapping[str, Run]
     against: str
+    diagnostic: str = "*"
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -181,7 +183,8 @@ class Row:
     @functools.cached_property
     def diagnosed(self) -> list[dict[str, float]]:
         """Values of diagnostics, by name, of each seed."""
-        return [read_values(self.block.store.directory, run.id) for run in self.complete]
+        block = self.block
+        return [read_values(block.store.directory, run.id, block.diagnostic) for run in self.complete]
 
     def trained_with(self, name: str) -> float:
         """Returns a hyperparameter of training; NaN if seeds differ in it, or if nothing was trained."""
@@ -200,8 +203,8 @@ class Row:
         return np.mean([logits.argmax(axis=1) == labels for logits, labels in self.tests], axis=0)
 
 
-def blocks(store: Store, against: str = "") -> dict[str, Block]:
-    """Returns the runs of each setting, by its digest; `against` as in `Block`.
+def blocks(store: Store, against: str = "", diagnostic: str = "*") -> dict[str, Block]:
+    """Returns the runs of each setting, by its digest; `against` and `diagnostic` as in `Block`.
 
     Models of the class instead of the label serve only the Bayes reference, and are left out. Of several runs of one
     strategy and seed, as of two versions, the latest counts.
@@ -227,7 +230,7 @@ def blocks(store: Store, against: str = "") -> dict[str, Block]:
         values = {name: shared[digest].get(name) for name in varied}
         stated = {name: value for name, value in values.items() if value not in (None, runs[0].data.get("name", ""))}
         differs = ", ".join(f"{name.rpartition('.')[2]} {str(value)[:24]}" for name, value in stated.items())
-        made[digest] = Block(store, digest, shared[digest], differs, runs, costs, against)
+        made[digest] = Block(store, digest, shared[digest], differs, runs, costs, against, diagnostic)
     return made
 
 

@@ -11,7 +11,7 @@ from fusion_bench.report.columns import ALL, Column, value_column
 from fusion_bench.store import Store
 
 
-def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataFrame:
+def table(store: Store, *, against: str = "", details: bool = False, diagnostic: str = "*") -> pd.DataFrame:
     """Returns the table of all runs, with the columns that `columns` lists, and those of stored diagnostics.
 
     Accuracies and gains are fractions, not percent; an interval is half its width, NaN for fewer than two seeds. The
@@ -21,11 +21,13 @@ def table(store: Store, *, against: str = "", details: bool = False) -> pd.DataF
       store: its runs.
       against: the strategy that gains are over; the best unimodal one if empty.
       details: add the columns that are computed from stored logits.
+      diagnostic: label of the only one whose values are columns; "*" for all. Diagnostics that differ in options have
+        values of the same names.
 
     Raises:
       UserError: no run is of `against`, or a run's logits cannot be read.
     """
-    rows = [row for block in blocks(store, against).values() for row in block.rows.values()]
+    rows = [row for block in blocks(store, against, diagnostic).values() for row in block.rows.values()]
     diagnosed = sorted({name for row in rows for values in row.diagnosed for name in values})
     columns = [column for column in ALL if details or not column.detail] + [*map(value_column, diagnosed)]
     values = [[value for column in columns for value in column.values(row)] for row in rows]
