@@ -1,7 +1,6 @@
 """Accuracy with missing modalities, and the contributions of modalities that follow from it."""
 
 import itertools
-import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -92,9 +91,9 @@ class MissingModality(Diagnostic):
             found |= {f"shapley_{name}{end}": value for name, value in shapley_values(values).items()}
             found[f"cooperation{end}"] = cooperation(values)
         for name in sorted(everything):
-            if everything - {name} in values:
+            if everything - {name} in values and values[everything] > 0:
                 lost = values[everything] - values[everything - {name}]
-                found[f"perceptual_score_{name}{end}"] = lost / values[everything] if values[everything] else math.nan
+                found[f"perceptual_score_{name}{end}"] = lost / values[everything]
         return found
 
     def _inputs(self, model: Model, parts: Parts, missing: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:

@@ -10,6 +10,7 @@ from fusion_bench.data.dataset import Captions, Task
 from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, register_diagnostic, spaced, unimodal
 from fusion_bench.diagnostics.model import Model, RunKey
 from fusion_bench.diagnostics.texts import tokens_of
+from fusion_bench.errors import UserError
 from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.information import decompose
@@ -35,7 +36,8 @@ class Pid(Diagnostic):
     target, from an image that tells its class and the caption. Exact, from the channel's table.
 
     `bits_image_model_…`: about the target, from the class that the image model of the same seed predicts, and the
-    caption; from its test confusion matrix and the channel's table. Left out where that model is not stored.
+    caption; from its test confusion matrix and the channel's table. Left out where that model is not stored or cannot
+    be read.
 
     `bits_used_…`: about the prediction of the model, from the image itself and the caption's type. The table
     P(i) P(type | y_i) P(prediction | i, type) has `images` test examples i at even distances, weighted to the channel's
@@ -66,10 +68,9 @@ class Pid(Diagnostic):
         if channel.decomposition is None:
             raise Inapplicable(f"the table of {channel.num_classes} classes is too large")
         tables = {"used": self._used(model, captions, channel, about, indices)}
-        alone = model.alone(about)
-        if alone is not None:
+        predicted = _predicted(model, about)
+        if predicted is not None:
             classes = model.dataset.classes[indices]
-            predicted = model.load(alone).stored["test_logits"].argmax(1)
             tables["image_model"] = of_image_model(channel, confusion(classes, predicted, channel.num_classes))
         found = {"data": channel.decomposition}
         for name, table in tables.items():
@@ -114,6 +115,15 @@ class Pid(Diagnostic):
         onehot = np.eye(channel.num_classes)[np.broadcast_to(rows, shape)]
         given = onehot.reshape(len(examples), len(words), self.captions, -1).mean(2)  # P(prediction | image, type)
         return weights(channel, model.dataset.classes[examples])[:, :, None] * given
+
+
+def _predicted(model: Model, modality: str) -> Int[np.ndarray, " example"] | None:
+    """Returns the class that the unimodal model of the seed predicts of each test example; None if it is not there."""
+    alone = model.alone(modality)
+    try:
+        return None if alone is None else model.load(alone).stored["test_logits"].argmax(1)
+    except UserError:  # a damaged run; the other bits do not need it
+        return None
 
 
 def types_of(channel: Channel) -> tuple[list[Int[np.ndarray, " word"]], Int[np.ndarray, " type"]]:

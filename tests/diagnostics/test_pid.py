@@ -14,6 +14,7 @@ from fusion_bench.data.dataset import Captions
 from fusion_bench.diagnostics.base import Inapplicable
 from fusion_bench.diagnostics.model import Model, RunKey
 from fusion_bench.diagnostics.pid import Pid, confusion, given_class, of_image_model, types_of, weights
+from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.metrics.information import decompose, mutual_information
 from tests.diagnostics.robustness.models import LENGTH, expected_logits, ids_of, make_captioned, make_model
@@ -210,6 +211,12 @@ def test_the_image_model_counts_with_its_confusions(channel_name):
     found = Pid(costly_images=5)(model, test)
     expected = decompose(of_image_model(dataset.captions.channel, confused))
     np.testing.assert_allclose(bits(found, "image_model"), expected, atol=2e-3)
+
+    def unreadable():
+        raise UserError("its checkpoint is damaged")
+
+    left = Pid(costly_images=5)(make_model(dataset, run=own, companions={key: unreadable}), test)
+    assert left == {name: value for name, value in found.items() if "image_model" not in name}
     others = [key, RunKey("other", "image-only", 1), RunKey("text", "text-only", 0), RunKey("sum", "sum", 0)]
     assert [run.id for run in Pid().companions(own, others)] == ["image", "text"]
 
