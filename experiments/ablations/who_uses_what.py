@@ -3,8 +3,9 @@
     python experiments/ablations/who_uses_what.py [--out DIR] [--data cifar10 --data-dir DIR …] [--quick]
 
 For each caption channel the information about the target is known exactly, in its four parts: told by image and
-caption alike, by one alone, only by both together. Beside it stand the parts of what each strategy's predictions use,
-the accuracy that it loses without interactions of the modalities (EMAP gap), and the modalities' Shapley values.
+caption alike, by one alone, only by both together. Beside it stand the bits of each kind that a strategy's predictions
+depend on, right or wrong, which are no part of those about the target; the accuracy that it loses without interactions
+of the modalities (EMAP gap); and the modalities' Shapley values.
 """
 
 import sys
@@ -73,7 +74,7 @@ def draw(frame: pd.DataFrame, note: str) -> Picture:
 
 
 def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:
-    """Returns a line for each channel: the strategies that use the most and the least of each part there is."""
+    """Returns a line for each channel: whose predictions depend most and least on each part that the data have."""
     lines = []
     for x, rows in untreated(frame).groupby("x", sort=False):
         found = []
@@ -83,8 +84,9 @@ def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:
             if len(used) and there > 0.01:
                 high, low = used.idxmax(), used.idxmin()
                 words = part.replace("_", " ")
-                found.append(f"{words} {there:.2f}: {high} {used[high]:.2f}, {low} {used[low]:.2f}")
-        lines += [f"`{x}`, bits in the data, most and least used: {'; '.join(found)}."] if found else []
+                found.append(f"{words}: {high} {used[high]:.2f}, {low} {used[low]:.2f}")
+        text = f"`{x}`, bits that predictions depend on, the most and the least: {'; '.join(found)}."
+        lines += [text] if found else []
     return lines
 
 
