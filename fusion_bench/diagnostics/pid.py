@@ -13,7 +13,7 @@ from fusion_bench.diagnostics.texts import tokens_of
 from fusion_bench.errors import UserError
 from fusion_bench.fields import Count
 from fusion_bench.fusion.registry import StrategySpec
-from fusion_bench.metrics.information import decompose
+from fusion_bench.metrics.information import NotConverged, decompose
 
 TOLERANCE = 1e-3
 """Largest error of a decomposition, in bits."""
@@ -76,7 +76,10 @@ class Pid(Diagnostic):
         for name, table in tables.items():
             key = "pid", table.tobytes()
             if key not in model.cache:
-                model.cache[key] = decompose(table, tolerance=TOLERANCE)
+                try:
+                    model.cache[key] = decompose(table, tolerance=TOLERANCE)
+                except NotConverged as error:
+                    raise Inapplicable(str(error)) from error
             found[name] = model.cache[key]
         parts = ("redundant", f"unique_{about}", f"unique_{captions.modality}", "synergistic")
         return {

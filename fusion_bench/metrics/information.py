@@ -27,6 +27,10 @@ class Decomposition(NamedTuple):
     synergistic: float
 
 
+class NotConverged(ValueError):
+    """The minimum is not known as exactly as was asked for."""
+
+
 class Bounds(NamedTuple):
     """Two numbers in bits, between which the minimum lies."""
 
@@ -50,7 +54,8 @@ def decompose(joint: Float[np.ndarray, "first second target"], tolerance: float 
       tolerance: largest error of I*, in bits. I* is never below its true value, by more than rounding.
 
     Raises:
-      ValueError: the table is no distribution, or `tolerance` is not reached.
+      ValueError: the table is no distribution.
+      NotConverged: `tolerance` is not reached.
     """
     if (joint < 0).any() or not np.isclose(joint.sum(), 1):
         raise ValueError("a joint distribution has probabilities that sum to 1")
@@ -82,7 +87,7 @@ def least_information(
       tolerance: largest distance of the bounds, in bits.
 
     Raises:
-      ValueError: the bounds are further apart after `MAX_ITERATIONS` iterations.
+      NotConverged: the bounds are further apart after `MAX_ITERATIONS` iterations.
     """
     prior = first.sum(0)
     first, second = first / prior, second / prior  # P(x1 | t), P(x2 | t)
@@ -101,7 +106,7 @@ def least_information(
                 return bounds
         mean *= ratio**_RELAXATION
         mean /= mean.sum()
-    raise ValueError(
+    raise NotConverged(
         f"the minimum is not known to {tolerance:g} bits after {MAX_ITERATIONS} iterations: "
         f"it is between {bounds.lower:.9g} and {bounds.upper:.9g}"
     )

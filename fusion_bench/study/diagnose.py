@@ -29,7 +29,8 @@ class Diagnosed(NamedTuple):
       computed: number of results that were computed.
       kept: number of results that were stored already.
       skipped: one line for each strategy that a diagnostic does not apply to.
-      failed: one line for each model that cannot be read, of a run or of one that it is compared with, or further data.
+      failed: one line for each model that cannot be read, of a run or of one that it is compared with, for data that a
+        diagnostic reads, and for each set of data that is missing or not that which its runs were trained on.
       names: of the values of each diagnostic, by its label, without those that are details.
     """
 
@@ -56,7 +57,7 @@ def diagnose(
     those of data that only a diagnostic reads, by its name; `note` is called with a line for each result.
 
     Raises:
-      UserError: a diagnostic is unknown, or the data are missing or not those that a run was trained on.
+      UserError: a diagnostic is unknown.
     """
     resolved = chosen(choices)
     computed = kept = 0
@@ -64,9 +65,14 @@ def diagnose(
     names: dict[Choice, set[str]] = {choice: set() for choice in resolved}
     failed: dict[str, None] = {}
     for fingerprint, runs in _by_dataset(store).items():
-        dataset = _load(runs[0], places)
+        try:
+            dataset = _load(runs[0], places)
+        except UserError as error:
+            failed[f"{runs[0].id}: {error}"] = None
+            continue
         if dataset.fingerprint != fingerprint:
-            raise UserError(f"{runs[0].id} was trained on other data than those found here")
+            failed[f"{runs[0].id} was trained on other data than those found here"] = None
+            continue
         settings = _settings(runs)
         make_model = functools.partial(_model, store, settings, dataset, to_device(dataset), {}, further)
         for run in runs:

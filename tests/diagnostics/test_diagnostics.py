@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fusion_bench.config import Choice, DataConfig
+from fusion_bench.data.load import load_dataset
 from fusion_bench.diagnostics.base import Diagnostic, diagnostics, register_diagnostic
 from fusion_bench.errors import UserError
 from fusion_bench.report.table import table
@@ -62,12 +63,34 @@ def test_a_value_is_a_column_of_the_table(stored):
     assert np.isnan(rows.loc["image-only", "accuracy_without_text_mean"])
 
 
-def test_other_data_are_refused(stored, plain):
+def test_data_that_are_missing_or_other_are_named_and_those_of_other_settings_are_diagnosed(stored, plain, tmp_path):
     store, _ = stored
-    path = next(store.directory.glob("runs/concat-s0-*/run.json"))
-    assert path.exists()
-    with pytest.raises(UserError, match=r"no file tiny\.npz"):
-        diagnose(store, [Choice("missing-modality")])
+    missing = diagnose(store, [Choice("missing-modality")])
+    assert (missing.computed, len(missing.failed)) == (0, 1)
+    assert "no file tiny.npz" in missing.failed[0]
+
+    elsewhere = tmp_path / "tiny.npz"
+    arrays = dict(np.load(plain.config.data.source))
+    np.savez(elsewhere, **arrays | {"label": arrays["label"][::-1]})
+    other = diagnose(store, [Choice("missing-modality")], places=DataConfig(source=str(elsewhere)))
+    assert (other.computed, len(other.failed)) == (0, 1)
+    assert "trained on other data" in other.failed[0]
+
+
+def test_a_setting_without_its_data_does_not_stop_the_next(plain, shifted, tmp_path, monkeypatch):
+    store = merge([plain.config.out, shifted.config.out], tmp_path / "merged").store
+    loads = []
+
+    def load_second(config):
+        loads.append(config)
+        if len(loads) == 1:
+            raise UserError("no file")
+        return load_dataset(config)
+
+    monkeypatch.setattr("fusion_bench.study.diagnose.load_dataset", load_second)
+    done = diagnose(store, [Choice("missing-modality")], places=DataConfig(source=plain.config.data.source))
+    assert done.computed > 0
+    assert [line.endswith(": no file") for line in done.failed] == [True]
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(stored):

@@ -16,6 +16,7 @@ from fusion_bench.diagnostics.model import Model, RunKey
 from fusion_bench.diagnostics.pid import Pid, confusion, given_class, of_image_model, types_of, weights
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import StrategySpec
+from fusion_bench.metrics import information
 from fusion_bench.metrics.information import decompose, mutual_information
 from tests.diagnostics.robustness.models import LENGTH, expected_logits, ids_of, make_captioned, make_model
 from tests.tasks import make_task
@@ -230,3 +231,11 @@ def test_what_it_is_not_computed_for():
     of_file = dataclasses.replace(dataset, captions=Captions(captions.texts, captions.modality, captions.about))
     with pytest.raises(Inapplicable, match="no captions of a channel"):
         Pid()(make_model(of_file), dataset.splits["test"])
+
+
+def test_a_decomposition_that_does_not_converge_is_a_reason(monkeypatch):
+    dataset = make_captioned("default")
+    assert dataset.captions.channel.decomposition  # computed before
+    monkeypatch.setattr(information, "MAX_ITERATIONS", 1)
+    with pytest.raises(Inapplicable, match="after 1 iterations"):
+        Pid(costly_images=5)(make_model(dataset), dataset.splits["test"])
