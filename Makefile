@@ -65,5 +65,5 @@ $(DOCS): $(RUNTIME)
 
 $(DEV): $(RUNTIME)
 	@echo "installing what tests and lint need into $(VENV)"
-	@$(PIP) --constraint constraints.txt --group dev
+	@$(PIP) --constraint constraints.txt --editable '.[onnx,serve]' --group dev
 	@touch $@

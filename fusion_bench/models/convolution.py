@@ -21,6 +21,8 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Inexact
 
+from fusion_bench.models.portable import is_portable
+
 Images = Inexact[Array, "batch height width channel"]
 OutputImages = Inexact[Array, "batch height width feature"]
 Kernel = Inexact[Array, "3 3 channel feature"]
@@ -77,6 +79,8 @@ class Conv3x3(nnx.Module):
 
 def conv3x3(x: Images, kernel: Kernel) -> OutputImages:
     """y[b, i, j, f] = Σ_{p, q, c} x[b, i+p-1, j+q-1, c] · kernel[p, q, c, f], with x zero outside."""
+    if is_portable():
+        return xla_conv3x3(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=_any_size_winograd, default=xla_conv3x3)
 
 

@@ -1,15 +1,18 @@
 """Multimodal compact bilinear pooling: the outer product, sketched in the Fourier domain."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Inexact, Key
 
 from fusion_bench.fusion.layers import Dtype, Features, Joint, Sizes
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import power_normalize, product
+from fusion_bench.models.portable import is_portable
 
 
 class Drawn(nnx.Variable):
@@ -45,7 +48,9 @@ class CompactBilinear(nnx.Module):
 
     def sketch(self, features: Features) -> Float[Array, "batch {self.out_features}"]:
         """Returns the sketch of the outer product, before it is normalised."""
-        sketched = (self._sketch(features[name], matrix) for name, matrix in self.sketches.items())
+        sketched = [self._sketch(features[name], matrix) for name, matrix in self.sketches.items()]
+        if is_portable():
+            return functools.reduce(circular_convolution, sketched)
         spectrum = product(jnp.fft.rfft(sketch) for sketch in sketched)
         return jnp.fft.irfft(spectrum, self.out_features)
 
@@ -55,6 +60,20 @@ class CompactBilinear(nnx.Module):
             x = jnp.concatenate([jnp.ones_like(x[:, :1]), x / (4 * math.sqrt(x.shape[1]))], axis=-1)
         # The product is in the layer's dtype; every backend has a Fourier transform in float32.
         return (x @ matrix[...].astype(x.dtype)).astype(jnp.float32)
+
+
+def circular_convolution(
+    x: Float[Array, "batch feature"], y: Float[Array, "batch feature"]
+) -> Float[Array, "batch feature"]:
+    """Returns z_k = Σ_j x_j y_{k - j mod n}, by the real Fourier transform as products with matrices."""
+    width = x.shape[1]
+    half = width // 2 + 1
+    angles = 2 * np.pi * (np.outer(np.arange(width), np.arange(half)) % width) / width
+    cosines, sines = np.float32(np.cos(angles)), np.float32(np.sin(angles))
+    (a, b), (c, d) = ((each @ cosines, each @ sines) for each in (x, y))  # of a - ib and c - id
+    weights = np.full(half, 2 / width)
+    weights[[0, -1] if width % 2 == 0 else [0]] /= 2  # frequencies that are their own conjugates
+    return (a * c - b * d) @ np.float32(cosines * weights).T + (a * d + b * c) @ np.float32(sines * weights).T
 
 
 def draw_sketch(features: int, width: int, key: Key[Array, ""]) -> Float[Array, "features width"]:

@@ -1,0 +1,172 @@
+"""A stored run as a classifier: raw inputs in, calibrated probabilities out."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float64
+from scipy.special import softmax
+
+from fusion_bench.data.batches import DeviceModality, standardise
+from fusion_bench.data.captions.channel import make_channel, sample_neutral
+from fusion_bench.data.captions.tokenizer import encode
+from fusion_bench.data.dataset import ModalitySpec
+from fusion_bench.data.inputs import as_stored
+from fusion_bench.errors import UserError
+from fusion_bench.metrics.calibration import fit_temperature
+from fusion_bench.store import Run, Store
+from fusion_bench.store.loaded import LoadedRun, load_run
+from fusion_bench.training.step import split_module
+
+
+class Argument(NamedTuple):
+    """One array that the model's function takes: its name, its shape without the batch, and its type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A trained model with all that a prediction from raw inputs needs.
+
+    Attributes:
+      loaded: the run, its module, tokenizers, class names and the training data's statistics.
+      temperature: divides the logits; fitted on the run's validation examples (Guo et al. 2017, arXiv:1706.04599).
+    """
+
+    loaded: LoadedRun
+    temperature: float
+
+    @property
+    def run(self) -> Run:
+        return self.loaded.run
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.loaded.class_names
+
+    @property
+    def modalities(self) -> Mapping[str, ModalitySpec]:
+        """What the model reads, by name."""
+        return self.loaded.modalities
+
+    @functools.cached_property
+    def arguments(self) -> tuple[Argument, ...]:
+        """Arrays that `logits` takes, in order: a sequence's values are followed by NAME_mask, bool."""
+        found = []
+        for name, spec in self.modalities.items():
+            found.append(Argument(name, spec.shape, spec.dtype))
+            if spec.kind == "sequence":
+                found.append(Argument(f"{name}_mask", spec.shape[:1], "bool"))
+        return tuple(found)
+
+    @functools.cached_property
+    def logits(self) -> Callable[..., Float[Array, "batch class"]]:
+        """Uncompiled function of the arrays of `arguments`, as the data store them, with the variables inside.
+
+        It standardises them. The logits are not yet divided by the temperature.
+        """
+        graph, variables = split_module(self.loaded.model)
+
+        def logits(*arrays: Array) -> Float[Array, "batch class"]:
+            given = dict(zip((argument.name for argument in self.arguments), arrays, strict=True))
+            inputs = {}
+            for name in self.modalities:
+                stats = (jnp.asarray(stat) for stat in self.loaded.stats[name])
+                inputs[name] = standardise(DeviceModality(given[name], *stats, mask=given.get(f"{name}_mask")))
+            return nnx.merge(graph, *variables)(inputs).logits.astype(jnp.float32)
+
+        return logits
+
+    @functools.cached_property
+    def compiled(self) -> Callable[..., Float[Array, "batch class"]]:
+        """`logits`, compiled for each batch size that it is called with."""
+        return jax.jit(self.logits)
+
+    def arrays(self, inputs: Mapping[str, Sequence[Any]]) -> list[np.ndarray]:
+        """Returns the arrays of `arguments` of some examples, given as `LoadedRun.predict` takes them.
+
+        Sequences have all their steps.
+
+        Raises:
+          UserError: a modality is missing, or is not of the right kind, shape and range.
+        """
+        found = []
+        for name, spec in self.modalities.items():
+            if name not in inputs:
+                raise UserError(f"{name} is missing; the model reads {', '.join(self.modalities)}")
+            given = inputs[name]
+            tokenizer = self.loaded.tokenizers.get(name)
+            values = as_stored(name, given, spec, tokenizer, stats=self.loaded.stats[name])
+            found.append(values)
+            if spec.kind == "sequence":
+                steps = np.array([len(row) for row in given])
+                found.append(np.arange(spec.shape[0]) < steps[:, None])
+        return found
+
+    def probabilities(self, logits: Float[np.ndarray, "batch class"]) -> Float64[np.ndarray, "batch class"]:
+        """Returns softmax(logits / temperature)."""
+        return softmax(np.asarray(logits, np.float64) / self.temperature, axis=1)
+
+    @functools.cached_property
+    def neutral(self) -> Mapping[str, Any]:
+        """A value of each modality that stands for a missing one, where there is such.
+
+        Of a grid or vector it is the training examples' mean of each channel, which is 0 after standardisation. Of a
+        text it is a caption that says nothing, if the channel of the run has such captions and these do not state a
+        shift.
+        """
+        found: dict[str, Any] = {}
+        for name, spec in self.modalities.items():
+            mean, _ = self.loaded.stats[name]
+            if spec.kind in ("grid", "vector"):
+                value = np.broadcast_to(mean, spec.shape)
+                found[name] = np.rint(value).astype(np.uint8) if spec.dtype == "uint8" else value.astype(np.float32)
+            elif (text := self._neutral_text(name)) is not None:
+                found[name] = text
+        return found
+
+    def _neutral_text(self, name: str) -> str | None:
+        recorded = self.run.identity["data"]["captions"]
+        if self.run.data.get("captions_modality") != name or name not in self.loaded.tokenizers:
+            return None
+        try:
+            channel = make_channel(recorded, self.class_names)
+        except UserError:  # captions of a file
+            return None
+        texts = None if channel.spec.shift > 0 else sample_neutral(channel, 1, 0)
+        return None if texts is None else texts[0]
+
+    def fill(self, example: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns an example with the neutral value in the place of each modality that it lacks.
+
+        Raises:
+          UserError: a modality is missing that has no neutral value.
+        """
+        lacking = [name for name in self.modalities if name not in example and name not in self.neutral]
+        if lacking:
+            raise UserError(f"{lacking[0]} is missing, and the run has no neutral value of it")
+        return {name: example.get(name, self.neutral.get(name)) for name in self.modalities}
+
+    def tokens(self, name: str, texts: Sequence[str]) -> np.ndarray:
+        """Returns the token ids of texts, int32 [text, token]."""
+        return encode(self.loaded.tokenizers[name], texts, self.modalities[name].shape[0])
+
+
+def load_classifier(directory: Path, identifier: str) -> Classifier:
+    """Returns the classifier of a stored run; see `fusion_bench.load_run`.
+
+    Raises:
+      UserError: there is no such run, it has no model, or it is damaged.
+    """
+    loaded = load_run(directory, identifier)
+    stored = Store(Path(directory).expanduser(), read_only=True).predictions(loaded.run.id)
+    return Classifier(loaded, fit_temperature(stored["validation_logits"], stored["validation_labels"]))
