@@ -21,6 +21,7 @@ from fusion_bench.errors import UserError
 from fusion_bench.metrics.calibration import fit_temperature
 from fusion_bench.store import Run, Store
 from fusion_bench.store.loaded import LoadedRun, load_run
+from fusion_bench.training.lowering import compiler_options
 from fusion_bench.training.step import split_module
 
 
@@ -89,7 +90,7 @@ class Classifier:
     @functools.cached_property
     def compiled(self) -> Callable[..., Float[Array, "batch class"]]:
         """`logits`, compiled for each batch size that it is called with."""
-        return jax.jit(self.logits)
+        return jax.jit(self.logits, compiler_options=compiler_options())
 
     def arrays(self, examples: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
         """Returns the arrays of `arguments` of some examples: each has its modalities by name.

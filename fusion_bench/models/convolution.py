@@ -134,7 +134,7 @@ def _input_tiles(x: Images, transforms: Transforms) -> Tiles:
 
 
 def _output_images(tiles: Tiles, shape: tuple[Any, ...], transforms: Transforms) -> OutputImages:
-    """Aᵀ t A for the products t of every tile, laid side by side; `shape` is (batch, height, width), batch of any type."""
+    """Aᵀ t A for the products t of every tile, laid side by side; `shape` is (batch, height, width)."""
     (batch, height, width), size = shape, transforms.size
     tiles = tiles.reshape(size + 2, size + 2, batch, height // size, width // size, -1)
     columns = _combine(transforms.outputs, [tiles[:, i] for i in range(size + 2)], axis=4)

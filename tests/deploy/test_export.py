@@ -27,7 +27,7 @@ CASES = [
     for name, registration in strategies(names).items()
     if registration.canonical and (len(names) == 2 or registration.modality is None)
 ]
-"""The canonical strategies on two and on three modalities; `experiments/deploy/export_parity.py` has all."""
+"""The canonical strategies on two and on three modalities; `experiments/export_parity.py` has all."""
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
     fusion-bench run --strategies all --seeds 1 --epochs 2 --train-size 1000 --test-size 300 --out runs/two
     fusion-bench run --strategies all --seeds 1 --epochs 2 --train-size 1000 --test-size 300 --audio --out runs/three
-    python experiments/deploy/export_parity.py runs/two runs/three [--out results/DEVICE/export-parity]
+    python experiments/export_parity.py runs/two runs/three [--out results/DEVICE/export-parity]
 
 Each run of a study is exported in both formats, and its logits are compared with those of `load_run(...).predict` in
 batches of 1, 7 and 64 examples, drawn with the mean and spread of the training data.
