@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, subcommand
 
-from fusion_bench.cli import captions, diagnose, flags, list, merge, report, run, speed, table
+from fusion_bench.cli import captions, diagnose, export, flags, list, merge, predict, report, run, speed, table
 from fusion_bench.cli.streams import robust_streams
 from fusion_bench.errors import ConfigError, DiskFull, UserError
 from fusion_bench.speed.config import SpeedConfig
@@ -20,6 +20,8 @@ _COMMANDS: Mapping[str, tuple[type, Callable[[Any, Console], int]]] = {
     "speed": (SpeedConfig, speed.run),
     "report": (report.ReportCommand, report.run),
     "diagnose": (diagnose.DiagnoseCommand, diagnose.run),
+    "predict": (predict.PredictCommand, predict.run),
+    "export": (export.ExportCommand, export.run),
     "captions": (captions.CaptionsCommand, captions.run),
     "list": (list.ListCommand, list.run),
 }

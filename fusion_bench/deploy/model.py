@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float64
+from jaxtyping import Array, Float, Float64, Int
 from scipy.special import softmax
 
 from fusion_bench.data.batches import DeviceModality, standardise
 from fusion_bench.data.captions.channel import make_channel, sample_neutral
-from fusion_bench.data.captions.tokenizer import encode
-from fusion_bench.data.dataset import ModalitySpec
+from fusion_bench.data.dataset import Dataset, ModalitySpec
 from fusion_bench.data.inputs import as_stored
 from fusion_bench.errors import UserError
 from fusion_bench.metrics.calibration import fit_temperature
@@ -91,26 +90,55 @@ class Classifier:
         """`logits`, compiled for each batch size that it is called with."""
         return jax.jit(self.logits)
 
-    def arrays(self, inputs: Mapping[str, Sequence[Any]]) -> list[np.ndarray]:
-        """Returns the arrays of `arguments` of some examples, given as `LoadedRun.predict` takes them.
+    def arrays(self, examples: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
+        """Returns the arrays of `arguments` of some examples: each has its modalities by name.
 
-        Sequences have all their steps.
+        A grid is an array of the model's shape, a vector likewise, a text a string or its token ids, a sequence an
+        array [token, feature] of no more steps than in training.
 
         Raises:
           UserError: a modality is missing, or is not of the right kind, shape and range.
         """
         found = []
         for name, spec in self.modalities.items():
-            if name not in inputs:
-                raise UserError(f"{name} is missing; the model reads {', '.join(self.modalities)}")
-            given = inputs[name]
-            tokenizer = self.loaded.tokenizers.get(name)
-            values = as_stored(name, given, spec, tokenizer, stats=self.loaded.stats[name])
-            found.append(values)
+            if any(name not in example for example in examples):
+                way = "missing: neutral lets the model go without" if name in self.neutral else "the model needs it"
+                raise UserError(f"{name} is missing; {way}")
+            given = [example[name] for example in examples]
             if spec.kind == "sequence":
                 steps = np.array([len(row) for row in given])
-                found.append(np.arange(spec.shape[0]) < steps[:, None])
+                if steps.max() > spec.shape[0] or steps.min() == 0:
+                    raise UserError(f"{name} has {steps.max()} steps; 1 to {spec.shape[0]} are right")
+                given = [np.pad(row, ((0, spec.shape[0] - len(row)), (0, 0))) for row in given]
+                found += [self._stored(name, spec, given), np.arange(spec.shape[0]) < steps[:, None]]
+            else:
+                found.append(self._stored(name, spec, given))
         return found
+
+    def stored(self, dataset: Dataset, rows: Int[np.ndarray, " example"]) -> list[np.ndarray]:
+        """Returns the arrays of `arguments` of some examples of the run's data."""
+        found = []
+        for name in self.modalities:
+            modality = dataset.modalities[name]
+            found.append(modality.values[rows])
+            if modality.kind == "sequence":
+                mask = modality.mask
+                found.append(np.ones(found[-1].shape[:2], bool) if mask is None else mask[rows])
+        return found
+
+    def _stored(self, name: str, spec: ModalitySpec, given: list[Any]) -> np.ndarray:
+        if spec.dtype == "uint8" and all(np.shape(one) == spec.shape and one.dtype == np.uint8 for one in given):
+            return np.stack(given)  # as decoded; a dark one is no mistake of scale
+        return as_stored(name, given, spec, self.loaded.tokenizers.get(name), stats=self.loaded.stats[name])
+
+    def predict(self, examples: Sequence[Mapping[str, Any]], size: int = 0) -> Float64[np.ndarray, "example class"]:
+        """Returns the calibrated probabilities of some examples, in a batch of `size`, at least of their number.
+
+        Each batch size is compiled once. The examples are as `arrays` takes them, which raises the errors.
+        """
+        rows = np.arange(max(size, len(examples))) % len(examples)
+        logits = self.compiled(*(array[rows] for array in self.arrays(examples)))
+        return self.probabilities(np.asarray(logits)[: len(examples)])
 
     def probabilities(self, logits: Float[np.ndarray, "batch class"]) -> Float64[np.ndarray, "batch class"]:
         """Returns softmax(logits / temperature)."""
@@ -155,10 +183,6 @@ class Classifier:
         if lacking:
             raise UserError(f"{lacking[0]} is missing, and the run has no neutral value of it")
         return {name: example.get(name, self.neutral.get(name)) for name in self.modalities}
-
-    def tokens(self, name: str, texts: Sequence[str]) -> np.ndarray:
-        """Returns the token ids of texts, int32 [text, token]."""
-        return encode(self.loaded.tokenizers[name], texts, self.modalities[name].shape[0])
 
 
 def load_classifier(directory: Path, identifier: str) -> Classifier:

@@ -13,11 +13,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from fusion_bench.config import ModelConfig
+from fusion_bench import files
+from fusion_bench.config import DataConfig, ModelConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality
 from fusion_bench.data.captions.tokenizer import load_tokenizer
-from fusion_bench.data.dataset import ModalitySpec, Task
+from fusion_bench.data.dataset import Dataset, ModalitySpec, Task
 from fusion_bench.data.inputs import as_stored, by_name
+from fusion_bench.data.load import load_dataset
 from fusion_bench.data.sequences import step_mask
 from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.blueprint import Blueprint
@@ -193,6 +195,27 @@ def strategy_of(run: Run) -> StrategySpec:
         by = f"; it was made with {brought}" if brought else ""
         raise UserError(f"{run.id} cannot be loaded: its strategy {spec.name} is not installed here{by}")
     return spec
+
+
+def load_data(run: Run, places: DataConfig) -> Dataset:
+    """Loads the data of a run; `places` has their paths on this machine, as a run records only the names of files.
+
+    Raises:
+      UserError: they are not there.
+    """
+    stated = (
+        run.identity["data"]
+        | run.data.get("reading", {})
+        | {"data_dir": places.data_dir, "cache_dir": places.cache_dir}
+    )
+    for name in ("source", "captions"):
+        given = getattr(places, name)
+        if files.recorded_name(given) == stated[name]:
+            stated[name] = given
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()
+    }
+    return load_dataset(DataConfig(**values))
 
 
 def checkpoint_of(variables: Variables) -> dict[str, Any]:

@@ -6,18 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fusion_bench import files
 from fusion_bench.config import Choice, DataConfig
 from fusion_bench.data.batches import DeviceData, to_device
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.data.load import load_dataset
 from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Result, chosen
 from fusion_bench.diagnostics.model import Model, RunKey
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import REGISTRY
 from fusion_bench.store import Run, Store, setting
 from fusion_bench.store.diagnosed import has_values, read_own, read_values, write_compared, write_values
-from fusion_bench.store.loaded import load_model, strategy_of
+from fusion_bench.store.loaded import load_data, load_model, strategy_of
 from fusion_bench.study.provenance import describe_environment
 from fusion_bench.training.backend import memory_told
 
@@ -66,7 +64,7 @@ def diagnose(
     failed: dict[str, None] = {}
     for fingerprint, runs in _by_dataset(store).items():
         try:
-            dataset = _load(runs[0], places)
+            dataset = load_data(runs[0], places)
         except UserError as error:
             failed[f"{runs[0].id}: {error}"] = None
             continue
@@ -167,20 +165,3 @@ def _by_dataset(store: Store) -> dict[str, list[Run]]:
         if has_model and run.identity["target"] in ("label", "class"):
             found.setdefault(run.identity["fingerprint"], []).append(run)
     return found
-
-
-def _load(run: Run, places: DataConfig) -> Dataset:
-    """Loads the data of a run from their place on this machine."""
-    stated = (
-        run.identity["data"]
-        | run.data.get("reading", {})
-        | {"data_dir": places.data_dir, "cache_dir": places.cache_dir}
-    )
-    for name in ("source", "captions"):
-        given = getattr(places, name)
-        if files.recorded_name(given) == stated[name]:
-            stated[name] = given
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()
-    }
-    return load_dataset(DataConfig(**values))

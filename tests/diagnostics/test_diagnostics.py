@@ -87,7 +87,7 @@ def test_a_setting_without_its_data_does_not_stop_the_next(plain, shifted, tmp_p
             raise UserError("no file")
         return load_dataset(config)
 
-    monkeypatch.setattr("fusion_bench.study.diagnose.load_dataset", load_second)
+    monkeypatch.setattr("fusion_bench.store.loaded.load_dataset", load_second)
     done = diagnose(store, [Choice("missing-modality")], places=DataConfig(source=plain.config.data.source))
     assert done.computed > 0
     assert [line.endswith(": no file") for line in done.failed] == [True]

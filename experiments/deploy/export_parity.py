@@ -1,0 +1,114 @@
+"""Which strategies can be exported, and how exactly? ONNX and StableHLO against the stored runs.
+
+    fusion-bench run --strategies all --seeds 1 --epochs 2 --train-size 1000 --test-size 300 --out runs/two
+    fusion-bench run --strategies all --seeds 1 --epochs 2 --train-size 1000 --test-size 300 --audio --out runs/three
+    python experiments/deploy/export_parity.py runs/two runs/three [--out results/DEVICE/export-parity]
+
+Each run of a study is exported in both formats, and its logits are compared with those of `load_run(...).predict` in
+batches of 1, 7 and 64 examples, drawn with the mean and spread of the training data.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import pandas as pd
+import tyro
+from rich.console import Console
+from tyro.conf import Positional
+
+from fusion_bench.deploy.export.check import TOLERANCE, Predict, check
+from fusion_bench.deploy.export.onnx import Session, to_onnx
+from fusion_bench.deploy.export.stablehlo import Program, to_stablehlo
+from fusion_bench.deploy.model import Classifier, load_classifier
+from fusion_bench.errors import UserError
+from fusion_bench.report.listing import Listing
+from fusion_bench.store import Store
+from fusion_bench.study.provenance import describe_environment
+
+FORMATS: dict[str, tuple[Callable[[Classifier], bytes], Callable[[bytes], Predict]]] = {
+    "ONNX": (lambda classifier: to_onnx(classifier).SerializeToString(), Session),
+    "StableHLO": (to_stablehlo, Program),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Exports every run of some studies, and compares each with its run."""
+
+    directories: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="DIR")]
+    """The --out directories of `fusion-bench run`."""
+    out: Path = Path("runs/export-parity")
+    """Directory of table.md and table.csv."""
+
+
+def measure(directory: Path) -> Iterator[dict[str, Any]]:
+    """Yields a row for each strategy of a study and each format, of the run with the first seed."""
+    seen = set()
+    for run in Store(directory, read_only=True).runs():
+        is_model = run.status == "complete" and run.family != "reference" and run.identity["target"] == "label"
+        if not is_model or run.strategy in seen:
+            continue
+        seen.add(run.strategy)
+        classifier = load_classifier(directory, run.id)
+        for name, (make, load) in FORMATS.items():
+            row = {"strategy": run.strategy, "modalities": len(run.data["modalities"]), "format": name}
+            start = time.perf_counter()
+            try:
+                content = make(classifier)
+                row |= {"seconds": time.perf_counter() - start, "bytes": len(content)}
+                row |= {"difference": check(classifier, load(content), name), "fault": ""}
+            except UserError as error:
+                row |= {"fault": str(error)}
+            yield row
+
+
+def listing(frame: pd.DataFrame) -> Listing:
+    """Returns the table: a row for each strategy and number of modalities."""
+    rows, faults = [], []
+    for (strategy, count), group in frame.groupby(["strategy", "modalities"], sort=False):
+        row = [str(strategy), str(count)]
+        for name in FORMATS:
+            (found,) = group.loc[group["format"] == name].to_dict("records")
+            if found["fault"]:
+                faults.append(f"{strategy} of {count}, {name}: {found['fault']}")
+                row += ["–", "–", "–"]
+            else:
+                size = f"{found['bytes'] / 1000:,.0f}"
+                row += [f"{found['difference']:.1e}", size, f"{found['seconds']:.1f}"]
+        rows.append(row)
+    environment, worst = describe_environment(), frame["difference"].max()
+    notes = [
+        f"Largest difference of a logit from the run's, in batches of 1, 7 and 64 examples; at most {TOLERANCE:.0e} is "
+        f"right. The largest of all is {worst:.1e}.",
+        "kB: with card and tokenizers in ONNX, and without in StableHLO, which is for cpu, cuda and tpu. "
+        "s: of the conversion, on a machine that did other work.",
+        f"Commit {environment['commit']}, jax {jax.__version__}, {environment['device']}, {len(frame)} exports.",
+        *faults,
+    ]
+    header = ["strategy", "modalities", *(f"{name},\n{what}" for name in FORMATS for what in ("difference", "kB", "s"))]
+    return Listing("Exported models against stored runs", header, rows, notes, "lr" + "r" * 6, is_whole=True)
+
+
+def main(config: Config) -> int:
+    """Measures, prints the table, and writes it; returns 1 if an export fails."""
+    console, rows = Console(), []
+    for directory in config.directories:
+        for row in measure(directory):
+            rows.append(row)
+            console.out(f"{row['strategy']}, {row['format']}: {row['fault'] or format(row['difference'], '.1e')}")
+    frame = pd.DataFrame(rows)
+    table = listing(frame)
+    config.out.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(config.out / "table.csv", index=False, float_format="%.6g")
+    (config.out / "table.md").write_text(table.to_markdown(), encoding="utf-8")
+    console.print(table)
+    return int(frame["fault"].ne("").any())
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))

@@ -1,0 +1,150 @@
+"""Examples in files: a row of a CSV file, or an image in a folder, and their predictions in a stream."""
+
+import csv
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from fusion_bench.data.dataset import ModalitySpec
+from fusion_bench.deploy.card import MAX_CHARACTERS
+from fusion_bench.deploy.images import decode
+from fusion_bench.deploy.model import Classifier
+from fusion_bench.errors import UserError, cause
+
+BATCH = 64
+"""Examples that are read and predicted at once."""
+STANDARD_INPUT = "-"
+
+
+class Row(NamedTuple):
+    """One example as it is written down.
+
+    Attributes:
+      id: what its prediction is called.
+      cells: by modality: the path of an image or of an .npy file, or a text.
+      folder: what relative paths start at.
+    """
+
+    id: str
+    cells: Mapping[str, str]
+    folder: Path
+
+
+class Prediction(NamedTuple):
+    """The calibrated probabilities of a row's classes, or why there are none."""
+
+    id: str
+    probabilities: Float64[np.ndarray, " class"] | None
+    fault: str = ""
+
+
+def is_picture(spec: ModalitySpec) -> bool:
+    """Returns whether a modality is given as an image file: a grid of 8 bits, grey or in colour."""
+    return spec.kind == "grid" and spec.dtype == "uint8" and spec.shape[-1] in (1, 3)
+
+
+def read_csv(file: IO[str], name: str, folder: Path, modalities: Iterable[str]) -> Iterator[Row]:
+    """Yields the rows of a CSV file with a header: a column for each modality, and `id`, else rows are numbered from 1.
+
+    An empty cell is a missing modality. Other columns are left aside.
+
+    Raises:
+      UserError: no column is a modality, or the file is not CSV.
+    """
+    table = csv.DictReader(file)
+    try:
+        columns = table.fieldnames or ()
+        known = [column for column in modalities if column in columns]
+        if not known:
+            raise UserError(
+                f"{name} has the columns {', '.join(columns) or 'of no header'}; "
+                f"the model reads {', '.join(modalities)}"
+            )
+        for number, cells in enumerate(table, start=1):
+            given = {column: cells[column] for column in known if cells[column]}
+            yield Row(cells.get("id") or str(number), given, folder)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{name} is not CSV in UTF-8: {cause(error)}") from error
+
+
+def read_folder(folder: Path, picture: str, text: str | None) -> Iterator[Row]:
+    """Yields a row for each file in a folder and those within, in alphabetical order, without hidden ones.
+
+    Each file is an image; a file of the same name that ends in .txt has its caption.
+
+    Args:
+      folder: with the images.
+      picture: the modality that the images are.
+      text: the modality that the captions are, if there is one.
+
+    Raises:
+      UserError: it is no folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if not path.is_file() or path.suffix == ".txt" or any(part.startswith(".") for part in parts):
+            continue
+        cells, caption = {picture: "/".join(parts)}, path.with_suffix(".txt")
+        if text is not None and caption.is_file():
+            cells[text] = caption.read_text(encoding="utf-8", errors="replace").strip()
+        yield Row("/".join(parts), cells, folder)
+
+
+def predict_rows(
+    classifier: Classifier, rows: Iterable[Row], *, neutral: bool = False, batch: int = BATCH
+) -> Iterator[Prediction]:
+    """Yields the prediction of each row, in order, with at most `batch` examples in memory.
+
+    With `neutral` the neutral value stands for a missing modality; otherwise it is a fault.
+    """
+    remaining = iter(rows)
+    while block := list(itertools.islice(remaining, batch)):
+        read: dict[int, dict[str, Any]] = {}
+        faults = {}
+        for index, row in enumerate(block):
+            try:
+                example = read_row(classifier, row)
+                example = classifier.fill(example) if neutral else example
+                classifier.arrays([example])  # refuses what is wrong with this one
+                read[index] = example
+            except UserError as error:
+                faults[index] = str(error)
+        found = dict(zip(read, classifier.predict([*read.values()], batch) if read else (), strict=True))
+        for index, row in enumerate(block):
+            yield Prediction(row.id, found.get(index), faults.get(index, ""))
+
+
+def read_row(classifier: Classifier, row: Row) -> dict[str, Any]:
+    """Returns the values of a row's modalities, as `Classifier.arrays` takes them.
+
+    Raises:
+      UserError: a file cannot be read, is no image or no array, or a text is too long.
+    """
+    return {
+        name: _read(spec, row.cells[name], row.folder)
+        for name, spec in classifier.modalities.items()
+        if name in row.cells
+    }
+
+
+def _read(spec: ModalitySpec, cell: str, folder: Path) -> Any:
+    if spec.kind == "tokens":
+        if len(cell) > MAX_CHARACTERS:
+            raise UserError(f"a text has {len(cell):,} characters; at most {MAX_CHARACTERS:,} are right")
+        return cell
+    try:
+        if is_picture(spec):
+            content = sys.stdin.buffer.read() if cell == STANDARD_INPUT else (folder / cell).read_bytes()
+            return decode(content, spec.shape)
+        return np.load(folder / cell, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{cell}: {cause(error)}") from error
+    except UserError as error:
+        raise UserError(f"{cell}: {error}") from error
