@@ -12,7 +12,6 @@ from pathlib import Path
 from fusion_bench import files
 from fusion_bench.data.cache import cache_directory
 from fusion_bench.deploy.card import as_json, describe
-from fusion_bench.deploy.export.onnx import to_onnx
 from fusion_bench.deploy.model import Classifier
 from fusion_bench.errors import UserError, cause
 
@@ -27,19 +26,21 @@ The folder has no .mjs, which servers may give a type that browsers refuse, and 
 """
 
 
-def write_web(classifier: Classifier, folder: Path, runtime: Path | None = None) -> None:
+def write_web(classifier: Classifier, model: bytes, folder: Path, runtime: Path | None = None) -> None:
     """Writes a folder that any web server can serve; one of that name is replaced.
 
     Args:
+      classifier: whose card and tokenizers are written.
+      model: it as ONNX.
+      folder: its parent is made if it is missing.
       runtime: a directory with the files of the npm package onnxruntime-web, or its archive (.tgz). None takes them
         from the cache, where `npm pack` brings them once.
 
     Raises:
-      UserError: the model cannot be exported, or there is no runtime.
+      UserError: there is no runtime.
       OSError: the disk is full, or the folder cannot be written to.
     """
     needed = find_runtime(runtime)
-    model = to_onnx(classifier).SerializeToString()
     with files.new_folder(folder) as new:
         for name in (*COMMON, "tokens.js"):
             shutil.copyfile(PAGE / name, new / name)

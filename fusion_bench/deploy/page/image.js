@@ -18,17 +18,16 @@ function weigh(size, from, to, count) {
     const last = Math.min(size, Math.trunc(centre + 3 * wide + 0.5));
     const raw = Array.from({ length: last - first }, (_, j) => lanczos((first + j - centre + 0.5) * (1 / wide)));
     const sum = raw.reduce((a, b) => a + b, 0);
-    const weights = raw.map((w) => Math.trunc((w / sum) * 2 ** BITS + Math.sign(w) * 0.5));
-    return { first, weights };
+    return { first, weights: raw.map((w) => Math.trunc((w / sum) * 2 ** BITS + Math.sign(w) * 0.5)) };
   });
 }
 
-/** Scales the lines of RGBA pixels, and writes them as columns from column `column` of `columns`. */
-function scale(source, size, weighed, target, columns, column = 0) {
+/** Scales lines of RGBA pixels: pixel `i` of line `j` is written to `i * step + j * lineStep`. */
+function scale(source, size, weighed, target, step, lineStep) {
   for (let line = 0; line * size * 4 < source.length; line++) {
     weighed.forEach(({ first, weights }, index) => {
       const start = (line * size + first) * 4;
-      const out = (index * columns + column + line) * 4;
+      const out = (index * step + line * lineStep) * 4;
       for (let channel = 0; channel < 3; channel++) {
         let sum = 1 << (BITS - 1);
         for (let j = 0; j < weights.length; j++) sum += source[start + j * 4 + channel] * weights[j];
@@ -58,19 +57,27 @@ export async function fit(file, [height, width, channels]) {
     throw new Error("This file is no image that the browser can read, or it is damaged.");
   }
   const [left, top, right, bottom] = crop(bitmap, height, width);
-  const across = weigh(bitmap.width, left, right, width);
-  const lines = new Uint8ClampedArray(width * bitmap.height * 4);
-  const canvas = new OffscreenCanvas(bitmap.width, Math.min(BAND, bitmap.height));
+  const across = { size: bitmap.width, weighed: weigh(bitmap.width, left, right, width), step: 1 };
+  const down = { size: bitmap.height, weighed: weigh(bitmap.height, top, bottom, height), step: width };
+  // as in Pillow 13, whose order of the two passes depends on the shape; the columns are then the lines
+  const isTall = bitmap.height > height && bitmap.height - height > 2 * (bitmap.width - width);
+  const [one, other] = isTall ? [down, across] : [across, down];
+  const between = new Uint8ClampedArray(one.weighed.length * other.size * 4);
+  const canvas = new OffscreenCanvas(one.size, Math.min(BAND, other.size));
   const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
-  for (let row = 0; row < bitmap.height; row += BAND) {
-    const rows = Math.min(BAND, bitmap.height - row);
-    context.fillStyle = "white";
-    context.fillRect(0, 0, bitmap.width, rows);
-    context.drawImage(bitmap, 0, -row);
-    scale(context.getImageData(0, 0, bitmap.width, rows).data, bitmap.width, across, lines, bitmap.height, row);
+  context.imageSmoothingEnabled = false;
+  context.fillStyle = "white";
+  for (let line = 0; line < other.size; line += BAND) {
+    const lines = Math.min(BAND, other.size - line);
+    context.resetTransform();
+    context.fillRect(0, 0, one.size, lines);
+    if (isTall) context.transform(0, 1, 1, 0, 0, 0);
+    context.drawImage(bitmap, isTall ? -line : 0, isTall ? 0 : -line);
+    const { data } = context.getImageData(0, 0, one.size, lines);
+    scale(data, one.size, one.weighed, between.subarray(line * 4), other.size, 1);
   }
   const pixels = new ImageData(width, height);
-  scale(lines, bitmap.height, weigh(bitmap.height, top, bottom, height), pixels.data, width);
+  scale(between, other.size, other.weighed, pixels.data, other.step, one.step);
   bitmap.close();
   if (channels === 1) {
     for (let i = 0; i < pixels.data.length; i += 4) {

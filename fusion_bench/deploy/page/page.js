@@ -200,8 +200,6 @@ function describe() {
   find("lead").textContent = `Classifies by ${listed(inputs.map(({ name }) => name), "and")}: ${listed(some, "or")}.`;
   find("place").textContent = place;
   const facts = {
-    Run: card.run,
-    "Test accuracy": measured,
     Probabilities: `calibrated by temperature, ${card.calibration.temperature.toFixed(3)}`,
     Data: provenance.data,
     Captions: provenance.captions,
