@@ -15,6 +15,7 @@ import tarfile
 import threading
 import unicodedata
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -426,7 +427,7 @@ def grid(name="image", shape=(8, 8, 3), dtype="uint8", neutral=(0, 0, 0)):
     return {"name": name, "kind": "grid", "shape": shape, "dtype": dtype, "neutral": neutral, "has_tokenizer": False}
 
 
-def text_of(name="text", neutral="nothing", examples=()):
+def text_of(name="text", neutral: str | None = "nothing", examples=()):
     rest = {"dtype": "int32", "neutral": neutral, "has_tokenizer": True, "examples": examples}
     return {"name": name, "kind": "tokens", "shape": [9], **rest}
 
@@ -471,7 +472,7 @@ def test_bars_show_what_the_server_answers(open_page, both):
     assert f"Image alone: {NAMES[0]}, > 99.9 %. Text alone: {NAMES[2]}, 40.0 %." in status
 
 
-def parts_of(body):
+def parts_of(body) -> dict[Any, Any]:
     """Returns the parts of a form by their names."""
     boundary = body.split(b"\r\n")[0][2:]
     message = email.message_from_bytes(b"Content-Type: multipart/form-data; boundary=" + boundary + b"\n\n" + body)

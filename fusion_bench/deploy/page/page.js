@@ -154,7 +154,9 @@ function show(lacking = []) {
   if (!latest) {
     const ways = [card.inputs.some(isImage) && "choose an image", card.inputs.some(isText) && "type a text"];
     const hint = lacking.length ? `Still needed: ${listed(lacking, "and")}.` : `To start, ${listed(ways.filter(Boolean), "or")}.`;
-    find("status").replaceChildren(make("p", {}, hint));
+    const ways_of = card.inputs.length > 1 ? ", by all inputs together and by each alone" : "";
+    const answer = `The answer appears here: the classes by calibrated probability${ways_of}.`;
+    find("status").replaceChildren(make("p", {}, hint), make("p", {}, answer));
     return;
   }
   const { probabilities } = latest;
