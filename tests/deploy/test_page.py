@@ -30,6 +30,7 @@ from fusion_bench.deploy.export import web
 from fusion_bench.deploy.images import decode
 from fusion_bench.deploy.model import load_classifier
 from fusion_bench.errors import UserError
+from tests.deploy.classifiers import make_classifier
 
 CHROMIUM = shutil.which("chromium")
 CAPTIONS = (
@@ -182,21 +183,19 @@ def classifier(plain):
     return load_classifier(plain.config.out, plain.stored("concat").id)
 
 
-@pytest.fixture(scope="module")
-def folder(classifier, runtime, tmp_path_factory):
+def write_site(classifier, runtime, folder):
     onnx = pytest.importorskip("fusion_bench.deploy.export.onnx")
     pytest.importorskip("jax2onnx", reason="jax2onnx is not installed")
-    directory = tmp_path_factory.mktemp("web")
     model = onnx.to_onnx(classifier).SerializeToString()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(web, "find_runtime", lambda given: runtime)
-        web.write_web(classifier, model, directory / "site")
-    return directory / "site"
+        web.write_web(classifier, model, folder)
+    return serving(functools.partial(Files, directory=str(folder)))
 
 
 @pytest.fixture(scope="module")
-def site(folder):
-    with serving(functools.partial(Files, directory=str(folder))) as address:
+def site(classifier, runtime, tmp_path_factory):
+    with write_site(classifier, runtime, tmp_path_factory.mktemp("web") / "site") as address:
         yield address
 
 
@@ -240,6 +239,22 @@ def test_the_browser_predicts_what_python_does(open_page, site, classifier):
         for name, given in alone.items():
             expected = None if given == (None, None) else predict_here(classifier, *given)
             assert answer["alone"][name] == (None if expected is None else pytest.approx(expected, abs=1e-5))
+
+
+def test_what_cannot_be_given_is_neutral_in_the_browser(open_page, plain, runtime, tmp_path):
+    """Numbers of any range, and a grid of one channel that is no image."""
+    three = make_classifier(plain.stored("concat"), "concat", ("text", "sensor", "audio"))
+    with write_site(three, runtime, tmp_path / "site") as address:
+        (answer,) = predict_in_browser(open_page(address), [(None, "a photo of a dog")])
+    expected = pytest.approx(predict_here(three, None, "a photo of a dog"), abs=1e-5)
+    assert answer == {"probabilities": expected, "alone": {"text": expected, "sensor": None, "audio": None}}
+
+
+def test_a_model_that_no_page_can_ask_is_refused(plain, tmp_path):
+    moving = make_classifier(plain.stored("concat"), "concat", ("text", "motion"))
+    with pytest.raises(UserError, match="cannot take motion, a sequence, and the run has no neutral value of it"):
+        web.write_web(moving, b"", tmp_path / "site")
+    assert not (tmp_path / "site").exists()
 
 
 WORDS = (

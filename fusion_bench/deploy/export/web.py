@@ -12,6 +12,7 @@ from pathlib import Path
 from fusion_bench import files
 from fusion_bench.data.cache import cache_directory
 from fusion_bench.deploy.card import as_json, describe
+from fusion_bench.deploy.examples import is_picture
 from fusion_bench.deploy.model import Classifier
 from fusion_bench.errors import UserError, cause
 
@@ -37,9 +38,12 @@ def write_web(classifier: Classifier, model: bytes, folder: Path, runtime: Path 
         from the cache, where `npm pack` brings them once.
 
     Raises:
-      UserError: there is no runtime.
+      UserError: there is no runtime, or a modality can neither be given in a page nor be missing.
       OSError: the disk is full, or the folder cannot be written to.
     """
+    for name, spec in classifier.modalities.items():
+        if not (is_picture(spec) or name in classifier.loaded.tokenizers or name in classifier.neutral):
+            raise UserError(f"the page cannot take {name}, a {spec.kind}, and the run has no neutral value of it")
     needed = find_runtime(runtime)
     with files.new_folder(folder) as new:
         for name in (*COMMON, "tokens.js"):
