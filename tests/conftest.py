@@ -27,6 +27,7 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 
+from fusion_bench.cli import main  # noqa: E402
 from fusion_bench.training.compile_cache import without_cache  # noqa: E402
 from tests.studies import make_config, run_recorded, write_source  # noqa: E402
 
@@ -57,3 +58,34 @@ def shifted(source, tmp_path_factory):
     """A finished study whose captions shift the label; only post-hoc fusion was asked for."""
     out = tmp_path_factory.mktemp("shifted")
     return run_recorded(make_config(source, out, strategies=("late-posthoc",), captions="mixed"))
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Returns a function that calls the command line: exit status, standard output, standard error."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as exit_:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return exit_.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def refuse(call, tmp_path):
+    """Returns a function that runs what cannot be run, and gives the one line that says why."""
+
+    def refuse(*arguments, command="run"):
+        out = ("--out", tmp_path / "out") if command == "run" and "--out" not in arguments else ()
+        status, printed, line = call(command, *arguments, *out)
+        assert status == 2
+        assert printed == ""
+        assert line.startswith("fusion-bench: ")
+        assert line.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+        return line
+
+    return refuse

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import jax
 import pandas as pd
@@ -70,8 +70,9 @@ def measure(directory: Path) -> Iterator[dict[str, Any]]:
 def listing(frame: pd.DataFrame) -> Listing:
     """Returns the table: a row for each strategy and number of modalities."""
     rows, faults = [], []
-    for (strategy, count), group in frame.groupby(["strategy", "modalities"], sort=False):
-        row = [str(strategy), str(count)]
+    for key, group in frame.groupby(["strategy", "modalities"], sort=False):
+        strategy, count = cast(tuple[str, int], key)
+        row = [strategy, str(count)]
         for name in FORMATS:
             (found,) = group.loc[group["format"] == name].to_dict("records")
             if found["fault"]:
@@ -83,14 +84,14 @@ def listing(frame: pd.DataFrame) -> Listing:
         rows.append(row)
     environment, worst = describe_environment(), frame["difference"].max()
     notes = [
-        f"Largest difference of a logit from the run's, in batches of 1, 7 and 64 examples; at most {TOLERANCE:.0e} is "
-        f"right. The largest of all is {worst:.1e}.",
+        "M modalities. |Δ|: largest difference of a logit from the run's, in batches of 1, 7 and 64 examples; at most "
+        f"{TOLERANCE:.0e} is right. The largest of all is {worst:.1e}.",
         "kB: with card and tokenizers in ONNX, and without in StableHLO, which is for cpu, cuda and tpu. "
         "s: of the conversion, on a machine that did other work.",
         f"Commit {environment['commit']}, jax {jax.__version__}, {environment['device']}, {len(frame)} exports.",
         *faults,
     ]
-    header = ["strategy", "modalities", *(f"{name},\n{what}" for name in FORMATS for what in ("difference", "kB", "s"))]
+    header = ["strategy", "M", *(f"{name},\n{what}" for name in FORMATS for what in ("|Δ|", "kB", "s"))]
     return Listing("Exported models against stored runs", header, rows, notes, "lr" + "r" * 6, is_whole=True)
 
 
@@ -107,7 +108,7 @@ def main(config: Config) -> int:
     frame.to_csv(config.out / "table.csv", index=False, float_format="%.6g")
     (config.out / "table.md").write_text(table.to_markdown(), encoding="utf-8")
     console.print(table)
-    return int(frame["fault"].ne("").any())
+    return 1 if any(frame["fault"]) else 0
 
 
 if __name__ == "__main__":

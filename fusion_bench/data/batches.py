@@ -125,7 +125,9 @@ def standardise(modality: DeviceModality) -> ModalityBatch:
     standardised = (modality.values.astype(jnp.float32) - modality.mean) / modality.std
     if modality.mask is None:
         return ModalityBatch(standardised)
-    return ModalityBatch(jnp.where(modality.mask[:, :, None], standardised, 0), modality.mask)
+    return ModalityBatch(
+        jnp.where(modality.mask[:, :, None], standardised, jnp.zeros_like(standardised)), modality.mask
+    )
 
 
 def leave_out(batch: ModalityBatch, missing: Bool[Array, " batch"]) -> ModalityBatch:

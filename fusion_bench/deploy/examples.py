@@ -1,11 +1,12 @@
 """Examples in files: a row of a CSV file, or an image in a folder, and their predictions in a stream."""
 
+import contextlib
 import csv
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -48,32 +49,42 @@ def is_picture(spec: ModalitySpec) -> bool:
     return spec.kind == "grid" and spec.dtype == "uint8" and spec.shape[-1] in (1, 3)
 
 
-def read_csv(file: IO[str], name: str, folder: Path, modalities: Iterable[str]) -> Iterator[Row]:
-    """Yields the rows of a CSV file with a header: a column for each modality, and `id`, else rows are numbered from 1.
+def read_csv(lines: Iterable[str], name: str, folder: Path, modalities: Sequence[str]) -> Iterator[Row]:
+    """Returns the rows of a CSV file with a header: a column for each modality, and `id`, else rows have numbers.
 
-    An empty cell is a missing modality. Other columns are left aside.
+    An empty cell is a missing modality. Other columns are left aside. Rows are read one after the other, as needed.
 
     Raises:
-      UserError: no column is a modality, or the file is not CSV.
+      UserError: no column is a modality; later also if a line is not CSV in UTF-8.
     """
-    table = csv.DictReader(file)
-    try:
+    table = csv.DictReader(lines)
+    with _explained(name):
         columns = table.fieldnames or ()
-        known = [column for column in modalities if column in columns]
-        if not known:
-            raise UserError(
-                f"{name} has the columns {', '.join(columns) or 'of no header'}; "
-                f"the model reads {', '.join(modalities)}"
-            )
-        for number, cells in enumerate(table, start=1):
-            given = {column: cells[column] for column in known if cells[column]}
-            yield Row(cells.get("id") or str(number), given, folder)
+    known = [column for column in modalities if column in columns]
+    if not known:
+        raise UserError(
+            f"{name} has the columns {', '.join(columns) or 'of no header'}; the model reads {', '.join(modalities)}"
+        )
+
+    def rows() -> Iterator[Row]:
+        with _explained(name):
+            for number, cells in enumerate(table, start=1):
+                given = {column: cells[column] for column in known if cells[column]}
+                yield Row(cells.get("id") or str(number), given, folder)
+
+    return rows()
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{name} is not CSV in UTF-8: {cause(error)}") from error
 
 
 def read_folder(folder: Path, picture: str, text: str | None) -> Iterator[Row]:
-    """Yields a row for each file in a folder and those within, in alphabetical order, without hidden ones.
+    """Returns a row for each file in a folder and those within, in alphabetical order, without hidden ones.
 
     Each file is an image; a file of the same name that ends in .txt has its caption.
 
@@ -87,14 +98,18 @@ def read_folder(folder: Path, picture: str, text: str | None) -> Iterator[Row]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if not path.is_file() or path.suffix == ".txt" or any(part.startswith(".") for part in parts):
-            continue
-        cells, caption = {picture: "/".join(parts)}, path.with_suffix(".txt")
-        if text is not None and caption.is_file():
-            cells[text] = caption.read_text(encoding="utf-8", errors="replace").strip()
-        yield Row("/".join(parts), cells, folder)
+
+    def rows() -> Iterator[Row]:
+        for path in sorted(folder.rglob("*")):
+            parts = path.relative_to(folder).parts
+            if not path.is_file() or path.suffix == ".txt" or any(part.startswith(".") for part in parts):
+                continue
+            cells, caption = {picture: "/".join(parts)}, path.with_suffix(".txt")
+            if text is not None and caption.is_file():
+                cells[text] = caption.read_text(encoding="utf-8", errors="replace").strip()
+            yield Row("/".join(parts), cells, folder)
+
+    return rows()
 
 
 def predict_rows(

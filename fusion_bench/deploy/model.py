@@ -81,7 +81,8 @@ class Classifier:
             for name in self.modalities:
                 stats = (jnp.asarray(stat) for stat in self.loaded.stats[name])
                 inputs[name] = standardise(DeviceModality(given[name], *stats, mask=given.get(f"{name}_mask")))
-            return nnx.merge(graph, *variables)(inputs).logits.astype(jnp.float32)
+            arrays_of = jax.tree.map(jnp.asarray, variables)  # those of a checkpoint are NumPy's
+            return nnx.merge(graph, *arrays_of)(inputs).logits.astype(jnp.float32)
 
         return logits
 

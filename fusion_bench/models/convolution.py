@@ -12,7 +12,7 @@ Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,8 +133,8 @@ def _input_tiles(x: Images, transforms: Transforms) -> Tiles:
     return tiles.reshape(len(reach) ** 2, -1, x.shape[-1])
 
 
-def _output_images(tiles: Tiles, shape: tuple[int, ...], transforms: Transforms) -> OutputImages:
-    """Aᵀ t A for the products t of every tile, laid side by side; `shape` is batch, height, width."""
+def _output_images(tiles: Tiles, shape: tuple[Any, ...], transforms: Transforms) -> OutputImages:
+    """Aᵀ t A for the products t of every tile, laid side by side; `shape` is (batch, height, width), batch of any type."""
     (batch, height, width), size = shape, transforms.size
     tiles = tiles.reshape(size + 2, size + 2, batch, height // size, width // size, -1)
     columns = _combine(transforms.outputs, [tiles[:, i] for i in range(size + 2)], axis=4)

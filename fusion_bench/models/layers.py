@@ -43,7 +43,7 @@ class TemporalConvolution(nnx.Module):
         self, x: Inexact[Array, "batch token in_feature"], mask: Bool[Array, "batch token"] | None
     ) -> Inexact[Array, "batch token feature"]:
         if mask is not None:
-            x = jnp.where(mask[:, :, None], x, 0)
+            x = jnp.where(mask[:, :, None], x, jnp.zeros_like(x))
         length, reach = x.shape[1], self.dilation
         padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)))
         seen = [padded[:, start : start + length] for start in (0, reach, 2 * reach)]

@@ -11,6 +11,7 @@ from flax import nnx
 
 from fusion_bench import fusion
 from fusion_bench.fusion.tensor import block, compact_bilinear
+from fusion_bench.models.portable import portable
 from tests.oracles import array
 from tests.tasks import BATCH, TWO, build, jit
 
@@ -225,3 +226,23 @@ def test_sketches_of_another_kind_do_not(spoil, monkeypatch):
     monkeypatch.setattr(compact_bilinear, "draw_sketch", lambda *arguments: spoil(draw(*arguments)))
     mean, error, exact = mean_inner_products(draw_large_features())
     assert (np.abs(mean - exact) > 4 * error).any()
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 8])
+def test_circular_convolution_is_its_sum(width):
+    rng = np.random.default_rng(width)
+    x, y = rng.normal(size=(2, 3, width))
+    expected = [
+        [sum(a[j] * b[(k - j) % width] for j in range(width)) for k in range(width)] for a, b in zip(x, y, strict=True)
+    ]
+    found = compact_bilinear.circular_convolution(jnp.float32(x), jnp.float32(y))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_sketch_is_the_same_where_it_is_exported():
+    module = make(fusion.CompactBilinear, out_features=9)
+    features = {name: jnp.float32(h) for name, h in draw_features().items()}
+    with portable():
+        found = module(features)
+        assert "fft" not in str(jax.make_jaxpr(lambda features: module(features))(features))
+    np.testing.assert_allclose(found, module(features), atol=1e-4)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fusion_bench.models.convolution import F2, F4, conv3x3, winograd_conv3x3, xla_conv3x3
+from fusion_bench.models.portable import portable
 from tests.tasks import jit
 
 SHAPES = [
@@ -93,3 +94,11 @@ def test_bfloat16_stays_bfloat16():
     expected = loop_conv3x3(x, kernel)
     assert got.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(got), expected, rtol=0, atol=0.05 * np.abs(expected).max())
+
+
+def test_is_one_operation_of_xla_where_it_is_exported():
+    arrays = [jnp.float32(array) for array in draw(*SHAPES[0])[:2]]
+    with portable():
+        exported = jax.make_jaxpr(lambda *arrays: conv3x3(*arrays))(*arrays)
+    assert [equation.primitive.name for equation in exported.eqns] == ["conv_general_dilated"]
+    assert "platform_index" in str(jax.make_jaxpr(lambda *arrays: conv3x3(*arrays))(*arrays))

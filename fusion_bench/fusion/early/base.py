@@ -55,10 +55,20 @@ class ChannelFusion(Strategy):
                     layers.append(jnp.broadcast_to(channels, (*grid.shape[:3], channels.shape[-1])))
                 else:
                     further = inputs[name].values
-                    layers.append(jax.image.resize(further, (*grid.shape[:3], further.shape[-1]), "linear"))
+                    layers.append(resized(further, grid.shape[1], grid.shape[2]))
             return jnp.concatenate([layer.astype(grid.dtype) for layer in layers], axis=-1)
 
         return Outputs(self.head(self.encoder(inputs[self.base], overlay=overlay)))
+
+
+def resized(
+    grid: Inexact[Array, "batch _ _ channel"], height: int, width: int
+) -> Inexact[Array, "batch {height} {width} channel"]:
+    """Returns a grid of another size, by linear interpolation, as `jax.image.resize` does."""
+    shape = height, width, grid.shape[-1]
+    scale, translation = jnp.array([height / grid.shape[1], width / grid.shape[2]]), jnp.zeros(2)
+    # each by itself, so that the batch of an exported model may have any size
+    return jax.vmap(lambda one: jax.image.scale_and_translate(one, shape, (0, 1), scale, translation, "linear"))(grid)
 
 
 class OverlaidChannels(nnx.Module):
