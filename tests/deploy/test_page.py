@@ -8,7 +8,6 @@ import gzip
 import http.server
 import io
 import json
-import os
 import re
 import shutil
 import tarfile
@@ -30,7 +29,7 @@ from fusion_bench.deploy.export import web
 from fusion_bench.deploy.images import decode
 from fusion_bench.deploy.model import load_classifier
 from fusion_bench.errors import UserError
-from tests.deploy.classifiers import make_classifier
+from tests.deploy.classifiers import encoded, make_classifier
 
 CHROMIUM = shutil.which("chromium")
 CAPTIONS = (
@@ -146,12 +145,6 @@ def stub():
         yield started
 
 
-def png(pixels, **options):
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, options.pop("format", "PNG"), **options)
-    return content.getvalue()
-
-
 def upload(content):
     return {"name": "an image.png", "mimeType": "image/png", "buffer": content}
 
@@ -170,8 +163,7 @@ def draw(rng, height, width, channels=3):
 @pytest.fixture(scope="module")
 def runtime():
     """ONNX Runtime for browsers: of the user's cache if it is there, else fetched."""
-    kept = os.environ.get("FUSION_BENCH_ONNXRUNTIME_WEB") or platformdirs.user_cache_dir("fusion_bench")
-    entry = Path(kept) / f"{web.PACKAGE}-{web.VERSION}"
+    entry = Path(platformdirs.user_cache_dir("fusion_bench")) / f"{web.PACKAGE}-{web.VERSION}"
     try:
         return web.find_runtime(entry if entry.is_dir() else None)
     except UserError as error:
@@ -230,8 +222,8 @@ def predict_here(classifier, image, text):
 def test_the_browser_predicts_what_python_does(open_page, site, classifier):
     rng = np.random.default_rng(0)
     shape = classifier.modalities["image"].shape
-    examples: list = [(png(rng.integers(0, 256, shape).astype(np.uint8)), text) for text in CAPTIONS]
-    examples += [(png(draw(rng, 90, 61)), CAPTIONS[0]), (examples[0][0], None), (None, CAPTIONS[0])]
+    examples: list = [(encoded(rng.integers(0, 256, shape).astype(np.uint8)), text) for text in CAPTIONS]
+    examples += [(encoded(draw(rng, 90, 61)), CAPTIONS[0]), (examples[0][0], None), (None, CAPTIONS[0])]
     answers = predict_in_browser(open_page(site), examples)
     for (image, text), answer in zip(examples, answers, strict=True):
         assert answer["probabilities"] == pytest.approx(predict_here(classifier, image, text), abs=1e-5)
@@ -325,12 +317,12 @@ def fit_in_browser(page, files, shape):
 def test_the_browser_scales_images_as_python_does(open_page, stub, shape):
     rng = np.random.default_rng(0)
     sizes = ((32, 32), (33, 32), (7, 5), (1, 1), (100, 40), (41, 300), (700, 650), (1100, 90))
-    exact = [png(draw(rng, *size, channels)) for size in sizes for channels in (1, 3)]
+    exact = [encoded(draw(rng, *size, channels)) for size in sizes for channels in (1, 3)]
     turned = Image.Exif()
     turned[0x0112] = 6
     # decoders of JPEG and WebP may round otherwise; a canvas multiplies colours by their opacity in 8 bits
-    close = [png(draw(rng, 500, 400), format="JPEG", exif=turned), png(draw(rng, 90, 400), format="WEBP")]
-    close += [png(draw(rng, *size, 4)) for size in sizes]
+    close = [encoded(draw(rng, 500, 400), form="JPEG", exif=turned), encoded(draw(rng, 90, 400), form="WEBP")]
+    close += [encoded(draw(rng, *size, 4)) for size in sizes]
     page = open_page(f"{stub({})[0]}page.css")
     for files, largest in ((exact, 0), (close, 1)):
         expected = np.stack([decode(file, shape) for file in files])
@@ -339,7 +331,7 @@ def test_the_browser_scales_images_as_python_does(open_page, stub, shape):
 
 def test_the_page_shows_the_prediction_of_the_browser(open_page, site, classifier):
     page = open_page(site)
-    image = png(draw(np.random.default_rng(1), 60, 80))
+    image = encoded(draw(np.random.default_rng(1), 60, 80))
     page.set_input_files("input[type=file]", upload(image))
     page.fill("textarea", CAPTIONS[0])
     page.wait_for_selector("th:has-text('Text alone')")
@@ -469,7 +461,7 @@ PIXELS = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
 
 def test_bars_show_what_the_server_answers(open_page, both):
     page = open_page(both[0])
-    page.set_input_files("input[type=file]", upload(png(PIXELS)))
+    page.set_input_files("input[type=file]", upload(encoded(PIXELS)))
     page.wait_for_selector("tbody tr")
     page.fill("textarea", "a caption")
     page.wait_for_selector("th:has-text('Text alone')")
@@ -498,7 +490,7 @@ def parts_of(body) -> dict[Any, Any]:
 def test_the_server_is_sent_the_small_picture_and_the_text(open_page, both):
     address, kind = both
     page = open_page(address)
-    page.set_input_files("input[type=file]", upload(png(PIXELS.repeat(50, 0).repeat(50, 1))))
+    page.set_input_files("input[type=file]", upload(encoded(PIXELS.repeat(50, 0).repeat(50, 1))))
     page.wait_for_selector("tbody tr")
     page.fill("textarea", "ein Kreis: 図")
     page.wait_for_selector("th:has-text('Text alone')")
@@ -540,7 +532,7 @@ def test_a_phone_scrolls_in_one_direction(open_page, classifier, stub, scheme):
     found = dict.fromkeys(classes, 1 / len(classes))
     kind.answer = 200, {"probabilities": found, "alone": {"image": found, "text": found, "depth": None}}
     page = open_page(address, width=360, scheme=scheme)
-    page.locator("input[type=file]").first.set_input_files(upload(png(np.zeros((20, 900, 3), np.uint8))))
+    page.locator("input[type=file]").first.set_input_files(upload(encoded(np.zeros((20, 900, 3), np.uint8))))
     page.fill("textarea", "word" * 100)
     page.wait_for_selector("th:has-text('Text alone')")
     assert page.locator("tbody tr").count() == 10
@@ -559,7 +551,7 @@ def test_a_model_of_one_modality_has_one_column(open_page, classifier, stub):
     kind.answer = 200, {"probabilities": spread(0.2, 0.3, 0.5), "alone": {"image": spread(0.2, 0.3, 0.5)}}
     page = open_page(address)
     assert page.locator("textarea").count() == 0
-    page.set_input_files("input[type=file]", upload(png(PIXELS)))
+    page.set_input_files("input[type=file]", upload(encoded(PIXELS)))
     page.wait_for_selector("tbody tr")
     assert page.locator("thead th").all_inner_texts() == ["Class", "Probability"]
     page.click("text=Remove")
@@ -616,7 +608,7 @@ def test_images_are_dropped_and_pasted(open_page, both, way):
           const event = way === "drop" ? new DragEvent("drop", options) : new ClipboardEvent("paste", options);
           document.querySelector("textarea").dispatchEvent(event);
         }""",
-        [way, base64.b64encode(png(PIXELS)).decode()],
+        [way, base64.b64encode(encoded(PIXELS)).decode()],
     )
     page.wait_for_selector("tbody tr")
     assert page.locator("text=What the model sees: 8 × 8 pixels").is_visible()
