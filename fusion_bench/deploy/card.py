@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion_bench.data.captions.channel import sample
 from fusion_bench.deploy.images import RULE
 from fusion_bench.deploy.model import Classifier
 
@@ -12,6 +13,8 @@ LICENCE = "Apache-2.0"
 """Licence of the code that made the model; data have their own."""
 MAX_CHARACTERS = 1000
 """Length of a text, at most: longer ones are refused before they are divided into tokens."""
+EXAMPLES = 3
+"""Texts of a channel that are shown as examples."""
 
 
 def describe(classifier: Classifier) -> dict[str, Any]:
@@ -19,8 +22,8 @@ def describe(classifier: Classifier) -> dict[str, Any]:
 
     `inputs` has one entry per modality, in the order of the model's arguments: its name, kind, shape and dtype, the
     size of its vocabulary, the mean and standard deviation of its channels in training (the model standardises by
-    itself), and its neutral value, if it has one: a text, or the mean of each channel. `arguments` are the arrays, as a
-    sequence has two.
+    itself), its neutral value, if it has one: a text, or the mean of each channel, and a few texts of the channel that
+    the captions were drawn from. `arguments` are the arrays, as a sequence has two.
     """
     run = classifier.run
     inputs = []
@@ -29,6 +32,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         entry = {"name": name, "kind": spec.kind, "shape": list(spec.shape), "dtype": spec.dtype}
         entry |= {"vocabulary_size": spec.vocabulary_size, "has_tokenizer": name in classifier.loaded.tokenizers}
         entry |= {"mean": mean.tolist(), "std": std.tolist(), "neutral": _neutral(classifier.neutral.get(name))}
+        entry |= {"examples": _examples(classifier, name)}
         inputs.append(entry)
     return {
         "strategy": run.strategy,
@@ -59,6 +63,16 @@ def describe(classifier: Classifier) -> dict[str, Any]:
 def as_json(card: dict[str, Any]) -> str:
     """Returns a card as indented JSON."""
     return json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+
+
+def _examples(classifier: Classifier, name: str) -> list[str]:
+    """Returns captions with different words, none if the run did not draw them from a channel."""
+    channel = classifier.channel(name)
+    if channel is None:
+        return []
+    drawn = sample(channel, np.arange(channel.num_classes), 0)
+    _, first = np.unique(drawn.words, return_index=True)
+    return [drawn.texts[position] for position in sorted(first)[:EXAMPLES]]
 
 
 def _neutral(value: Any) -> Any:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float64, Int
 from scipy.special import softmax
 
 from fusion_bench.data.batches import DeviceModality, standardise
-from fusion_bench.data.captions.channel import make_channel, sample_neutral
+from fusion_bench.data.captions.channel import Channel, make_channel, sample_neutral
 from fusion_bench.data.dataset import Dataset, ModalitySpec
 from fusion_bench.data.inputs import as_stored
 from fusion_bench.errors import UserError
@@ -164,15 +164,18 @@ class Classifier:
                 found[name] = text
         return found
 
-    def _neutral_text(self, name: str) -> str | None:
-        recorded = self.run.identity["data"]["captions"]
+    def channel(self, name: str) -> Channel | None:
+        """Returns the channel that a text of the training data was drawn from; None if it came with the data."""
         if self.run.data.get("captions_modality") != name or name not in self.loaded.tokenizers:
             return None
         try:
-            channel = make_channel(recorded, self.class_names)
+            return make_channel(self.run.identity["data"]["captions"], self.class_names)
         except UserError:  # captions of a file
             return None
-        texts = None if channel.spec.shift > 0 else sample_neutral(channel, 1, 0)
+
+    def _neutral_text(self, name: str) -> str | None:
+        channel = self.channel(name)
+        texts = None if channel is None or channel.spec.shift > 0 else sample_neutral(channel, 1, 0)
         return None if texts is None else texts[0]
 
     def fill(self, example: Mapping[str, Any]) -> dict[str, Any]:
