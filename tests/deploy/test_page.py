@@ -15,7 +15,6 @@ import threading
 import unicodedata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import PIL
@@ -31,7 +30,6 @@ from fusion_bench.deploy.model import load_classifier
 from fusion_bench.errors import UserError
 from tests.deploy.classifiers import encoded, make_classifier
 
-CHROMIUM = shutil.which("chromium")
 CAPTIONS = (
     "Here is the curve we saw this morning.",
     "a CIRCLE, a zyzzyva; and - well ... what?!",
@@ -40,51 +38,6 @@ CAPTIONS = (
     "",
     "thing " * 100,
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens an address; what goes wrong in the page, or is asked of another host, fails the test."""
-    faults: list[str] = []
-    pages = []
-
-    def opened(address, *, width=1280, scheme="light", expected=()):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        pages.append(page)
-
-        def note(text):
-            if not any(words in text for words in expected):
-                faults.append(text)
-
-        page.on("console", lambda m: note(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: note(str(error)))
-
-        def meet(route):
-            if urlsplit(route.request.url).netloc == urlsplit(address).netloc:
-                route.continue_()
-            else:
-                faults.append(f"asked for {route.request.url[:200]}")
-                route.abort()
-
-        page.route("**/*", meet)
-        page.goto(address)
-        return page
-
-    yield opened
-    for page in pages:
-        page.close()
-    assert faults == []
 
 
 @contextlib.contextmanager
@@ -346,6 +299,20 @@ def test_the_page_shows_the_prediction_of_the_browser(open_page, site, classifie
 
 
 # The runtime
+
+
+def test_a_folder_with_other_files_is_not_replaced(classifier, runtime, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "keep.txt").write_text("mine")
+    with pytest.raises(UserError, match="photos has other files; give a new folder"):
+        write_site(classifier, runtime, tmp_path / "photos")
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["keep.txt"]
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file has other files"):
+        write_site(classifier, runtime, tmp_path / "file")
+    for _ in range(2):  # the second export replaces the first
+        write_site(classifier, runtime, tmp_path / "web")
+    assert (tmp_path / "web" / "card.json").is_file()
 
 
 def package(path, name="onnxruntime-web", version=web.VERSION, without=()):

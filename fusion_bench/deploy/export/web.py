@@ -18,6 +18,7 @@ from fusion_bench.errors import UserError, cause
 
 PAGE = Path(__file__).parents[1] / "page"
 """Files of the page; `onnx.js` or `server.js` becomes its model.js."""
+CARD = "card.json"
 COMMON = ("index.html", "page.css", "page.js", "image.js")
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 RUNTIME = {"ort.wasm.bundle.min.mjs": "ort.js", "ort-wasm-simd-threaded.wasm": "ort.wasm.gz"}
@@ -28,7 +29,7 @@ The folder has no .mjs, which servers may give a type that browsers refuse, and 
 
 
 def write_web(classifier: Classifier, model: bytes, folder: Path, runtime: Path | None = None) -> None:
-    """Writes a folder that any web server can serve; one of that name is replaced.
+    """Writes a folder that any web server can serve; an earlier one of that name is replaced.
 
     Args:
       classifier: whose card and tokenizers are written.
@@ -38,19 +39,22 @@ def write_web(classifier: Classifier, model: bytes, folder: Path, runtime: Path 
         from the cache, where `npm pack` brings them once.
 
     Raises:
-      UserError: there is no runtime, or a modality can neither be given in a page nor be missing.
+      UserError: the folder has other files, there is no runtime, or a page can neither take a modality nor go without.
       OSError: the disk is full, or the folder cannot be written to.
     """
     for name, spec in classifier.modalities.items():
         if not (is_picture(spec) or name in classifier.loaded.tokenizers or name in classifier.neutral):
             raise UserError(f"the page cannot take {name}, a {spec.kind}, and the run has no neutral value of it")
+    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_free and not (folder / CARD).is_file():
+        raise UserError(f"{folder} has other files; give a new folder")
     needed = find_runtime(runtime)
     with files.new_folder(folder) as new:
         for name in (*COMMON, "tokens.js"):
             shutil.copyfile(PAGE / name, new / name)
         shutil.copyfile(PAGE / "onnx.js", new / "model.js")
         shutil.copyfile(PAGE / "onnxruntime-LICENSE.txt", new / "onnxruntime-LICENSE.txt")
-        (new / "card.json").write_text(as_json(describe(classifier)), encoding="utf-8")
+        (new / CARD).write_text(as_json(describe(classifier)), encoding="utf-8")
         for name, tokenizer in classifier.loaded.tokenizers.items():
             (new / f"tokenizer-{name}.json").write_text(tokenizer.to_str(), encoding="utf-8")
         (new / "model.onnx").write_bytes(model)
