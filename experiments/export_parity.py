@@ -4,14 +4,14 @@
     fusion-bench run --strategies all --seeds 1 --epochs 2 --train-size 1000 --test-size 300 --audio --out runs/three
     python experiments/export_parity.py runs/two runs/three [--out results/DEVICE/export-parity]
 
-Each run of a study is exported in both formats, and its logits are compared with those of `load_run(...).predict` in
+Each run of a study is exported in each format, and its logits are compared with those of `load_run(...).predict` in
 batches of 1, 7 and 64 examples, drawn with the mean and spread of the training data.
 """
 
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -22,6 +22,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from fusion_bench.deploy.export.check import TOLERANCE, Predict, check
+from fusion_bench.deploy.export.litert import LiteRT
 from fusion_bench.deploy.export.onnx import Session, to_onnx
 from fusion_bench.deploy.export.stablehlo import Program, to_stablehlo
 from fusion_bench.deploy.model import Classifier, load_classifier
@@ -30,10 +31,30 @@ from fusion_bench.report.listing import Listing
 from fusion_bench.store import Store
 from fusion_bench.study.provenance import describe_environment
 
-FORMATS: dict[str, tuple[Callable[[Classifier], bytes], Callable[[bytes], Predict]]] = {
-    "ONNX": (lambda classifier: to_onnx(classifier).SerializeToString(), Session),
-    "StableHLO": (to_stablehlo, Program),
-}
+Make = Callable[[Classifier], tuple[bytes, Callable[[], Predict]]]
+"""Returns a file's content, and what makes its prediction."""
+
+
+def as_onnx(classifier: Classifier) -> tuple[bytes, Callable[[], Predict]]:
+    content = to_onnx(classifier).SerializeToString()
+    return content, lambda: Session(content)
+
+
+def as_stablehlo(classifier: Classifier) -> tuple[bytes, Callable[[], Predict]]:
+    content = to_stablehlo(classifier)
+    return content, lambda: Program(content)
+
+
+def formats(litert_python: Path | None) -> dict[str, Make]:
+    """Returns the formats that are compared, by their name."""
+
+    def as_litert(classifier: Classifier) -> tuple[bytes, Callable[[], Predict]]:
+        assert litert_python is not None
+        model = LiteRT(classifier, litert_python)
+        return model.content, lambda: model
+
+    made: dict[str, Make] = {"ONNX": as_onnx, "StableHLO": as_stablehlo}
+    return made if litert_python is None else made | {"LiteRT": as_litert}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +63,13 @@ class Config:
 
     directories: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="DIR")]
     """The --out directories of `fusion-bench run`."""
+    litert_python: Path | None = None
+    """Python of an environment with litert-converter and ai-edge-litert; with it LiteRT is compared too."""
     out: Path = Path("runs/export-parity")
     """Directory of table.md and table.csv."""
 
 
-def measure(directory: Path) -> Iterator[dict[str, Any]]:
+def measure(directory: Path, made: Mapping[str, Make]) -> Iterator[dict[str, Any]]:
     """Yields a row for each strategy of a study and each format, of the run with the first seed."""
     seen = set()
     for run in Store(directory, read_only=True).runs():
@@ -55,13 +78,13 @@ def measure(directory: Path) -> Iterator[dict[str, Any]]:
             continue
         seen.add(run.strategy)
         classifier = load_classifier(directory, run.id)
-        for name, (make, load) in FORMATS.items():
+        for name, make in made.items():
             row = {"strategy": run.strategy, "modalities": len(run.data["modalities"]), "format": name}
             start = time.perf_counter()
             try:
-                content = make(classifier)
+                content, load = make(classifier)
                 row |= {"seconds": time.perf_counter() - start, "bytes": len(content)}
-                row |= {"difference": check(classifier, load(content), name), "fault": ""}
+                row |= {"difference": check(classifier, load(), name), "fault": ""}
             except UserError as error:
                 row |= {"fault": str(error)}
             yield row
@@ -73,7 +96,7 @@ def listing(frame: pd.DataFrame) -> Listing:
     for key, group in frame.groupby(["strategy", "modalities"], sort=False):
         strategy, count = cast(tuple[str, int], key)
         row = [strategy, str(count)]
-        for name in FORMATS:
+        for name in frame["format"].unique():
             (found,) = group.loc[group["format"] == name].to_dict("records")
             if found["fault"]:
                 faults.append(f"{strategy} of {count}, {name}: {found['fault']}")
@@ -91,15 +114,21 @@ def listing(frame: pd.DataFrame) -> Listing:
         f"Commit {environment['commit']}, jax {jax.__version__}, {environment['device']}, {len(frame)} exports.",
         *faults,
     ]
-    header = ["strategy", "M", *(f"{name},\n{what}" for name in FORMATS for what in ("|Δ|", "kB", "s"))]
-    return Listing("Exported models against stored runs", header, rows, notes, "lr" + "r" * 6, is_whole=True)
+    header = [
+        "strategy",
+        "M",
+        *(f"{name},\n{what}" for name in frame["format"].unique() for what in ("|Δ|", "kB", "s")),
+    ]
+    return Listing(
+        "Exported models against stored runs", header, rows, notes, "lr" + "r" * (len(header) - 2), is_whole=True
+    )
 
 
 def main(config: Config) -> int:
     """Measures, prints the table, and writes it; returns 1 if an export fails."""
     console, rows = Console(), []
     for directory in config.directories:
-        for row in measure(directory):
+        for row in measure(directory, formats(config.litert_python)):
             rows.append(row)
             console.out(f"{row['strategy']}, {row['format']}: {row['fault'] or format(row['difference'], '.1e')}")
     frame = pd.DataFrame(rows)

@@ -3,8 +3,9 @@
 import dataclasses
 import datetime
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 from tyro.conf import Positional
@@ -29,13 +30,15 @@ class ExportCommand(Checked):
     """The run: its identifier, or the beginning of it, such as concat-s0."""
     out: Annotated[Path, option("FILE")]
     """The file; for --format web a folder, which any static server can serve."""
-    format: Literal["onnx", "stablehlo", "web"] = "onnx"
+    format: Literal["onnx", "stablehlo", "web", "litert"] = "onnx"
     """onnx: for ONNX Runtime, also on phones. stablehlo: for JAX on CPU, GPU and TPU. web: a page that
-    runs the model in the browser."""
+    runs the model in the browser. litert: for LiteRT, one example at a time; experimental."""
     quantize: Literal["none", "int8"] = "none"
     """int8: weights of 8 bits, for onnx and web; its test accuracy is printed beside that before."""
     runtime: Annotated[Path | None, option("DIR|FILE.tgz", "fetched with npm once, then kept")] = None
     """The npm package onnxruntime-web, for --format web: its folder, or the file of `npm pack onnxruntime-web`."""
+    litert_python: Annotated[Path | None, option("FILE", "none")] = None
+    """Python of an environment with litert-converter and ai-edge-litert, for --format litert."""
     data_dir: Annotated[Path | None, OPTIONS[DataConfig]["data_dir"]] = None
     """Directory of prepared TFDS data, on which --quantize measures the accuracy."""
     source: Annotated[str, option("FILE.npz", "none", name="data")] = ""
@@ -48,14 +51,16 @@ def run(command: ExportCommand, console: Console) -> int:
     """Returns the exit status."""
     from fusion_bench.training import backend
 
-    if command.format == "stablehlo" and command.quantize != "none":
+    if command.format in ("stablehlo", "litert") and command.quantize != "none":
         raise UserError("--quantize int8 is for --format onnx or web")
+    if command.format == "litert" and command.litert_python is None:
+        raise UserError("--format litert needs --litert-python, the Python of an environment with litert-converter")
     backend.start()
     from fusion_bench.deploy.model import load_classifier
 
     classifier = load_classifier(command.directory, command.run)
     with files.explained(f"{command.out} cannot be written"):
-        write = _write_stablehlo if command.format == "stablehlo" else _write_onnx
+        write = {"stablehlo": _write_stablehlo, "litert": _write_litert}.get(command.format, _write_onnx)
         write(command, classifier, console)
     return 0
 
@@ -89,20 +94,36 @@ def _write_onnx(command: ExportCommand, classifier: "Classifier", console: Conso
 
 
 def _write_stablehlo(command: ExportCommand, classifier: "Classifier", console: Console) -> None:
-    from fusion_bench.deploy.export import check, onnx, stablehlo
+    from fusion_bench.deploy.export import check, stablehlo
 
     content = stablehlo.to_stablehlo(classifier)
     _say(console, check.check(classifier, stablehlo.Program(content), str(command.out)))
     expires = datetime.datetime.now(datetime.UTC).date() + stablehlo.VALID
-    beside = command.out.with_name(command.out.name + ".json")
-    about = {"platforms": stablehlo.PLATFORMS, "expires": expires.isoformat(), **onnx.metadata(classifier)}
-    files.write_bytes(command.out, content)
-    files.write_bytes(beside, json.dumps(about, indent=2).encode())
-    console.out(
-        f"written to {command.out}, {len(content):,} bytes, for {', '.join(stablehlo.PLATFORMS)}; card and tokenizers "
-        f"are in {beside}"
-    )
-    console.out(f"JAX reads it until about {expires}; export it anew after that")
+    about = {"platforms": stablehlo.PLATFORMS, "expires": expires.isoformat()}
+    _write_beside(command.out, content, classifier, about, console)
+    console.out(f"for {', '.join(stablehlo.PLATFORMS)}; JAX reads it until about {expires}, export it anew after that")
+
+
+def _write_litert(command: ExportCommand, classifier: "Classifier", console: Console) -> None:
+    from fusion_bench.deploy.export import check
+    from fusion_bench.deploy.export.litert import LiteRT
+
+    assert command.litert_python is not None
+    model = LiteRT(classifier, command.litert_python)
+    _say(console, check.check(classifier, model, str(command.out)))
+    _write_beside(command.out, model.content, classifier, {"batch": 1, "arguments": model.names}, console)
+
+
+def _write_beside(
+    path: Path, content: bytes, classifier: "Classifier", about: Mapping[str, Any], console: Console
+) -> None:
+    """Writes a file, and beside it FILE.json with the card and the tokenizers."""
+    from fusion_bench.deploy.export.onnx import metadata
+
+    beside = path.with_name(path.name + ".json")
+    files.write_bytes(path, content)
+    files.write_bytes(beside, json.dumps({**about, **metadata(classifier)}, indent=2).encode())
+    console.out(f"written to {path}, {len(content):,} bytes; card and tokenizers are in {beside}")
 
 
 def _say(console: Console, difference: float) -> None:

@@ -3,6 +3,9 @@
 import dataclasses
 import datetime
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from fusion_bench.data.dataset import PAD
 from fusion_bench.deploy.card import describe
 from fusion_bench.deploy.export import check as checking
 from fusion_bench.deploy.export.check import BATCHES, TOLERANCE, check, draw
+from fusion_bench.deploy.export.litert import LiteRT
 from fusion_bench.deploy.export.onnx import CARD, TOKENIZER, Session, to_onnx
 from fusion_bench.deploy.export.quantize import compare, quantize
 from fusion_bench.deploy.export.stablehlo import Program, to_stablehlo
@@ -157,3 +161,22 @@ def test_the_command_quantises(call, plain, tmp_path):
     assert "% with int8 weights, n = 60" in printed
     status, _, line = call("export", plain.config.out, "concat-s0", *where, "--format", "stablehlo")
     assert (status, line) == (2, "fusion-bench: --quantize int8 is for --format onnx or web\n")
+
+
+def test_litert_needs_an_environment_of_its_own(call, plain, tmp_path):
+    where = "export", plain.config.out, "concat-s0", "--out", tmp_path / "model.tflite", "--format", "litert"
+    status, _, line = call(*where)
+    assert (status, "--litert-python" in line) == (2, True)
+    status, _, line = call(*where, "--litert-python", tmp_path / "gone")
+    assert line == f"fusion-bench: {tmp_path}/gone cannot be run: No such file or directory\n"
+    status, _, line = call(*where, "--litert-python", sys.executable)
+    assert line.startswith("fusion-bench: concat cannot be exported to LiteRT: ModuleNotFoundError: No module named")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif("LITERT_PYTHON" not in os.environ, reason="LITERT_PYTHON names no Python with litert-converter")
+@pytest.mark.parametrize(("names", "name"), CASES)
+def test_litert_is_the_run(run, names, name):
+    classifier = make_classifier(run, name, names)
+    model = LiteRT(classifier, Path(os.environ["LITERT_PYTHON"]))
+    assert check(classifier, model, "LiteRT") <= TOLERANCE

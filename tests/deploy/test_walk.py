@@ -19,7 +19,7 @@ QUICK = "--seeds 1 --epochs 1 --train-size 600 --test-size 100 --strategies conc
 
 
 def commands():
-    (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    block = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)[0]
     return block.strip().splitlines()
 
 
