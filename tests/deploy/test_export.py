@@ -4,8 +4,10 @@ import dataclasses
 import datetime
 import json
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from fusion_bench.deploy.model import load_classifier
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.registry import strategies
 from fusion_bench.store.loaded import load_data
-from tests.deploy.classifiers import make_classifier
+from tests.deploy.classifiers import draw_pixels, make_classifier
 
 CASES = [
     pytest.param(names, name, id=f"{name}-of-{len(names)}")
@@ -110,6 +112,21 @@ def test_the_graph_has_its_card_and_tokenizers(run):
         ("text", "batch"),
     ]
     assert [node.name for node in model.graph.output] == ["logits"]
+
+
+def test_the_snippet_of_the_page_reads_an_exported_model(run, tmp_path, monkeypatch):
+    classifier = make_classifier(run, "concat")
+    (tmp_path / "model.onnx").write_bytes(to_onnx(classifier).SerializeToString())
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(snippet, namespace)
+    image = draw_pixels()[None]
+    logits = namespace["session"].run(None, {"image": image, "text": namespace["ids"]})[0]
+    expected = classifier.predict([{"image": image[0], "text": "a pointed star"}])
+    np.testing.assert_allclose(classifier.probabilities(logits), expected, atol=1e-5)
+    np.testing.assert_allclose(namespace["probabilities"](logits), expected, atol=1e-5)
 
 
 def test_int8_weights_are_smaller_and_measured_on_the_test_split(plain, run):
