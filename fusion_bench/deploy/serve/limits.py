@@ -30,7 +30,7 @@ class Limits:
     examples: int = 64
     pixels: int = MAX_SIDE**2
     waiting: int = 512
-    connections: int = 512
+    connections: int = 768
     seconds: float = 10.0
     batch: int = 64
     wait: float = 0.002

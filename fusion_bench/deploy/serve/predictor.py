@@ -7,7 +7,7 @@ from jaxtyping import Float64
 
 from fusion_bench.deploy.model import Classifier
 
-SIZES = (1, 8, 64)
+SIZES = (1, 8, 16, 32, 64)
 """Batch sizes; a group is padded to the next one."""
 
 

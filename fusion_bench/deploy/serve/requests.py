@@ -57,7 +57,7 @@ def read_question(classifier: Classifier, limits: Limits, content_type: str, bod
         raise too_large(limits)
     missing, alone = (_option(fields.pop(name, None), name) for name in (MISSING, ALONE))
     given = _examples(fields, classifier, limits) if EXAMPLES in fields else [fields]
-    pixels = _Pixels(limits.pixels)
+    pixels = _Pixels(limits.pixels, EXAMPLES in fields)
     examples = []
     for index, values in enumerate(given):
         try:
@@ -81,12 +81,15 @@ def read_question(classifier: Classifier, limits: Limits, content_type: str, bod
 
 
 class _Pixels:
-    """Counts the pixels of a request's images before they are decoded."""
+    """Counts the pixels of several images before they are decoded; of one image `decode` looks at the size itself."""
 
-    def __init__(self, limit: int):
+    def __init__(self, limit: int, is_needed: bool):
         self.left = self.limit = limit
+        self.is_needed = is_needed
 
     def count(self, content: bytes) -> None:
+        if not self.is_needed:
+            return
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 self.left -= image.width * image.height

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import signal
 import socket
@@ -59,6 +60,8 @@ def serve(app: ASGIApp, bound: socket.socket, limits: Limits, ready: Callable[[]
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
+    gc.collect()
+    gc.freeze()  # the millions of objects of JAX are not looked through again, which would stop all requests
     _Server(config, ready).run(sockets=[bound])
 
 
@@ -123,7 +126,7 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
 
         def on_response_complete(self) -> None:
             self._expect()
-            super().on_response_complete()
+            super().on_response_complete()  # pyright: ignore[reportAttributeAccessIssue]
 
         def send_400_response(self, msg: str) -> None:
             self.transport.write(_INVALID)

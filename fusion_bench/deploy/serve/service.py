@@ -19,7 +19,7 @@ from fusion_bench.deploy.serve.requests import Question, read_question
 
 DECODERS = 2
 """Threads that decode."""
-DECODED = 16
+DECODED = 64
 """Requests that a thread decodes before it hands them on."""
 
 
