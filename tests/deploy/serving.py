@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 from collections.abc import Iterator
+from typing import Any
 
 from PIL import Image
 from starlette.testclient import TestClient
@@ -26,14 +27,14 @@ def base64_of(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def form(image: bytes | None = IMAGE, text: str | None = TEXT, **options):
+def form(image: bytes | None = IMAGE, text: str | None = TEXT, **options) -> dict[str, Any]:
     """Returns what makes a client send a form."""
     fields = {**({} if text is None else {"text": text}), **options}
     files = {name: (None, value) for name, value in fields.items()}
     return {"files": files | ({} if image is None else {"image": ("image.png", image)})}
 
 
-def example(seed=0, text=TEXT):
+def example(seed=0, text=TEXT) -> dict[str, Any]:
     """Returns an example as JSON."""
     return {"image": base64_of(encoded(draw_pixels(seed=seed))), "text": text}
 

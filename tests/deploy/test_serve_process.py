@@ -103,17 +103,17 @@ def test_a_real_request_and_loopback_alone(port):
             status, answer = read_answer(client)
             assert status == 200
             assert "label" in answer
-    addresses = {found[4][0] for found in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    addresses = {str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     for address in addresses - {"127.0.0.1", "127.0.1.1"}:
         with pytest.raises(OSError, match=r"refused|unreachable"):
             socket.create_connection((address, port), timeout=5)
 
 
-@pytest.mark.parametrize("first", [b"", b"POST /pre", request(b"", b"/health", b"GET") + b"GET /"])
+@pytest.mark.parametrize("first", [b"P", b"POST /pred", request(b"", b"/health", b"GET") + b"GET /"])
 def test_a_head_that_does_not_come_in_time(port, first):
     with connect(port) as client:
         start = time.monotonic()
-        for byte in [first, *[b"x"] * 3]:  # a byte from time to time does not help
+        for byte in (first, b"O", b"S", b"T"):  # a byte from time to time does not help
             client.sendall(byte)
             time.sleep(SECONDS / 4)
         received = read_all(client)
