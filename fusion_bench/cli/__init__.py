@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, subcommand
 
-from fusion_bench.cli import captions, diagnose, export, flags, list, merge, predict, report, run, speed, table
+from fusion_bench.cli import captions, diagnose, export, flags, list, merge, predict, report, run, serve, speed, table
 from fusion_bench.cli.streams import robust_streams
 from fusion_bench.errors import ConfigError, DiskFull, UserError
 from fusion_bench.speed.config import SpeedConfig
@@ -22,6 +22,7 @@ _COMMANDS: Mapping[str, tuple[type, Callable[[Any, Console], int]]] = {
     "diagnose": (diagnose.DiagnoseCommand, diagnose.run),
     "predict": (predict.PredictCommand, predict.run),
     "export": (export.ExportCommand, export.run),
+    "serve": (serve.ServeCommand, serve.run),
     "captions": (captions.CaptionsCommand, captions.run),
     "list": (list.ListCommand, list.run),
 }
