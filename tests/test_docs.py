@@ -147,7 +147,7 @@ def test_a_dataset_from_a_pickle_of_features(tmp_path, monkeypatch):
 
 
 def test_every_snippet_is_run_here():
-    """But the one that starts processes of a cluster (tests/training/test_mesh.py); tests/deploy has that of deploy.md."""
+    """Those of a cluster and of an exported model are run in tests/training/test_mesh.py and in tests/deploy."""
     run = ("@register", "import LowRank", "fusion_bench.run", "load_run", ".npz", "captions.csv", "onnxruntime")
     assert [text for text in SNIPPETS if not any(word in text for word in run)] == [
         text for text in SNIPPETS if "jax.distributed.initialize" in text

@@ -24,6 +24,7 @@ FILES = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/image.js": ("image.js", "text/javascript"),
     "/model.js": ("server.js", "text/javascript"),
 }
 """Files of the page by path, with their types. No other file is ever read."""
