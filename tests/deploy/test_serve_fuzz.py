@@ -41,7 +41,11 @@ def client(plain):
 
 
 def fuzz(*strategies):
-    quick = settings(max_examples=EXAMPLES, suppress_health_check=[*HealthCheck], database=None)
+    quick = settings(
+        max_examples=EXAMPLES,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        database=None,
+    )
     return lambda test: quick(given(*strategies)(test))
 
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from fusion_bench.deploy.card import describe
 from fusion_bench.deploy.model import Classifier
-from fusion_bench.deploy.serve.guard import FAULT, LOOPBACK, Guard, as_response, refuse
+from fusion_bench.deploy.serve.guard import FAULT, LOOPBACK, PREDICT, Guard, as_response, refuse
 from fusion_bench.deploy.serve.limits import Limits
 from fusion_bench.deploy.serve.requests import OPTIONS
 from fusion_bench.deploy.serve.service import Service
@@ -69,7 +69,7 @@ def make_app(
         service.close()
 
     routes = [
-        Route("/predict", service.predict, methods=["POST"]),
+        Route(PREDICT, service.predict, methods=["POST"]),
         Route("/health", health),
         Route("/metrics", metrics),
         Route("/model", model),
@@ -78,7 +78,7 @@ def make_app(
     ]
     handlers = {HTTPException: _http, UserError: _wrong, ClientDisconnect: _gone, Exception: _fault}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
-    return Guard(app, [route.path for route in routes], hosts, service.metrics)
+    return Guard(app, [route.path for route in routes], hosts, service.metrics, lambda: service.is_full)
 
 
 def _file(path: str, source: Path, kind: str) -> Route:

@@ -8,11 +8,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from fusion_bench.deploy.serve.fields import JSON
+from fusion_bench.deploy.serve.guard import RETRY
 from fusion_bench.deploy.serve.limits import Limits
 
 CLOSE = {"connection": "close"}
 """Header of an answer that comes before the body is read: its rest is not waited for."""
-RETRY = {"retry-after": "1"}
 
 
 class Bodies:

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -26,6 +26,9 @@ HEADERS = {
     "cache-control": "no-store",
 }
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+PREDICT = "/predict"
+RETRY = {"retry-after": "1"}
+FULL = "too many requests are waiting; try again"
 FAULT = "the server failed at this request; its log says why"
 
 _log = logging.getLogger("fusion_bench.serve")
@@ -51,10 +54,19 @@ class Guard:
       routes: paths that have metrics of their own.
       hosts: names in a request's Host header that are accepted, against DNS rebinding; None accepts all.
       metrics: told each answer.
+      is_full: returns whether predictions are refused, which under overload must cost as little as possible.
     """
 
-    def __init__(self, app: ASGIApp, routes: Collection[str], hosts: Collection[str] | None, metrics: Metrics):
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: Collection[str],
+        hosts: Collection[str] | None,
+        metrics: Metrics,
+        is_full: Callable[[], bool],
+    ):
         self.app, self.routes, self.hosts, self.metrics = app, frozenset(routes), hosts, metrics
+        self.is_full = is_full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,10 +82,12 @@ class Guard:
             await send(message)
 
         try:
-            if self._is_accepted(scope):
-                await self.app(scope, receive, send_on)
-            else:
+            if not self._is_accepted(scope):
                 await refuse(400, f"the Host header must be {' or '.join(self.hosts or ())}")(scope, receive, send_on)
+            elif scope["path"] == PREDICT and self.is_full():
+                await refuse(503, FULL, RETRY)(scope, receive, send_on)
+            else:
+                await self.app(scope, receive, send_on)
         except Exception:  # the answer is one line, the log has it all
             _log.exception("a request failed")
             if not status:

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from fusion_bench.deploy.model import Classifier
 from fusion_bench.deploy.serve.batching import Batcher
-from fusion_bench.deploy.serve.bodies import RETRY, Bodies
-from fusion_bench.deploy.serve.guard import as_response
+from fusion_bench.deploy.serve.bodies import Bodies
+from fusion_bench.deploy.serve.guard import FULL, RETRY, as_response
 from fusion_bench.deploy.serve.limits import Limits
 from fusion_bench.deploy.serve.metrics import Metrics
 from fusion_bench.deploy.serve.predictor import Predictor
@@ -47,6 +47,11 @@ class Service:
             started=self.metrics.observe_batch,
         )
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further row may wait."""
+        return self.waiting >= self.limits.waiting
+
     def close(self) -> None:
         """Ends the threads."""
         self._decoders.close()
@@ -75,7 +80,7 @@ class Service:
     def _accept(self, rows: int, before: int) -> int:
         """Counts further rows of a request that has some `before`; one that is alone is never refused."""
         if self.waiting > before and self.waiting + rows > self.limits.waiting:
-            raise HTTPException(503, "too many requests are waiting; try again", RETRY)
+            raise HTTPException(503, FULL, RETRY)
         self.waiting += rows
         return rows
 
