@@ -139,7 +139,7 @@ def our_sides(classifier: Classifier) -> dict[str, Predict]:
         OURS: lambda arrays: np.asarray(classifier.compiled(*arrays)),
         "jax.export": Program(to_stablehlo(classifier)),
         "onnxruntime": Session(content, THREADS),
-        INT8: Session(quantize(model), THREADS),
+        INT8: Session(quantize(model).SerializeToString(), THREADS),
     }
 
 

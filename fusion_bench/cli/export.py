@@ -58,6 +58,8 @@ def run(command: ExportCommand, console: Console) -> int:
     backend.start()
     from fusion_bench.deploy.model import load_classifier
 
+    if command.format != "web" and command.out.is_dir():
+        raise UserError(f"{command.out} is a folder; --out is a file")
     classifier = load_classifier(command.directory, command.run)
     with files.explained(f"{command.out} cannot be written"):
         write = {"stablehlo": _write_stablehlo, "litert": _write_litert}.get(command.format, _write_onnx)
@@ -66,8 +68,10 @@ def run(command: ExportCommand, console: Console) -> int:
 
 
 def _write_onnx(command: ExportCommand, classifier: "Classifier", console: Console) -> None:
+    from fusion_bench.deploy.card import describe
     from fusion_bench.deploy.export import check, onnx
 
+    card = describe(classifier)
     model = onnx.to_onnx(classifier)
     content = model.SerializeToString()
     _say(console, check.check(classifier, onnx.Session(content), str(command.out)))
@@ -75,18 +79,20 @@ def _write_onnx(command: ExportCommand, classifier: "Classifier", console: Conso
         from fusion_bench.deploy.export.quantize import compare, quantize
         from fusion_bench.store.loaded import load_data
 
-        quantized = quantize(model)
+        smaller = quantize(model)
+        quantized = smaller.SerializeToString()
         places = DataConfig(command.source, command.data_dir, command.captions)
         found = compare(classifier, load_data(classifier.run, places), content, quantized)
         console.out(
             f"test accuracy {100 * found.before:.2f} % before, {100 * found.after:.2f} % with int8 weights, "
             f"n = {found.count:,}; {len(content):,} and {len(quantized):,} bytes"
         )
-        content = quantized
+        card |= {"quantization": "int8", "test_accuracy": found.after}
+        content = onnx.stamped(smaller, onnx.metadata(classifier, card)).SerializeToString()
     if command.format == "web":
         from fusion_bench.deploy.export.web import write_web
 
-        write_web(classifier, content, command.out, command.runtime)
+        write_web(classifier, content, command.out, command.runtime, card)
         console.out(f"written to {command.out}; python -m http.server --directory {command.out} serves it")
         return
     files.write_bytes(command.out, content)
@@ -117,12 +123,13 @@ def _write_litert(command: ExportCommand, classifier: "Classifier", console: Con
 def _write_beside(
     path: Path, content: bytes, classifier: "Classifier", about: Mapping[str, Any], console: Console
 ) -> None:
-    """Writes a file, and beside it FILE.json with the card and the tokenizers."""
+    """Writes a file, and beside it FILE.card.json with the card and the tokenizers."""
+    from fusion_bench.deploy.card import describe
     from fusion_bench.deploy.export.onnx import metadata
 
-    beside = path.with_name(path.name + ".json")
+    beside = path.with_name(path.name + ".card.json")
     files.write_bytes(path, content)
-    files.write_bytes(beside, json.dumps({**about, **metadata(classifier)}, indent=2).encode())
+    files.write_bytes(beside, json.dumps({**about, **metadata(classifier, describe(classifier))}, indent=2).encode())
     console.out(f"written to {path}, {len(content):,} bytes; card and tokenizers are in {beside}")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 BAR = 40
 """Width of the bar of probability 1, in characters."""
+SURROGATES = "surrogateescape"
+"""How a byte that is not UTF-8 is read: as a fault of its row alone."""
 ONLY = "-"
 """Id of the example that the flags give."""
 
@@ -102,20 +105,29 @@ def _rows(command: PredictCommand, classifier: "Classifier") -> "Iterator[Iterab
     if command.csv is not None:
         names = [*classifier.modalities]
         if str(command.csv) == examples.STANDARD_INPUT:
-            yield examples.read_csv(sys.stdin, "standard input", Path(), names)
+            with io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig", SURROGATES, newline="") as lines:
+                yield examples.read_csv(lines, "standard input", Path(), names)
             return
         with (
             files.explained(f"{command.csv} cannot be read"),
-            command.csv.open(encoding="utf-8-sig", newline="") as file,
+            command.csv.open(encoding="utf-8-sig", errors=SURROGATES, newline="") as file,
         ):
             yield examples.read_csv(file, str(command.csv), command.csv.parent, names)
         return
-    cells = {_modality(classifier, name): value for name, value in _cells(command).items()}
+    cells: dict[str, str] = {}
+    for name, value in _cells(command).items():
+        modality = _modality(classifier, name)
+        if modality in cells:
+            raise UserError(f"{modality} is given twice, by {name} too")
+        cells[modality] = value
     if command.folder is None:
         yield [examples.Row(ONLY, cells, Path())]
         return
     texts = [name for name, spec in classifier.modalities.items() if spec.kind == "tokens"]
-    rows = examples.read_folder(command.folder, _modality(classifier, "--image"), texts[0] if texts else None)
+    picture = _modality(classifier, "--image")
+    if picture in cells:
+        raise UserError(f"{picture} is given twice: the images are those of --folder")
+    rows = examples.read_folder(command.folder, picture, texts[0] if texts else None)
     yield (row._replace(cells={**cells, **row.cells}) for row in rows)
 
 
@@ -142,8 +154,8 @@ def _told(found: "Iterable[Prediction]", faults: list[str]) -> "Iterator[Predict
             yield prediction
             continue
         faults.append(prediction.id)
-        is_named = prediction.fault.startswith(prediction.id) or prediction.id == ONLY
-        line = prediction.fault if is_named else f"example {prediction.id}: {prediction.fault}"
+        named = prediction.fault if prediction.id == ONLY else f"example {prediction.id}: {prediction.fault}"
+        line = "".join(character if character.isprintable() else "�" for character in named)
         print(f"fusion-bench: {line}", file=sys.stderr)
 
 
@@ -152,6 +164,8 @@ def _write_bars(
 ) -> None:
     for prediction in found:
         assert prediction.probabilities is not None
+        if prediction.id != ONLY:
+            console.print(Text(prediction.id, style="bold"))
         table = Table("class", Column("probability", justify="right"), "", box=None, show_header=False, pad_edge=False)
         for index in (-prediction.probabilities).argsort(kind="stable")[: command.top]:
             share = float(prediction.probabilities[index])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import ipaddress
 from pathlib import Path
 from typing import Annotated
 
@@ -51,9 +52,10 @@ def run(command: ServeCommand, console: Console) -> int:
 
         classifier = load_classifier(command.directory, command.run)
         limits = Limits()
-        is_local = command.host in ("localhost", "::1") or command.host.startswith("127.")
+        is_local = ipaddress.ip_address(bound.getsockname()[0]).is_loopback
         name = f"[{command.host}]" if ":" in command.host else command.host
-        app = make_app(classifier, limits, (*LOOPBACK, name) if is_local else None)
+        hosts = dict.fromkeys((*LOOPBACK, name.lower())) if is_local else None
+        app = make_app(classifier, limits, hosts)
         where = f"http://{name}:{bound.getsockname()[1]}"
         serve(app, bound, limits, lambda: print(f"{classifier.run.id} is served at {where}", flush=True))
     return 0

@@ -1,6 +1,7 @@
 """The description of a model that goes with it: inputs, classes, calibration, licence and provenance."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def as_json(card: dict[str, Any]) -> str:
+def as_json(card: Mapping[str, Any]) -> str:
     """Returns a card as indented JSON."""
     return json.dumps(card, indent=2, ensure_ascii=False) + "\n"
 

@@ -10,16 +10,18 @@ from fusion_bench.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 """Formats that are decoded. Decoders of rarer formats have had more faults, so no other is tried."""
-MAX_SIDE = 4096
-"""Largest width and height, in pixels. The header is read before any pixel."""
+MAX_PIXELS = 4096 * 4096
+"""Largest number of pixels of an image of anybody. The header is read before any pixel."""
 RULE = (
-    "PNG, JPEG or WebP, of one frame and at most 4096 × 4096 pixels; turned upright by its EXIF orientation, put on "
+    "PNG, JPEG or WebP of one frame; turned upright by its EXIF orientation, put on "
     "white where it is transparent, the middle cropped to the model's aspect ratio, scaled with a Lanczos filter"
 )
-"""What `decode` does with an image, for people."""
+"""The rule of `decode`, for people."""
 
 
-def decode(content: bytes, shape: tuple[int, ...]) -> UInt8[np.ndarray, "height width channel"]:
+def decode(
+    content: bytes, shape: tuple[int, ...], max_pixels: int = MAX_PIXELS
+) -> UInt8[np.ndarray, "height width channel"]:
     """Returns the pixels of an image file, 8 bits, brought to the shape [height, width, channel] by `RULE`.
 
     An image of exactly this size stays as it is.
@@ -27,6 +29,7 @@ def decode(content: bytes, shape: tuple[int, ...]) -> UInt8[np.ndarray, "height 
     Args:
       content: of the file.
       shape: of the model's input; it has 3 channels, or 1 for grey images.
+      max_pixels: largest number of pixels.
 
     Raises:
       UserError: it is no image of these formats, has several frames, is too large or is damaged.
@@ -35,15 +38,13 @@ def decode(content: bytes, shape: tuple[int, ...]) -> UInt8[np.ndarray, "height 
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"the image has more than {MAX_SIDE} × {MAX_SIDE} pixels") from error
+        raise UserError(f"the image has more than {max_pixels:,} pixels") from error
     except Exception as error:  # a decoder raises errors of any type for a damaged header
         raise UserError("it is no PNG, JPEG or WebP image") from error
     with image:
-        if max(image.size) > MAX_SIDE:
-            raise UserError(
-                f"the image has {image.width} × {image.height} pixels; at most {MAX_SIDE} × {MAX_SIDE} are right"
-            )
-        if getattr(image, "n_frames", 1) != 1:
+        if image.width * image.height > max_pixels:
+            raise UserError(f"the image has {image.width} × {image.height} pixels; at most {max_pixels:,} are right")
+        if image.format != "MPO" and getattr(image, "is_animated", False):  # a camera's JPEG may hold previews
             raise UserError("the image is animated; one frame is right")
         try:
             image.load()

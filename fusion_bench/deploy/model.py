@@ -104,10 +104,14 @@ class Classifier:
         found = []
         for name, spec in self.modalities.items():
             if any(name not in example for example in examples):
-                way = "missing: neutral lets the model go without" if name in self.neutral else "the model needs it"
-                raise UserError(f"{name} is missing; {way}")
+                way = ", or let its neutral value stand for it (missing: neutral)" * (name in self.neutral)
+                raise UserError(f"{name} is missing; give it{way}")
             given = [example[name] for example in examples]
             if spec.kind == "sequence":
+                given = [np.asarray(row) for row in given]
+                for row in given:
+                    if row.ndim != 2 or row.shape[1] != spec.shape[1]:
+                        raise UserError(f"{name} has shape {row.shape}; (step, {spec.shape[1]}) is right")
                 steps = np.array([len(row) for row in given])
                 if steps.max() > spec.shape[0] or steps.min() == 0:
                     raise UserError(f"{name} has {steps.max()} steps; 1 to {spec.shape[0]} are right")

@@ -201,7 +201,7 @@ def load_data(run: Run, places: DataConfig) -> Dataset:
     """Loads the data of a run; `places` has their paths on this machine, as a run records only the names of files.
 
     Raises:
-      UserError: they are not there.
+      UserError: they are not there, or are others.
     """
     stated = (
         run.identity["data"]
@@ -215,7 +215,10 @@ def load_data(run: Run, places: DataConfig) -> Dataset:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()
     }
-    return load_dataset(DataConfig(**values))
+    dataset = load_dataset(DataConfig(**values))
+    if dataset.fingerprint != run.identity["fingerprint"]:
+        raise UserError(f"{run.id} was trained on other data than those found here")
+    return dataset
 
 
 def checkpoint_of(variables: Variables) -> dict[str, Any]:

@@ -62,14 +62,11 @@ def diagnose(
     skipped: dict[str, None] = {}
     names: dict[Choice, set[str]] = {choice: set() for choice in resolved}
     failed: dict[str, None] = {}
-    for fingerprint, runs in _by_dataset(store).items():
+    for runs in _by_dataset(store).values():
         try:
             dataset = load_data(runs[0], places)
         except UserError as error:
-            failed[f"{runs[0].id}: {error}"] = None
-            continue
-        if dataset.fingerprint != fingerprint:
-            failed[f"{runs[0].id} was trained on other data than those found here"] = None
+            failed[str(error) if runs[0].id in str(error) else f"{runs[0].id}: {error}"] = None
             continue
         settings = _settings(runs)
         make_model = functools.partial(_model, store, settings, dataset, to_device(dataset), {}, further)

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import math
 import os
 import re
 import sys
@@ -133,8 +134,12 @@ def test_int8_weights_are_smaller_and_measured_on_the_test_split(plain, run):
     classifier = load_classifier(plain.config.out, run.id)
     model = to_onnx(classifier)
     before = model.SerializeToString()
-    after = quantize(model)
-    assert len(after) < len(before)
+    quantized = quantize(model)
+    after = quantized.SerializeToString()
+    sizes = {
+        kind: sum(math.prod(t.dims) for t in quantized.graph.initializer if t.data_type == kind) for kind in (1, 3)
+    }
+    assert sizes[3] > 2 * sizes[1]  # entries of int8 and of float32
     dataset = load_data(run, DataConfig(source=plain.config.data.source))
     found = compare(classifier, dataset, before, after)
     assert found.before == pytest.approx(run.metrics["test_accuracy"])
@@ -156,7 +161,7 @@ def test_the_command_writes_a_file_that_predicts(call, plain, run, tmp_path, for
     predict = (Session if form == "onnx" else Program)(path.read_bytes())
     assert check(classifier, predict, form) <= TOLERANCE
     if form == "stablehlo":
-        about = json.loads((tmp_path / "out" / "model.json").read_text())
+        about = json.loads((tmp_path / "out" / "model.card.json").read_text())
         left = datetime.date.fromisoformat(about["expires"]) - datetime.datetime.now(datetime.UTC).date()
         assert 178 <= left.days <= 180
         assert about["expires"] in printed
@@ -176,6 +181,10 @@ def test_the_command_quantises(call, plain, tmp_path):
     status, printed, _ = call("export", plain.config.out, "concat-s0", *where, "--data", plain.config.data.source)
     assert status == 0
     assert "% with int8 weights, n = 60" in printed
+    session = Session((tmp_path / "model.onnx").read_bytes()).session
+    card = json.loads(session.get_modelmeta().custom_metadata_map[CARD])
+    assert card["quantization"] == "int8"
+    assert f"{100 * card['test_accuracy']:.2f} % with int8 weights" in printed
     status, _, line = call("export", plain.config.out, "concat-s0", *where, "--format", "stablehlo")
     assert (status, line) == (2, "fusion-bench: --quantize int8 is for --format onnx or web\n")
 

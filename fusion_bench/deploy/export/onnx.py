@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,15 +48,21 @@ def to_onnx(classifier: Classifier) -> "onnx.ModelProto":
             )
         except Exception as error:  # a converter fails with errors of any type
             raise UserError(f"{classifier.run.strategy} cannot be exported to ONNX: {cause(error)}") from error
-    for key, value in metadata(classifier).items():
+    return stamped(model, metadata(classifier, describe(classifier)))
+
+
+def stamped(model: "onnx.ModelProto", values: Mapping[str, str]) -> "onnx.ModelProto":
+    """Gives a model these metadata alone, and returns it."""
+    del model.metadata_props[:]
+    for key, value in values.items():
         model.metadata_props.add(key=key, value=value)
     return model
 
 
-def metadata(classifier: Classifier) -> dict[str, str]:
-    """Returns the card and the tokenizers as texts, by their keys."""
+def metadata(classifier: Classifier, card: Mapping[str, Any]) -> dict[str, str]:
+    """Returns a card and the tokenizers as texts, by their keys."""
     tokenizers = {f"{TOKENIZER}{name}": made.to_str() for name, made in classifier.loaded.tokenizers.items()}
-    return {CARD: as_json(describe(classifier)), **tokenizers}
+    return {CARD: as_json(card), **tokenizers}
 
 
 class Session:

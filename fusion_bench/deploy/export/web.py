@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fusion_bench import files
 from fusion_bench.data.cache import cache_directory
@@ -28,7 +29,13 @@ The folder has no .mjs, which servers may give a type that browsers refuse, and 
 """
 
 
-def write_web(classifier: Classifier, model: bytes, folder: Path, runtime: Path | None = None) -> None:
+def write_web(
+    classifier: Classifier,
+    model: bytes,
+    folder: Path,
+    runtime: Path | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a folder that any web server can serve; an earlier one of that name is replaced.
 
     Args:
@@ -37,6 +44,7 @@ def write_web(classifier: Classifier, model: bytes, folder: Path, runtime: Path 
       folder: its parent is made if it is missing.
       runtime: a directory with the files of the npm package onnxruntime-web, or its archive (.tgz). None takes them
         from the cache, where `npm pack` brings them once.
+      card: the model's; None describes the classifier.
 
     Raises:
       UserError: the folder has other files, there is no runtime, or a page can neither take a modality nor go without.
@@ -45,8 +53,7 @@ def write_web(classifier: Classifier, model: bytes, folder: Path, runtime: Path 
     for name, spec in classifier.modalities.items():
         if not (is_picture(spec) or name in classifier.loaded.tokenizers or name in classifier.neutral):
             raise UserError(f"the page cannot take {name}, a {spec.kind}, and the run has no neutral value of it")
-    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not is_free and not (folder / CARD).is_file():
+    if folder.exists() and not (folder.is_dir() and all(map(_is_ours, folder.iterdir()))):
         raise UserError(f"{folder} has other files; give a new folder")
     needed = find_runtime(runtime)
     with files.new_folder(folder) as new:
@@ -54,12 +61,18 @@ def write_web(classifier: Classifier, model: bytes, folder: Path, runtime: Path 
             shutil.copyfile(PAGE / name, new / name)
         shutil.copyfile(PAGE / "onnx.js", new / "model.js")
         shutil.copyfile(PAGE / "onnxruntime-LICENSE.txt", new / "onnxruntime-LICENSE.txt")
-        (new / CARD).write_text(as_json(describe(classifier)), encoding="utf-8")
+        (new / CARD).write_text(as_json(card or describe(classifier)), encoding="utf-8")
         for name, tokenizer in classifier.loaded.tokenizers.items():
             (new / f"tokenizer-{name}.json").write_text(tokenizer.to_str(), encoding="utf-8")
         (new / "model.onnx").write_bytes(model)
         for name, content in needed.items():
             (new / name).write_bytes(content)
+
+
+def _is_ours(path: Path) -> bool:
+    """Returns whether a file of a folder is of an earlier export, by its name."""
+    fixed = {*COMMON, "tokens.js", "model.js", "onnxruntime-LICENSE.txt", CARD, "model.onnx", *RUNTIME.values()}
+    return path.is_file() and (path.name in fixed or path.match("tokenizer-*.json"))
 
 
 def find_runtime(given: Path | None) -> Mapping[str, bytes]:

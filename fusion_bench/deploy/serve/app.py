@@ -78,6 +78,7 @@ def make_app(
     ]
     handlers = {HTTPException: _http, UserError: _wrong, ClientDisconnect: _gone, Exception: _fault}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    app.router.redirect_slashes = False  # a redirect would name any host that a request names
     return Guard(app, [route.path for route in routes], hosts, service.metrics, lambda: service.is_full)
 
 

@@ -61,8 +61,8 @@ class Batcher(Generic[Item, Result]):
         return await future
 
     def close(self) -> None:
-        """Ends the threads, after the work that they have."""
-        self._executor.shutdown()
+        """Ends the threads after the group that they have; what waits is left."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._is_planned:  # later, so that all that come in the same turn of the loop are one group

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from fusion_bench.deploy.serve.fields import JSON
 from fusion_bench.deploy.serve.guard import RETRY
 from fusion_bench.deploy.serve.limits import Limits
 
@@ -31,10 +30,9 @@ class Bodies:
         """
         chunks: list[bytes] = []
         size, limits = 0, self.limits
-        limit = limits.bodies if request.headers.get("content-type", "").startswith(JSON) else limits.body
         try:
             declared = request.headers.get("content-length", "")
-            if declared.isdecimal() and int(declared[:20]) > limit:
+            if declared.isdecimal() and int(declared[:20]) > limits.body:
                 raise too_large(limits, CLOSE)
             try:
                 async with asyncio.timeout(limits.seconds):
@@ -42,7 +40,7 @@ class Bodies:
                         chunks.append(chunk)
                         size += len(chunk)
                         self.held += len(chunk)
-                        if size > limit:
+                        if size > limits.body:
                             raise too_large(limits, CLOSE)
                         if self.held > limits.held:
                             raise HTTPException(503, "too many bodies are in memory; try again", RETRY | CLOSE)
@@ -56,5 +54,5 @@ class Bodies:
 
 def too_large(limits: Limits, headers: dict[str, str] | None = None) -> HTTPException:
     """Returns the error of a body beyond its limit."""
-    line = f"the body is too large: {limits.body:,} bytes are right, or {limits.bodies:,} of JSON with examples"
+    line = f"the body is too large; at most {limits.body:,} bytes are right"
     return HTTPException(413, line, headers)

@@ -121,11 +121,11 @@ def _read_json(body: bytes) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in fields if names.count(name) > 1)
-        raise UserError(f"{twice[:40]} comes twice; once is right")
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise UserError(f"{name[:40]} comes twice; once is right")
+        fields[name] = value
     return fields
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from fusion_bench.deploy.images import MAX_SIDE
+from fusion_bench.deploy.images import MAX_PIXELS
 
 MEBIBYTE = 1 << 20
 
@@ -12,11 +12,10 @@ class Limits:
     """Bounds of a server.
 
     Attributes:
-      body: bytes of a request with one example, and of any form.
-      bodies: bytes of a request with several examples.
+      body: bytes of a request.
       held: bytes of all bodies in memory; a request beyond them has the answer 503.
       examples: number in one request.
-      pixels: sum over the images of one request, as their headers state it, before any is decoded.
+      pixels: of an image, and of all images of a request with `examples`, as headers state it, before any is decoded.
       waiting: rows that are accepted and not yet predicted; a request beyond them has the answer 503.
       connections: open at the same time; a further one has the answer 503 and is closed.
       seconds: in which the head of a request must have come, and again its body.
@@ -24,11 +23,10 @@ class Limits:
       wait: seconds that an example waits for others, at most, while others are being decoded.
     """
 
-    body: int = MEBIBYTE
-    bodies: int = 8 * MEBIBYTE
+    body: int = 8 * MEBIBYTE
     held: int = 64 * MEBIBYTE
     examples: int = 64
-    pixels: int = MAX_SIDE**2
+    pixels: int = MAX_PIXELS
     waiting: int = 512
     connections: int = 768
     seconds: float = 10.0

@@ -14,7 +14,6 @@ from fusion_bench.deploy.card import MAX_CHARACTERS
 from fusion_bench.deploy.examples import is_picture
 from fusion_bench.deploy.images import FORMATS, decode
 from fusion_bench.deploy.model import Classifier
-from fusion_bench.deploy.serve.bodies import too_large
 from fusion_bench.deploy.serve.fields import check_names, read_fields
 from fusion_bench.deploy.serve.limits import Limits
 from fusion_bench.errors import UserError
@@ -50,11 +49,9 @@ def read_question(classifier: Classifier, limits: Limits, content_type: str, bod
 
     Raises:
       UserError: a field is wrong.
-      HTTPException: 413, it is too large; 415, it is neither a form nor JSON.
+      HTTPException: 415, it is neither a form nor JSON.
     """
     fields = read_fields(content_type, body, (*classifier.modalities, *OPTIONS))
-    if len(body) > limits.body and EXAMPLES not in fields:
-        raise too_large(limits)
     missing, alone = (_option(fields.pop(name, None), name) for name in (MISSING, ALONE))
     given = _examples(fields, classifier, limits) if EXAMPLES in fields else [fields]
     pixels = _Pixels(limits.pixels, EXAMPLES in fields)
@@ -143,8 +140,8 @@ def _alone(classifier: Classifier, given: Mapping[str, Any], rows: list[dict[str
 
 
 def _read(name: str, spec: ModalitySpec, value: Any, pixels: _Pixels) -> Any:
-    """Returns a modality's value as `Classifier.arrays` takes it, None if a form leaves it empty."""
-    if isinstance(value, bytes) and not value:
+    """Returns a modality's value as `Classifier.arrays` takes it, None if it is empty."""
+    if value in (b"", ""):
         return None
     if spec.kind == "tokens" and isinstance(value, (bytes, str)):
         return _text(name, value)
@@ -182,11 +179,22 @@ def _picture(name: str, spec: ModalitySpec, value: Any, pixels: _Pixels) -> np.n
         raise UserError(f"{name}: {error}") from error
 
 
+def _are_numbers(value: Any, shape: tuple[int, ...]) -> bool:
+    """Returns whether a value is nested lists of numbers, none longer than `shape` says.
+
+    NumPy would make room for the longest string times the number of entries.
+    """
+    if not shape:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_list = isinstance(value, list) and len(value) <= shape[0]
+    return is_list and all(_are_numbers(one, shape[1:]) for one in value)
+
+
 def _numbers(name: str, spec: ModalitySpec, value: Any) -> np.ndarray:
     """Returns nested lists as an array of the model's shape and type; a sequence may have fewer steps."""
     try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError):  # lists of different lengths, or too deep
+        array = np.asarray(value if _are_numbers(value, spec.shape) else None)
+    except OverflowError:  # an integer of more than 64 bits
         array = np.asarray(None)
     fits = array.shape == spec.shape
     if spec.kind == "sequence":
