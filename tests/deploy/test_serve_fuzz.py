@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fusion_bench.deploy.model import load_classifier
 from tests.deploy.serving import IMAGE, TEXT, client_of, example, form
 
-# the threads of a server and of its client run while a strategy draws; hypothesis takes their use of `random` for its own
+# threads of the server run while a strategy draws, and hypothesis takes their use of `random` for the strategy's
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 
 EXAMPLES = 1000
