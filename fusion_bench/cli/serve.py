@@ -53,7 +53,7 @@ def run(command: ServeCommand, console: Console) -> int:
         limits = Limits()
         is_local = command.host in ("localhost", "::1") or command.host.startswith("127.")
         name = f"[{command.host}]" if ":" in command.host else command.host
-        app = make_app(classifier, limits, (*LOOPBACK, name) if is_local else None)
+        app = make_app(classifier, limits, tuple(dict.fromkeys((*LOOPBACK, name))) if is_local else None)
         where = f"http://{name}:{bound.getsockname()[1]}"
         serve(app, bound, limits, lambda: print(f"{classifier.run.id} is served at {where}", flush=True))
     return 0
