@@ -3,11 +3,11 @@
     python experiments/speed/serve_load.py DIR RUN [--seconds 5] [--overload 60] [--memory 100000] [--out FILE.json]
 
 The server has a process of its own; the clients have another, keep their connections, and send the same few examples
-in turn: random images as PNG, and texts. uvicorn uses uvloop and httptools if they are installed; the latter refuses
-surplus requests at a fraction of the cost. Each number of clients is measured on the server, and on the same server that
+in turn: random images as PNG, and texts. Each number of clients is measured on the server, and on the same server that
 predicts one example at once. For comparison one process reads and predicts the same requests one after the other
 without HTTP, and another one so in batches of 64. `--overload` sends twice as many requests as are answered at
 64 clients, at fixed times, whatever the answers; `--memory` sends many requests and looks at the server's memory.
+uvicorn uses uvloop and httptools where they are installed; httptools refuses surplus requests at a lower cost.
 """
 
 import asyncio

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from fusion_bench.deploy.model import load_classifier
 from tests.deploy.serving import IMAGE, TEXT, client_of, example, form
 
+# threads of the server run while a strategy draws, and hypothesis takes their use of `random` for the strategy's
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 EXAMPLES = 1000
 """Requests of each kind."""
 NAMES = st.sampled_from(("image", "text", "examples", "missing", "alone", "")) | st.text(max_size=8)
