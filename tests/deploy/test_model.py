@@ -61,7 +61,7 @@ def test_the_function_of_arrays_is_the_loaded_runs(run, names):
 
 def test_a_missing_modality_is_refused_or_neutral(run):
     classifier = make_classifier(run, "concat")
-    with pytest.raises(UserError, match="text is missing; missing: neutral"):
+    with pytest.raises(UserError, match="text is missing; give it, or let its neutral value"):
         classifier.predict([{"image": draw_pixels()}])
     filled = classifier.fill({"text": "a dog"})
     assert filled["text"] == "a dog"

@@ -307,6 +307,9 @@ def test_a_folder_with_other_files_is_not_replaced(classifier, runtime, tmp_path
     with pytest.raises(UserError, match="photos has other files; give a new folder"):
         write_site(classifier, runtime, tmp_path / "photos")
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["keep.txt"]
+    (tmp_path / "photos" / "card.json").write_text("{}")  # as many sites have
+    with pytest.raises(UserError, match="photos has other files"):
+        write_site(classifier, runtime, tmp_path / "photos")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="file has other files"):
         write_site(classifier, runtime, tmp_path / "file")

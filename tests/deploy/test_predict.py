@@ -58,7 +58,7 @@ def test_one_example_has_bars(call, plain, folder, classifier):
 def test_a_folder_is_predicted_in_order_and_what_is_no_image_is_a_line(call, plain, folder, classifier):
     status, printed, lines = call("predict", plain.config.out, "concat-s0", "--folder", folder, "--missing", "neutral")
     assert status == 1
-    assert lines == "fusion-bench: 3.png: it is no PNG, JPEG or WebP image\n"
+    assert lines == "fusion-bench: example 3.png: it is no PNG, JPEG or WebP image\n"
     rows = table(printed)
     assert [row["id"] for row in rows] == ["0.png", "1.png", "2.png", "more/4.jpg"]
     said, neutral = "a star, seen at night", classifier.neutral["text"]
@@ -89,7 +89,7 @@ def test_a_missing_modality_is_an_error_and_the_others_go_on(call, plain, folder
 
 def test_a_csv_file_from_standard_input(call, plain, folder, classifier, monkeypatch):
     written = f'id,text,image,label\nfirst,"a dog, a cat",{folder}/0.png,x\nsecond,a cat,{folder}/gone.png,y\n'
-    monkeypatch.setattr(sys, "stdin", io.StringIO(written))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + written.encode()), "ascii"))
     status, printed, lines = call("predict", plain.config.out, "concat-s0", "--csv", "-")
     assert status == 1
     assert lines == f"fusion-bench: example second: {folder}/gone.png: No such file or directory\n"
@@ -104,6 +104,43 @@ def test_paths_of_a_csv_file_start_at_its_folder(call, plain, folder):
     status, printed, lines = call("predict", plain.config.out, "concat-s0", "--csv", folder / "list.csv")
     assert (status, lines) == (0, "")
     assert [row["id"] for row in table(printed)] == ["1", "2"]
+
+
+def test_a_row_that_cannot_be_read_is_a_line_and_the_others_go_on(call, plain, folder):
+    rows = [f"{number},{folder}/0.png,a dog".encode() for number in range(5)]
+    rows[1] += b"\xe9"  # Latin-1
+    rows[3] += b"g" * 200_000  # more than the reader takes
+    (folder / "list.csv").write_bytes(b"\n".join([b"id,image,text", *rows, b""]))
+    status, printed, lines = call("predict", plain.config.out, "concat-s0", "--csv", folder / "list.csv")
+    assert status == 1
+    assert [row["id"] for row in table(printed)] == ["0", "2", "4"]
+    assert lines.splitlines()[0] == "fusion-bench: example 1: it is not UTF-8"
+    assert lines.splitlines()[1].startswith("fusion-bench: example 4: it is not CSV: field larger than")
+    assert lines.count("\n") == 2
+
+
+def test_an_id_cannot_write_on_the_terminal(call, plain, folder):
+    (folder / "list.csv").write_bytes(b'id,image,text\n"a\n\x1b[31m",gone.png,a dog\n')
+    _, _, line = call("predict", plain.config.out, "concat-s0", "--csv", folder / "list.csv")
+    assert line == "fusion-bench: example a��[31m: gone.png: No such file or directory\n"
+
+
+@pytest.mark.parametrize("flags", [("--image", "0.png"), ("--input", "image=0.png")])
+def test_what_is_given_twice_is_refused(refuse, plain, folder, flags):
+    line = refuse(plain.config.out, "concat-s0", "--folder", folder, *flags, command="predict")
+    assert "image is given twice" in line
+
+
+def test_many_examples_as_bars_have_their_ids(call, plain, folder):
+    _, printed, _ = call(
+        "predict", plain.config.out, "concat-s0", "--folder", folder, "--text", "a", "--format", "bars", "--top", "1"
+    )
+    assert [line for line in printed.splitlines() if "." in line and "%" not in line and "temp" not in line] == [
+        "0.png",
+        "1.png",
+        "2.png",
+        "more/4.jpg",
+    ]
 
 
 def test_an_image_from_standard_input(call, plain, folder, monkeypatch):
@@ -143,7 +180,7 @@ def test_columns_that_are_no_modality(refuse, plain, tmp_path):
 def test_a_text_that_is_too_long(call, plain, folder):
     status, _, line = call("predict", plain.config.out, "concat-s0", "--image", folder / "0.png", "--text", "a" * 1001)
     assert status == 1
-    assert line == "fusion-bench: a text has 1,001 characters; at most 1,000 are right\n"
+    assert line == "fusion-bench: text has 1,001 characters; at most 1,000 are right\n"
 
 
 def test_arrays_are_read_from_files(plain, tmp_path):
@@ -160,6 +197,19 @@ def test_arrays_are_read_from_files(plain, tmp_path):
     example = {name: array.astype(np.float32) for name, array in arrays.items()} | {"text": "a dog"}
     np.testing.assert_allclose(found.probabilities, classifier.predict([example])[0], atol=1e-6)
     assert "audio has shape" in bad.fault
+    for number, array in enumerate((np.zeros(3), np.zeros(()), np.zeros((2, 3, 1)), np.zeros((2, 4)))):
+        np.save(tmp_path / f"{number}.npy", array.astype(np.float32))
+        (bad,) = predict_rows(classifier, [Row("c", {**cells, "motion": f"{number}.npy"}, tmp_path)])
+        assert "motion has shape" in bad.fault
+    np.savez(tmp_path / "two.npz", a=np.zeros(3))
+    header = (
+        b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000,), }".ljust(118)
+    )
+    (tmp_path / "vast.npy").write_bytes(header)
+    for name in ("two.npz", "vast.npy", "."):
+        (bad,) = predict_rows(classifier, [Row("c", {**cells, "motion": name}, tmp_path)])
+        assert bad.probabilities is None
+        assert bad.fault.startswith(f"{name}: ")
 
 
 def test_examples_stream(plain, tmp_path):
