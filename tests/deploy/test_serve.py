@@ -106,7 +106,7 @@ def test_health_card_and_favicon(client, classifier):
 
 
 def test_the_page_has_its_own_files_alone(classifier, tmp_path):
-    for name in ("index.html", "page.css", "server.js", "other.js"):
+    for name in {"other.js", *(name for name, _ in FILES.values())} - {"page.js"}:
         (tmp_path / name).write_text(name, encoding="utf-8")
     with client_of(classifier, page=tmp_path) as client:
         for path, (name, kind) in FILES.items():
