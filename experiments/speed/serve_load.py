@@ -292,7 +292,7 @@ def measure_server(config: Config, batch: int) -> dict[str, Any]:
 
 
 def main(config: Config) -> int:
-    """Measures, prints the tables, and returns the exit status."""
+    """Measures, prints the tables, and returns the exit status: 1 if a request is lost or memory grows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))  # a connection is a file
     batched, single = measure_server(config, 64), measure_server(config, 1)
@@ -314,7 +314,10 @@ def main(config: Config) -> int:
     if config.out is not None:
         content = {"run": card["run"], "form": config.form, "batched": batched, "one_by_one": single["loads"]}
         config.out.write_text(json.dumps({**content, "direct": direct}, indent=2) + "\n", encoding="utf-8")
-    return 0
+    overload = batched.get("overload", {"statuses": {}, "lost": {}})
+    memory = [entry["rss"] for entry in batched.get("memory", ())][1:]  # the first tenth fills caches
+    is_well = {*overload["statuses"]} <= {"200", "503"} and not overload["lost"]
+    return 0 if is_well and (not memory or memory[-1] < 1.02 * memory[0]) else 1
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def test_a_text_has_a_largest_length(client):
         ('{"image": 7, "text": "a"}', "image must be an image file, in base64"),
         ('{"image": "?!", "text": "a"}', "image is not base64"),
         ('{"image": "é", "text": "a"}', "image is not base64"),
-        ('{"image": "", "text": "a"}', "no PNG, JPEG or WebP"),
+        ('{"image": "", "text": "a"}', "image is missing"),
         ("[]", "must be a JSON object"),
         ("", "not JSON"),
         (b'{"text": "\xff"}', "not JSON in UTF-8"),

@@ -147,7 +147,7 @@ def test_a_body_that_is_too_large_on_a_socket(port):
         head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
         with contextlib.suppress(ConnectionError):
-            client.sendall(head + 40 * chunk)
+            client.sendall(head + 200 * chunk)
         received = read_all(client)
         assert not received or received.startswith(b"HTTP/1.1 413 ")
 

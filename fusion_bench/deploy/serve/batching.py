@@ -62,7 +62,7 @@ class Batcher(Generic[Item, Result]):
 
     def close(self) -> None:
         """Ends the threads after the group that they have; what waits is left."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(cancel_futures=True)
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._is_planned:  # later, so that all that come in the same turn of the loop are one group

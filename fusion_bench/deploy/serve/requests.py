@@ -194,7 +194,7 @@ def _numbers(name: str, spec: ModalitySpec, value: Any) -> np.ndarray:
     """Returns nested lists as an array of the model's shape and type; a sequence may have fewer steps."""
     try:
         array = np.asarray(value if _are_numbers(value, spec.shape) else None)
-    except OverflowError:  # an integer of more than 64 bits
+    except (ValueError, OverflowError):  # rows of different lengths, or an integer of more than 64 bits
         array = np.asarray(None)
     fits = array.shape == spec.shape
     if spec.kind == "sequence":
