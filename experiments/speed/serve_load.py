@@ -1,6 +1,6 @@
 """How many requests a second does `fusion-bench serve` answer, and what does it do with more than it can?
 
-    python experiments/speed/serve_load.py DIR RUN [--seconds 5] [--overload 60] [--memory 100000] [--out FILE.json]
+    python experiments/speed/serve_load.py DIR RUN [--seconds 5] [--overload 60] [--memory 100000] [--out DIR]
 
 The server has a process of its own; the clients have another, keep their connections, and send the same few examples
 in turn: random images as PNG, and texts. Each number of clients is measured on the server, and on the same server that
@@ -31,7 +31,9 @@ import psutil
 import tyro
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
+
+from fusion_bench.report.listing import Listing
+from fusion_bench.study.provenance import describe_environment
 
 HOST = "127.0.0.1"
 DISTINCT = 64
@@ -59,8 +61,8 @@ class Config:
     """Seconds of twice the capacity; 0 leaves it out."""
     memory: int = 0
     """Requests during which memory is looked at; 0 leaves it out."""
-    out: Path | None = None
-    """File for all numbers, in JSON."""
+    out: Path = Path("runs/serve-load")
+    """Directory of table.md and load.json."""
 
 
 # ------------------------------------------------------------------------------------------------------- the server
@@ -291,33 +293,76 @@ def measure_server(config: Config, batch: int) -> dict[str, Any]:
     return found
 
 
+def listing(found: dict[str, Any]) -> Listing:
+    """Returns the table: a row for each number of clients."""
+    rows = []
+    for ours, theirs in zip(found["batched"]["loads"], found["one_by_one"], strict=True):
+        cells = [f"{row[key]:,.{digits}f}" for row in (ours, theirs) for key, digits in
+                 (("per_second", 0), ("p50_ms", 1), ("p99_ms", 1))]  # fmt: skip
+        rows.append([str(ours["clients"]), *cells, f"{ours['per_second'] / theirs['per_second']:.2f}"])
+    notes = [
+        "p50 and p99: milliseconds until the answer. One by one: the same server with batches of 1.",
+        "Without HTTP, in one process: {:,.0f} examples/s one by one, {:,.0f} in batches of 64.".format(
+            *found["direct"].values()
+        ),
+        *_overload(found["batched"]),
+        *_memory(found["batched"]),
+        f"{found['run']}, {found['form']}; clients and server share the machine. Commit {found['commit']}, "
+        f"{found['device']}.",
+    ]
+    header = ["clients", "requests/s", "p50", "p99", "one by one,\nrequests/s", "p50", "p99", "ratio"]
+    return Listing("Load on the server", header, rows, notes, "r" * len(header), is_whole=True)
+
+
+def _overload(found: dict[str, Any]) -> Iterator[str]:
+    if "overload" in found:
+        load = found["overload"]
+        statuses = ", ".join(f"{count:,} × {status}" for status, count in sorted(load["statuses"].items()))
+        yield (
+            f"Twice the capacity of {load['capacity']:,.0f} requests/s at {USUAL} clients: {load['sent']:,} sent, "
+            f"answers {statuses}, lost {sum(load['lost'].values())}; {load['per_second']:,.0f} predictions/s, p50 "
+            f"{load['p50_ms']:,.0f} ms, p99 {load['p99_ms']:,.0f} ms."
+        )
+
+
+def _memory(found: dict[str, Any]) -> Iterator[str]:
+    if "memory" in found:
+        sizes = [f"{entry['rss'] / 1e6:.1f}" for entry in found["memory"]]
+        count = found["memory"][-1]["requests"]
+        yield f"Memory of the server in MB, at each tenth of {count:,} requests: {', '.join(sizes)}."
+
+
+def is_well(found: dict[str, Any]) -> bool:
+    """Returns whether each request was answered by 200 or 503, and memory did not grow after the first tenth.
+
+    The memory of fewer than 10,000 requests is not judged.
+    """
+    overload = found.get("overload", {"statuses": {}, "lost": {}})
+    memory = [entry["rss"] for entry in found.get("memory", ())][1:]  # the first tenth fills caches
+    is_answered = {*overload["statuses"]} <= {"200", "503"} and not overload["lost"]
+    is_judged = bool(memory) and found["memory"][-1]["requests"] >= 10_000
+    return is_answered and (not is_judged or memory[-1] < 1.02 * memory[0])
+
+
 def main(config: Config) -> int:
-    """Measures, prints the tables, and returns the exit status: 1 if a request is lost or memory grows."""
+    """Measures, prints the table, and returns the exit status: 1 if a request is lost or memory grows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))  # a connection is a file
     batched, single = measure_server(config, 64), measure_server(config, 1)
     card = batched.pop("card")
-    direct = {}
+    direct: dict[str, float] = {}
     for size in (1, 64):
-        with started(direct_process, config, size, card) as (direct[size], _):
-            pass
-    console, table = Console(), Table("clients", "requests/s", "p50 ms", "p99 ms", "one by one", "p50", "p99", "ratio")
-    for ours, theirs in zip(batched["loads"], single["loads"], strict=True):
-        cells = [f"{row[key]:,.{digits}f}" for row in (ours, theirs) for key, digits in
-                 (("per_second", 0), ("p50_ms", 1), ("p99_ms", 1))]  # fmt: skip
-        table.add_row(str(ours["clients"]), *cells, f"{ours['per_second'] / theirs['per_second']:.2f}")
-    console.print(table)
-    console.print(f"without HTTP: {direct[1]:,.0f} examples/s one by one, {direct[64]:,.0f} in batches of 64")
-    for key in ("overload", "memory"):
-        if key in batched:
-            console.print(key, batched[key])
-    if config.out is not None:
-        content = {"run": card["run"], "form": config.form, "batched": batched, "one_by_one": single["loads"]}
-        config.out.write_text(json.dumps({**content, "direct": direct}, indent=2) + "\n", encoding="utf-8")
-    overload = batched.get("overload", {"statuses": {}, "lost": {}})
-    memory = [entry["rss"] for entry in batched.get("memory", ())][1:]  # the first tenth fills caches
-    is_well = {*overload["statuses"]} <= {"200", "503"} and not overload["lost"]
-    return 0 if is_well and (not memory or memory[-1] < 1.02 * memory[0]) else 1
+        with started(direct_process, config, size, card) as (per_second, _):
+            direct[str(size)] = per_second
+    environment = describe_environment()
+    found = {"run": card["run"], "form": config.form, "batched": batched, "one_by_one": single["loads"]}
+    found |= {"direct": direct, "commit": environment["commit"], "device": environment["device"]}
+    table = listing(found)
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / "load.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    (config.out / "table.md").write_text(table.to_markdown(), encoding="utf-8")
+    Console().print(table)
+    return 0 if is_well(batched) else 1
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class PredictCommand(Checked):
     folder: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(optional)")] = None
     """Folder of images; the text of NAME.png is in NAME.txt."""
     missing: Literal["error", "neutral"] = "error"
-    """What stands for a missing modality. neutral: a text that says nothing, the mean of the training images."""
+    """Treatment of a missing modality. neutral: it is a text that says nothing, the mean of the training images."""
     format: Literal["auto", "bars", "csv", "jsonl"] = "auto"
     """Output. auto: bars for one example, CSV for many: id, label, probability of each class."""
     top: Count = 5

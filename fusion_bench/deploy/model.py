@@ -55,7 +55,7 @@ class Classifier:
 
     @property
     def modalities(self) -> Mapping[str, ModalitySpec]:
-        """What the model reads, by name."""
+        """Specifications of the modalities that the model reads, by name."""
         return self.loaded.modalities
 
     @functools.cached_property

@@ -8,7 +8,7 @@ _is_portable = contextvars.ContextVar("is_portable", default=False)
 
 
 def is_portable() -> bool:
-    """Whether a layer that is traced now is to use standard operations only: no choice by platform, no FFT."""
+    """Returns whether a layer that is traced now uses standard operations only: no choice by platform, no FFT."""
     return _is_portable.get()
 
 

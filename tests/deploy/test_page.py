@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from fusion_bench.data.captions.tokenizer import token_ids, train_tokenizer
+from fusion_bench.deploy import page as page_files
 from fusion_bench.deploy.card import describe
 from fusion_bench.deploy.export import web
 from fusion_bench.deploy.images import decode
@@ -68,7 +69,7 @@ class Stub(Files):
     answer: tuple[int, dict]
 
     def translate_path(self, path):
-        return str(web.PAGE / {"/": "index.html", "/model.js": "server.js"}.get(path, path[1:]))
+        return str(page_files.FOLDER / {"/": "index.html", "/model.js": "server.js"}.get(path, path[1:]))
 
     def do_GET(self):
         self.reply(200, self.card) if self.path == "/model" else super().do_GET()
@@ -595,9 +596,11 @@ def test_typing_asks_rarely_and_shows_the_last(open_page, both):
 
 
 def test_the_page_has_neither_inline_code_nor_foreign_addresses():
-    text = (web.PAGE / "index.html").read_text(encoding="utf-8")
+    text = (page_files.FOLDER / "index.html").read_text(encoding="utf-8")
     assert " style=" not in text
     assert re.findall(r"<script[^>]*>", text) == ['<script type="module" src="page.js">']
     assert not any(
-        "//" in line.split("// ")[0] for name in web.COMMON for line in (web.PAGE / name).read_text().splitlines()
+        "//" in line.split("// ")[0]
+        for name in page_files.FILES
+        for line in (page_files.FOLDER / name).read_text().splitlines()
     )

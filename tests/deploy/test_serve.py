@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from fusion_bench.deploy import page
 from fusion_bench.deploy.card import describe
 from fusion_bench.deploy.model import load_classifier
-from fusion_bench.deploy.serve.app import FILES, PAGE
 from fusion_bench.deploy.serve.batching import Batcher
 from fusion_bench.deploy.serve.guard import HEADERS
 from fusion_bench.deploy.serve.limits import Limits
@@ -106,18 +106,16 @@ def test_health_card_and_favicon(client, classifier):
 
 
 def test_the_page_has_its_own_files_alone(classifier, tmp_path):
-    for name in {"other.js", *(name for name, _ in FILES.values())} - {"page.js"}:
+    served = {f"/{name}": (name, kind) for name, kind in page.FILES.items()}
+    served |= {"/": served.pop("/index.html"), "/model.js": ("server.js", "text/javascript")}
+    for name in ("other.js", *(name for name, _ in served.values())):
         (tmp_path / name).write_text(name, encoding="utf-8")
-    with client_of(classifier, page=tmp_path) as client:
-        for path, (name, kind) in FILES.items():
-            if name == "page.js":
-                refused(client.get(path), 404)
-                continue
+    with client_of(classifier, folder=tmp_path) as client:
+        for path, (name, kind) in served.items():
             answer = client.get(path)
             assert (answer.text, answer.headers["content-type"]) == (name, f"{kind}; charset=utf-8")
         for path in ("/other.js", "/server.js", "/../model.py", "/%2e%2e/model.py", "/index.html", "//etc/passwd"):
             refused(client.get(path), 404)
-    assert PAGE.name == "page"
 
 
 def test_metrics(classifier):

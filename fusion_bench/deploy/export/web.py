@@ -12,15 +12,13 @@ from typing import Any
 
 from fusion_bench import files
 from fusion_bench.data.cache import cache_directory
+from fusion_bench.deploy import page
 from fusion_bench.deploy.card import as_json, describe
 from fusion_bench.deploy.examples import is_picture
 from fusion_bench.deploy.model import Classifier
 from fusion_bench.errors import UserError, cause
 
-PAGE = Path(__file__).parents[1] / "page"
-"""Files of the page; `onnx.js` or `server.js` becomes its model.js."""
 CARD = "card.json"
-COMMON = ("index.html", "page.css", "page.js", "image.js")
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 RUNTIME = {"ort.wasm.bundle.min.mjs": "ort.js", "ort-wasm-simd-threaded.wasm": "ort.wasm.gz"}
 """Files of the package that are needed, and what they are in the folder.
@@ -57,10 +55,10 @@ def write_web(
         raise UserError(f"{folder} has other files; give a new folder")
     needed = find_runtime(runtime)
     with files.new_folder(folder) as new:
-        for name in (*COMMON, "tokens.js"):
-            shutil.copyfile(PAGE / name, new / name)
-        shutil.copyfile(PAGE / "onnx.js", new / "model.js")
-        shutil.copyfile(PAGE / "onnxruntime-LICENSE.txt", new / "onnxruntime-LICENSE.txt")
+        for name in (*page.FILES, "tokens.js"):
+            shutil.copyfile(page.FOLDER / name, new / name)
+        shutil.copyfile(page.FOLDER / "onnx.js", new / "model.js")
+        shutil.copyfile(page.FOLDER / "onnxruntime-LICENSE.txt", new / "onnxruntime-LICENSE.txt")
         (new / CARD).write_text(as_json(card or describe(classifier)), encoding="utf-8")
         for name, tokenizer in classifier.loaded.tokenizers.items():
             (new / f"tokenizer-{name}.json").write_text(tokenizer.to_str(), encoding="utf-8")
@@ -71,7 +69,7 @@ def write_web(
 
 def _is_ours(path: Path) -> bool:
     """Returns whether a file of a folder is of an earlier export, by its name."""
-    fixed = {*COMMON, "tokens.js", "model.js", "onnxruntime-LICENSE.txt", CARD, "model.onnx", *RUNTIME.values()}
+    fixed = {*page.FILES, "tokens.js", "model.js", "onnxruntime-LICENSE.txt", CARD, "model.onnx", *RUNTIME.values()}
     return path.is_file() and (path.name in fixed or path.match("tokenizer-*.json"))
 
 

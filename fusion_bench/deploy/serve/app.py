@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fusion_bench.deploy import page
 from fusion_bench.deploy.card import describe
 from fusion_bench.deploy.model import Classifier
 from fusion_bench.deploy.serve.guard import FAULT, LOOPBACK, PREDICT, Guard, as_response, refuse
@@ -19,19 +20,12 @@ from fusion_bench.deploy.serve.requests import OPTIONS
 from fusion_bench.deploy.serve.service import Service
 from fusion_bench.errors import UserError, cause
 
-PAGE = Path(__file__).parent.parent / "page"
-FILES = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/image.js": ("image.js", "text/javascript"),
-    "/model.js": ("server.js", "text/javascript"),
-}
-"""Files of the page by path, with their types. No other file is ever read."""
-
 
 def make_app(
-    classifier: Classifier, limits: Limits | None = None, hosts: Collection[str] | None = LOOPBACK, page: Path = PAGE
+    classifier: Classifier,
+    limits: Limits | None = None,
+    hosts: Collection[str] | None = LOOPBACK,
+    folder: Path = page.FOLDER,
 ) -> Guard:
     """Returns the application, with each batch size compiled.
 
@@ -39,7 +33,7 @@ def make_app(
       classifier: the model.
       limits: of requests; the usual ones if None.
       hosts: accepted in the Host header; None accepts all.
-      page: folder of the page's files; they are read now.
+      folder: of the page's files; they are read now.
 
     Raises:
       UserError: a modality has the name of an option.
@@ -74,7 +68,9 @@ def make_app(
         Route("/metrics", metrics),
         Route("/model", model),
         Route("/favicon.ico", favicon),
-        *(_file(path, page / name, kind) for path, (name, kind) in FILES.items() if (page / name).is_file()),
+        _file("/", folder / "index.html", page.FILES["index.html"]),
+        _file("/model.js", folder / "server.js", "text/javascript"),
+        *(_file(f"/{name}", folder / name, kind) for name, kind in page.FILES.items() if name != "index.html"),
     ]
     handlers = {HTTPException: _http, UserError: _wrong, ClientDisconnect: _gone, Exception: _fault}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)

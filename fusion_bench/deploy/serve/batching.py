@@ -48,7 +48,7 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def is_busy(self) -> bool:
-        """Whether an item waits or is worked on."""
+        """True if an item waits or is worked on."""
         return bool(self._waiting) or self._idle < self._threads
 
     async def submit(self, item: Item) -> Result:

@@ -25,7 +25,7 @@ OPTIONS = (EXAMPLES, MISSING, ALONE)
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What a request asks.
+    """A request of predictions, as arrays.
 
     Attributes:
       arrays: as the model takes them, one row for each prediction: of the examples, then of single modalities.
@@ -42,7 +42,7 @@ class Question:
 
 
 def read_question(classifier: Classifier, limits: Limits, content_type: str, body: bytes) -> Question:
-    """Returns what a request asks.
+    """Returns the predictions that a request asks for.
 
     A form has one example: of an image the file, of a text the text. JSON has an image's file in base64, numbers as
     nested lists, and possibly several examples, in `examples`. `missing` and `alone` are fields of both.

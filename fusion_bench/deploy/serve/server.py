@@ -21,6 +21,8 @@ from fusion_bench.errors import UserError, cause
 SWITCH = 1e-4
 """Seconds until a thread gets the interpreter's lock from one that computes. A decoder gives it away several times an
 image; with Python's 5 ms a busy event loop would leave it 200 images a second."""
+LINGER = 2.0
+"""Seconds in which a surplus client must have read that it is one."""
 GRACE = 30
 """Seconds in which accepted requests are answered after a signal to end."""
 
@@ -115,14 +117,26 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
         cycle: Any
         loop: asyncio.AbstractEventLoop
         _timer: asyncio.TimerHandle | None = None
+        _is_surplus = False
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             if len(self.connections) > limits.connections:
-                transport.write(_SURPLUS)
-                transport.close()
+                self._send_away(transport)
             else:
                 self._expect()
+
+        def _send_away(self, transport: Any) -> None:
+            """Answers, and waits a little for the client to end: a request that comes later would undo the answer."""
+            self.connections.discard(self)
+            self._is_surplus = True
+            transport.write(_SURPLUS)
+            transport.write_eof()
+            self._timer = self.loop.call_later(LINGER, transport.close)
+
+        def data_received(self, data: bytes) -> None:
+            if not self._is_surplus:
+                super().data_received(data)
 
         def connection_lost(self, exc: Exception | None) -> None:
             if self._timer is not None:

@@ -49,7 +49,7 @@ class Service:
 
     @property
     def is_full(self) -> bool:
-        """Whether no further row may wait."""
+        """True if no further row may wait."""
         return self.waiting >= self.limits.waiting
 
     def close(self) -> None:
