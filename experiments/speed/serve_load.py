@@ -38,6 +38,10 @@ from fusion_bench.study.provenance import describe_environment
 HOST = "127.0.0.1"
 DISTINCT = 64
 """Number of different requests."""
+CONNECTIONS = 1000
+"""Open at the same time under overload, at most."""
+IDLE = 2.0
+"""Seconds after which a connection is not used again, as the server may just be closing it."""
 USUAL = 64
 """Number of clients that the comparison and the overload refer to."""
 BOUNDARY = b"--------boundary"
@@ -157,6 +161,7 @@ class Client(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.received = bytearray()
+        self.since = time.perf_counter()
         self.answer: asyncio.Future[tuple[int, bytes]] | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -172,6 +177,9 @@ class Client(asyncio.Protocol):
         if len(self.received) >= end + 4 + length:
             self.answer.set_result((int(head[9:12]), bytes(self.received[end + 4 :])))
             self.received.clear()
+            self.since = time.perf_counter()
+            if b"connection: close" in head:
+                self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.answer is not None and not self.answer.done():
@@ -228,18 +236,25 @@ async def closed_loop(port: int, requests: list[bytes], clients: int, seconds: f
 
 
 async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> dict[str, Any]:
-    """Asks at fixed times, whatever the answers; counts each answer, and requests that have none."""
+    """Asks at fixed times, whatever the answers; counts each answer, and requests that have none.
+
+    A request waits, as part of its latency, where `CONNECTIONS` are in use: more would be refused by the system.
+    """
     latencies: list[float] = []
     statuses: Counter[int] = Counter()
     free: list[Client] = []
     lost: Counter[str] = Counter()
+    connections = asyncio.Semaphore(CONNECTIONS)
 
-    async def one(number: int) -> None:
+    async def one(number: int, before: float) -> None:
+        async with connections:
+            await ask(number, before)
+
+    async def ask(number: int, before: float) -> None:
         try:
-            while free and free[-1].transport.is_closing():  # it had been idle for too long
-                free.pop()
+            while free and (free[-1].transport.is_closing() or time.perf_counter() - free[-1].since > IDLE):
+                free.pop().transport.close()
             client = free.pop() if free else await Client.connect(port)
-            before = time.perf_counter()
             status, _ = await client.ask(requests[number % len(requests)])
         except OSError as error:
             lost[type(error).__name__] += 1
@@ -255,7 +270,7 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
         sent = 0
         while (now := time.perf_counter() - start) < seconds:
             while sent < now * rate:
-                group.create_task(one(sent))
+                group.create_task(one(sent, time.perf_counter()))
                 sent += 1
             await asyncio.sleep(0.002)
     found = summary(time.perf_counter() - start, latencies, statuses)

@@ -28,7 +28,7 @@ class Limits:
     examples: int = 64
     pixels: int = MAX_PIXELS
     waiting: int = 512
-    connections: int = 768
+    connections: int = 2048
     seconds: float = 10.0
     batch: int = 64
     wait: float = 0.002

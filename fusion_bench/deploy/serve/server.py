@@ -21,8 +21,11 @@ from fusion_bench.errors import UserError, cause
 SWITCH = 1e-4
 """Seconds until a thread gets the interpreter's lock from one that computes. A decoder gives it away several times an
 image; with Python's 5 ms a busy event loop would leave it 200 images a second."""
-LINGER = 2.0
-"""Seconds in which a surplus client must have read that it is one."""
+LINGER, LINGERING = 0.5, 128
+"""Seconds in which a surplus client must have read that it is one, and the number of such clients: each is an open
+file."""
+SPARE = 256
+"""Files that a server opens beside its connections, at most."""
 GRACE = 30
 """Seconds in which accepted requests are answered after a signal to end."""
 
@@ -66,10 +69,21 @@ def serve(app: ASGIApp, bound: socket.socket, limits: Limits, ready: Callable[[]
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
+    _allow_files(limits.connections + LINGERING + SPARE)
     sys.setswitchinterval(SWITCH)
     gc.collect()
     gc.freeze()  # the millions of objects of JAX are not looked through again, which would stop all requests
     _Server(config, ready).run(sockets=[bound])
+
+
+def _allow_files(count: int) -> None:
+    """Raises the number of files that this process may open, as far as the system allows: each connection is one."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # there is no such limit, or it is lower
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 class _Server(uvicorn.Server):
@@ -108,6 +122,7 @@ _LATE = _raw("408 Request Timeout", "the head of the request did not come in tim
 
 def _protocol(limits: Limits) -> type[asyncio.Protocol]:
     """Returns uvicorn's protocol with a bound on connections and on the time of a request's head."""
+    lingering: set[asyncio.Protocol] = set()
 
     class Bounded(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
         """One connection. Uvicorn has neither bound: its own timeout ends at the first byte of a request."""
@@ -131,6 +146,10 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
             self.connections.discard(self)
             self._is_surplus = True
             transport.write(_SURPLUS)
+            if len(lingering) >= LINGERING:
+                transport.close()
+                return
+            lingering.add(self)
             transport.write_eof()
             self._timer = self.loop.call_later(LINGER, transport.close)
 
@@ -139,6 +158,7 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
                 super().data_received(data)
 
         def connection_lost(self, exc: Exception | None) -> None:
+            lingering.discard(self)
             if self._timer is not None:
                 self._timer.cancel()
             super().connection_lost(exc)
