@@ -8,7 +8,7 @@ import pytest
 CHROMIUM = shutil.which("chromium")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open its driver has the thread's event loop, which other modules need
 def browser():
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine")
