@@ -89,3 +89,15 @@ def refuse(call, tmp_path):
         return line
 
     return refuse
+
+
+@pytest.fixture(scope="module")  # while it is open its driver has the thread's event loop, which other modules need
+def browser():
+    """Debian's chromium, driven by playwright."""
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("there is no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,7 +83,10 @@ def run(command: PredictCommand, console: Console) -> int:
         write: Callable[[Iterable[Prediction], Classifier, PredictCommand, Console], None]
         write = {"bars": _write_bars, "csv": _write_csv, "jsonl": _write_lines}[form]
         faults: list[str] = []
-        write(_told(found, faults), classifier, command, console)
+        try:
+            write(_told(found, faults), classifier, command, console)
+        except BrokenPipeError:  # whoever reads the output has enough; what is buffered goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1 if faults else 0
 
 
@@ -108,10 +112,9 @@ def _rows(command: PredictCommand, classifier: "Classifier") -> "Iterator[Iterab
             with io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig", SURROGATES, newline="") as lines:
                 yield examples.read_csv(lines, "standard input", Path(), names)
             return
-        with (
-            files.explained(f"{command.csv} cannot be read"),
-            command.csv.open(encoding="utf-8-sig", errors=SURROGATES, newline="") as file,
-        ):
+        with files.explained(f"{command.csv} cannot be read"):
+            file = command.csv.open(encoding="utf-8-sig", errors=SURROGATES, newline="")
+        with file:
             yield examples.read_csv(file, str(command.csv), command.csv.parent, names)
         return
     cells: dict[str, str] = {}

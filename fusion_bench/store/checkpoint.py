@@ -1,16 +1,16 @@
 """A model's arrays on disk, in orbax's format, independent of the device that made them."""
 
-import contextlib
 import errno
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fusion_bench.logs import quiet
 
 _OVERHEAD = 2**16
 """Bytes that a checkpoint takes beside its arrays, at most."""
@@ -31,7 +31,7 @@ def save(path: Path, tree: Any) -> None:
     if shutil.disk_usage(path.parent).free < sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + _OVERHEAD:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
-        with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        with quiet("absl", logging.CRITICAL), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             checkpointer.save(path.absolute(), arrays)
     except ValueError as error:  # orbax's form of the system's error
         code = re.search(r"os_error_code='(\d+)'", str(error))
@@ -67,18 +67,6 @@ def flatten(tree: Any) -> dict[str, Any]:
 
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps orbax from logging the errors that it raises."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _describe(leaf: Any) -> str:

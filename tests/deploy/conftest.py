@@ -1,22 +1,22 @@
-"""A real browser, Debian's chromium, driven by playwright."""
+"""What tests of deployment share: a stored run's classifier, a server of it, and pages in a browser."""
 
-import shutil
 from urllib.parse import urlsplit
 
 import pytest
 
-CHROMIUM = shutil.which("chromium")
+from fusion_bench.deploy.model import load_classifier
+from tests.deploy.serving import client_of
 
 
-@pytest.fixture(scope="module")  # while it is open its driver has the thread's event loop, which other modules need
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+@pytest.fixture(scope="session")
+def classifier(plain):
+    return load_classifier(plain.config.out, plain.stored("concat").id)
+
+
+@pytest.fixture(scope="module")
+def client(classifier):
+    with client_of(classifier) as client:
+        yield client
 
 
 @pytest.fixture

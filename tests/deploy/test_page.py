@@ -27,7 +27,6 @@ from fusion_bench.deploy import page as page_files
 from fusion_bench.deploy.card import describe
 from fusion_bench.deploy.export import web
 from fusion_bench.deploy.images import decode
-from fusion_bench.deploy.model import load_classifier
 from fusion_bench.errors import UserError
 from tests.deploy.classifiers import encoded, make_classifier
 
@@ -122,11 +121,6 @@ def runtime():
         return web.find_runtime(entry if entry.is_dir() else None)
     except UserError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def classifier(plain):
-    return load_classifier(plain.config.out, plain.stored("concat").id)
 
 
 def write_site(classifier, runtime, folder):

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shlex
+import subprocess
 import sys
 
 import numpy as np
@@ -25,11 +27,6 @@ def folder(tmp_path):
     (tmp_path / "3.png").write_bytes(b"no image")
     (tmp_path / ".hidden").write_bytes(b"")
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def classifier(plain):
-    return load_classifier(plain.config.out, plain.stored("concat").id)
 
 
 def table(text):
@@ -97,6 +94,16 @@ def test_a_csv_file_from_standard_input(call, plain, folder, classifier, monkeyp
     assert row["id"] == "first"
     expected = classifier.predict([{"image": draw_pixels(), "text": "a dog, a cat"}])[0]
     np.testing.assert_allclose(shares(row), expected, atol=1e-5)
+
+
+def test_a_reader_that_leaves_is_no_fault_of_the_file(plain, folder):
+    (folder / "list.csv").write_text("image,text\n" + "0.png,a dog\n" * 200, encoding="utf-8")
+    words = "predict", plain.config.out, "concat-s0", "--csv", folder / "list.csv"
+    command = shlex.join([sys.executable, "-m", "fusion_bench", *map(str, words)])
+    done = subprocess.run(f"{command} | head -n 2", shell=True, capture_output=True, text=True, check=False)
+    assert len(done.stdout.splitlines()) == 2
+    assert "cannot be read" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_paths_of_a_csv_file_start_at_its_folder(call, plain, folder):

@@ -9,24 +9,12 @@ import pytest
 
 from fusion_bench.deploy import page
 from fusion_bench.deploy.card import describe
-from fusion_bench.deploy.model import load_classifier
 from fusion_bench.deploy.serve.batching import Batcher
 from fusion_bench.deploy.serve.guard import HEADERS
 from fusion_bench.deploy.serve.limits import Limits
 from fusion_bench.deploy.serve.predictor import Predictor
 from tests.deploy.classifiers import draw_pixels, make_classifier
 from tests.deploy.serving import IMAGE, TEXT, base64_of, client_of, example, form, refused
-
-
-@pytest.fixture(scope="module")
-def classifier(plain):
-    return load_classifier(plain.config.out, plain.stored("concat").id)
-
-
-@pytest.fixture(scope="module")
-def client(classifier):
-    with client_of(classifier) as client:
-        yield client
 
 
 def assert_close(answer, classifier, values):

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from fusion_bench.deploy.card import MAX_CHARACTERS
-from fusion_bench.deploy.model import load_classifier
 from fusion_bench.deploy.serve.app import make_app
 from fusion_bench.deploy.serve.guard import FAULT
 from fusion_bench.deploy.serve.limits import Limits
@@ -20,17 +19,6 @@ from tests.deploy.classifiers import draw_pixels, encoded
 from tests.deploy.serving import IMAGE, TEXT, base64_of, bomb, client_of, example, form, refused
 
 JSON = {"content-type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def classifier(plain):
-    return load_classifier(plain.config.out, plain.stored("concat").id)
-
-
-@pytest.fixture(scope="module")
-def client(classifier):
-    with client_of(classifier) as client:
-        yield client
 
 
 def post_raw(client, text, **headers):

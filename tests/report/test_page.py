@@ -1,7 +1,6 @@
 """The page in a real browser: Debian's chromium, driven by playwright."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,7 +16,6 @@ from fusion_bench.store import Store
 from fusion_bench.store.examples import Example, write_examples
 from tests.report.study import ACCURACIES, CLASSES, FAMILIES, N_TEST, write_study
 
-CHROMIUM = shutil.which("chromium")
 INJECTION = "fusion-bench run --out '</script><script>alert(1)</script><b>'"
 
 LONG = "--strategies " + ",".join(ACCURACIES) + " --out /a/long/path/to/the/last/word"
@@ -153,17 +151,6 @@ def test_a_section_begins_with_the_finding(text):
 
 
 # The browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

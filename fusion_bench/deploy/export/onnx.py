@@ -1,9 +1,7 @@
 """Export to ONNX, by jax2onnx, and its check in onnxruntime."""
 
-import contextlib
-import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from jaxtyping import Float
 from fusion_bench.deploy.card import as_json, describe
 from fusion_bench.deploy.model import Classifier
 from fusion_bench.errors import UserError, cause
+from fusion_bench.logs import quiet
 from fusion_bench.models.portable import portable
 
 if TYPE_CHECKING:
@@ -88,15 +87,3 @@ class _Shape:
 
     def __init__(self, shape: tuple[int | str, ...], dtype: np.dtype):
         self.shape, self.dtype = shape, dtype
-
-
-@contextlib.contextmanager
-def quiet(name: str) -> Iterator[None]:
-    """Keeps a library's warnings about its own intermediate values from the terminal."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

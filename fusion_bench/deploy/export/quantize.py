@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fusion_bench.data.dataset import Dataset
-from fusion_bench.deploy.export.onnx import INSTALL, Session, quiet
+from fusion_bench.deploy.export.onnx import INSTALL, Session
 from fusion_bench.deploy.model import Classifier
 from fusion_bench.errors import UserError, cause
+from fusion_bench.logs import quiet
 from fusion_bench.metrics.classification import accuracy
 
 if TYPE_CHECKING:

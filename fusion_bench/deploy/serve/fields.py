@@ -101,7 +101,8 @@ _CALLS = (
 def _read_form(boundary: bytes, body: bytes, known: Collection[str]) -> dict[str, Any]:
     form = _Form(known)
     try:
-        parser = MultipartParser(boundary, {name: getattr(form, name) for name in _CALLS})  # type: ignore[arg-type]
+        calls: Any = {name: getattr(form, name) for name in _CALLS}
+        parser = MultipartParser(boundary, calls)
         parser.write(body)
         parser.finalize()
     except FormParserError as error:

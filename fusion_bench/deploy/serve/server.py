@@ -124,7 +124,7 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
     """Returns uvicorn's protocol with a bound on connections and on the time of a request's head."""
     lingering: set[asyncio.Protocol] = set()
 
-    class Bounded(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    class Bounded(AutoHTTPProtocol):
         """One connection. Uvicorn has neither bound: its own timeout ends at the first byte of a request."""
 
         transport: Any
