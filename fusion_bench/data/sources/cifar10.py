@@ -4,12 +4,8 @@ TFDS needs TensorFlow only to unpack the archive and to encode PNG. Its own buil
 the same dataset. A directory that is prepared already, by this module or by others, is opened as it is.
 """
 
-import contextlib
 import io
-import os
-import sys
 import tarfile
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +13,9 @@ import numpy as np
 
 from fusion_bench.config import DataConfig
 from fusion_bench.data.dataset import RawDataset
+from fusion_bench.data.sources import preparation
 from fusion_bench.data.sources.base import ClassWords, register_source
-from fusion_bench.data.sources.tfds import AGAIN, FILE_FORMAT, data_root, load_prepared, versions_near
+from fusion_bench.data.sources.tfds import AGAIN, data_root, load_prepared, versions_near
 from fusion_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +57,6 @@ WORDS = ClassWords(
 CLASS_NAMES = tuple(WORDS.nouns)
 
 _RECORD = np.dtype([("label", np.uint8), ("image", np.uint8, (3, 32, 32))])  # the archive's own 3,073 bytes
-_ARCHIVE_TIMEOUT = 20  # seconds until a server that does not answer counts as out of reach
 
 
 @register_source(
@@ -108,46 +104,12 @@ def _describe(directory: Path, info: "tfds.core.DatasetInfo") -> str:
 
 
 def prepare(data_dir: Path) -> Path:
-    """Downloads the official archive, verifies its checksum, prepares `data_dir`/cifar10/3.0.2, and returns that.
+    """Downloads the official archive, prepares `data_dir`/cifar10/3.0.2, and returns that.
 
     Raises:
-      UserError: the archive cannot be downloaded or has another checksum, or `data_dir` cannot be written.
+      UserError: as `preparation.prepare`.
     """
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-
-    config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=True)
-    # TFDS reports its progress on stdout, which belongs to results.
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            builder = _builder_class()(data_dir=os.fspath(data_dir), file_format=FILE_FORMAT)
-            url = builder._cifar_info.url
-            print(f"{NAME} is not in {data_dir}; it is downloaded from {url} and prepared there")
-            if not any((data_dir / "downloads").rglob("*cifar-10-binary*.gz")):
-                _check_reachable(url)
-            builder.download_and_prepare(download_config=config)
-        except tfds.download.DownloadError as error:
-            raise UserError(
-                f"cannot download {url} ({error}); without a network, the data directory (or $TFDS_DATA_DIR) "
-                f"must hold {NAME}/{VERSION}, prepared as {FILE_FORMAT}"
-            ) from error
-        except NonMatchingChecksumError as error:
-            archive = f"{url}, in {data_dir / 'downloads'},"
-            raise UserError(f"{archive} has a wrong checksum; remove it and start again") from error
-        except OSError as error:
-            raise UserError(f"cannot prepare {NAME} in {data_dir}: {error}") from error
-    return data_dir / NAME / VERSION
-
-
-def _check_reachable(url: str) -> None:
-    """Asks the server for the archive's header: TFDS itself would try again for minutes."""
-    import tensorflow_datasets as tfds
-
-    request = urllib.request.Request(url, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=_ARCHIVE_TIMEOUT).close()
-    except OSError as error:  # which URLError and TimeoutError are
-        raise tfds.download.DownloadError(getattr(error, "reason", error)) from error
+    return preparation.prepare(_builder_class(), data_dir)
 
 
 def _builder_class() -> Any:
@@ -161,6 +123,8 @@ def _builder_class() -> Any:
     with skip_registration():  # the name stays the official builder's
 
         class Cifar10(official):
+            url_infos = official.url_infos
+
             def _split_generators(self, dl_manager):
                 layout = self._cifar_info
                 with tarfile.open(dl_manager.download(layout.url)) as tar:

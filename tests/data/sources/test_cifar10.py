@@ -59,14 +59,14 @@ def archive(tmp_path_factory):
 PREPARE = """
     import pathlib, sys
     import tensorflow_datasets as tfds
-    from fusion_bench.data.sources import cifar10
+    from fusion_bench.data.sources import cifar10, preparation
 
     asked = []
     def download(self, url):  # all that is replaced: fetching, and checking the sum of what was fetched
         asked.append(url)
         return pathlib.Path(sys.argv[1])
     tfds.download.DownloadManager.download = download
-    cifar10._check_reachable = lambda url: None
+    preparation._check_reachable = lambda url: None
     cifar10.prepare(pathlib.Path(sys.argv[2]))
     print(asked, "tensorflow" in sys.modules)
 """
