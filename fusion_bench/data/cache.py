@@ -52,7 +52,7 @@ def cached_arrays(entry: Path, stamp: str, build: Callable[[], Mapping[str, np.n
                 np.save(folder / f"{name}.npy", array, allow_pickle=False)
             (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     except OSError as error:
-        warnings.warn(f"decoded images cannot be cached: {error}", stacklevel=2)
+        warnings.warn(f"decoded data cannot be cached: {error}", stacklevel=2)
     return arrays
 
 

@@ -1,6 +1,7 @@
 """Log-mel spectrograms of recordings.
 
     mel(f)    = 2595 log10(1 + f / 700), f in hertz
+    hann[n]   = (1 - cos(2π n / window)) / 2
     P[t, k]   = |Σ_n hann[n] x[hop · t + n] exp(-2πi kn / size)|², x in -1..1
     H[m, k]   = max(0, min((f_k - c_{m-1}) / (c_m - c_{m-1}), (c_{m+1} - f_k) / (c_{m+1} - c_m)))
     out[t, m] = log(max(Σ_k H[m, k] P[t, k], floor))
@@ -14,7 +15,7 @@ Mermelstein, IEEE TASSP 28(4), 1980, in the form of Young et al., The HTK Book, 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float32, Float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class LogMel:
 
     Attributes:
       rate: samples in a second.
-      window: samples of one frame, under a periodic Hann window.
+      window: samples of one frame.
       hop: samples from one frame to the next.
       size: samples of a frame's Fourier transform, `window` or more; those beyond it are zeros.
       bands: number M of mel bands.
@@ -41,17 +42,13 @@ class LogMel:
         """Returns the number of whole frames in so many samples; one where there are fewer than a frame has."""
         return 1 + max(0, samples - self.window) // self.hop
 
-    def __call__(self, wave: Float[np.ndarray, " sample"]) -> Float32[np.ndarray, "frame band"]:
+    def __call__(self, wave: Float64[np.ndarray, " sample"]) -> Float32[np.ndarray, "frame band"]:
         """Returns the spectrogram of samples in -1..1; zeros follow them where they are fewer than a frame has."""
-        from scipy import signal  # takes a third of a second
-
-        count = self.frames(len(wave))
         wave = np.pad(wave, (0, max(0, self.window - len(wave))))
-        hann = signal.get_window("hann", self.window)
-        transform = signal.ShortTimeFFT(hann, self.hop, self.rate, mfft=self.size, scale_to=None)
-        # counted from the middle of the first frame, so that frame 0 begins with sample 0
-        power = transform.spectrogram(wave, p0=0, p1=count, k_offset=transform.m_num_mid)
-        return np.log(np.maximum(mel_filters(self) @ power, self.floor)).T.astype(np.float32)
+        hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window) / self.window)
+        frames = np.lib.stride_tricks.sliding_window_view(wave, self.window)[:: self.hop]
+        power = np.abs(np.fft.rfft(hann * frames, self.size)) ** 2
+        return np.log(np.maximum(power @ mel_filters(self).T, self.floor)).astype(np.float32)
 
 
 def mel_filters(of: LogMel) -> Float64[np.ndarray, "band bin"]:

@@ -37,7 +37,10 @@ def spectrogram_by_loop(of, wave):
         power = np.zeros(of.size // 2 + 1)
         for k in range(len(power)):
             hann = (0.5 - 0.5 * math.cos(2 * math.pi * n / of.window) for n in range(of.window))
-            terms = (x * w * np.exp(-2j * math.pi * k * n / of.size) for n, (x, w) in enumerate(zip(frame, hann)))
+            terms = (
+                x * w * np.exp(-2j * math.pi * k * n / of.size)
+                for n, (x, w) in enumerate(zip(frame, hann, strict=True))
+            )
             power[k] = abs(sum(terms)) ** 2
         rows.append([math.log(max(float(row @ power), of.floor)) for row in weights])
     return np.array(rows)

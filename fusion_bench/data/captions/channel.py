@@ -288,7 +288,8 @@ def write(
     channel: Channel, words: Int[np.ndarray, " text"], shifts: Int[np.ndarray, " text"], seed: int
 ) -> tuple[str, ...]:
     """Returns a caption for each informative word and shift, in sentences drawn with the seed."""
-    stated = [channel.lexicon.shifts[k] for k in shifts.tolist()] if channel.spec.shift > 0 else None
+    numbers = channel.lexicon.shifts
+    stated = [numbers[k] for k in shifts.tolist()] if channel.spec.shift > 0 else None
     return render([channel.words[w] for w in words.tolist()], seed, stated)
 
 

@@ -57,8 +57,9 @@ class Lexicon:
 
     @property
     def shifts(self) -> tuple[str, ...]:
-        """The word for each shift k = 0 .. num_classes - 1."""
-        return tuple(NUMBERS[k] if k < len(NUMBERS) else str(k) for k in range(self.num_classes))
+        """The word for each shift k = 0 .. num_classes - 1, in figures where numbers are nouns of the classes."""
+        letters = () if set(NUMBERS) & set(itertools.chain(*self.nouns)) else NUMBERS
+        return tuple(letters[k] if k < len(letters) else str(k) for k in range(self.num_classes))
 
 
 def lexicon_for(class_names: Sequence[str]) -> Lexicon:

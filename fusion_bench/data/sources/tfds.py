@@ -140,7 +140,7 @@ def _read(directory: Path, describe: Callable[[Path, Any], str], image_size: int
     """Returns image, uint8 [example, height, width, channel], label, split, class_names and the description."""
     import tensorflow_datasets as tfds
 
-    with _damage_of(directory):
+    with damage_of(directory):
         builder = tfds.builder_from_directory(directory)
     info: Any = builder.info
     description = describe(directory, info)
@@ -151,7 +151,7 @@ def _read(directory: Path, describe: Callable[[Path, Any], str], image_size: int
         form = "an unknown format" if info.file_format is None else info.file_format.value
         again = f"prepare it as {FILE_FORMAT} in another directory"
         raise UserError(f"{directory} is in {form}, which needs TensorFlow; {again}")
-    with _damage_of(directory):
+    with damage_of(directory):
         arrays = _read_examples(directory, builder, image, label, image_size)
     if (unlabelled := arrays["label"] < 0).any():
         split = arrays["split"][unlabelled][0]
@@ -224,7 +224,7 @@ def _decode(encoded: bytes, mode: str, size: int | None) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _damage_of(directory: Path) -> Iterator[None]:
+def damage_of(directory: Path) -> Iterator[None]:
     """Turns what TFDS, array_record, protobuf and Pillow raise on damaged files into one line."""
     import google.protobuf.json_format
     import google.protobuf.message

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_bench.data.captions.lexicon import NEUTRAL, Lexicon, lexicon_for
-from fusion_bench.data.sources import shapes
+from fusion_bench.data.sources import digits, shapes
 from fusion_bench.data.sources.base import sources
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FIVE = ("sea urchin", "Sea-Urchin", "", "coarse", "日本")
-CASES = {"cifar10": CIFAR10, "shapes": shapes.CLASS_NAMES, "generic": FIVE}
+CASES = {"cifar10": CIFAR10, "shapes": shapes.CLASS_NAMES, "digits": digits.CLASS_NAMES, "generic": FIVE}
 
 
 def groups_by_name(class_names: tuple[str, ...], partition: str) -> set[frozenset[str]]:
@@ -49,17 +49,22 @@ def test_partitions_of_cifar10() -> None:
 
 def test_the_written_lexicons_name_their_classes() -> None:
     written = [source.class_names for source in sources().values() if source.words is not None]
-    assert {CIFAR10, shapes.CLASS_NAMES} <= set(written)
+    assert {CIFAR10, shapes.CLASS_NAMES, digits.CLASS_NAMES} <= set(written)
     for class_names in written:
         assert tuple(nouns[0] for nouns in lexicon_for(class_names).nouns) == class_names
 
 
-@pytest.mark.parametrize("class_names", [CIFAR10, shapes.CLASS_NAMES, tuple("abcdefghij")])
+@pytest.mark.parametrize("class_names", [CIFAR10, shapes.CLASS_NAMES, digits.CLASS_NAMES, tuple("abcdefghij")])
 def test_contrast_crosses_coarse_with_the_same_sizes(class_names: tuple[str, ...]) -> None:
     coarse, contrast = groups_by_name(class_names, "coarse"), groups_by_name(class_names, "contrast")
     assert sorted(map(len, coarse)) == sorted(map(len, contrast)) == [4, 6]
     assert all(a & b for a in coarse for b in contrast)
     assert sorted(map(len, groups_by_name(class_names, "pairs"))) == [2] * 5
+
+
+def test_shifts_are_figures_where_numbers_name_the_classes() -> None:
+    assert lexicon_for(CIFAR10).shifts[:3] == ("zero", "one", "two")
+    assert lexicon_for(digits.CLASS_NAMES).shifts == tuple("0123456789")
 
 
 def test_a_known_dataset_is_found_in_any_order() -> None:

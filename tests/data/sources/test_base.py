@@ -112,7 +112,7 @@ def test_a_new_source_is_one_file(capsys, tmp_path):
     listed = {entry["name"]: entry for entry in json.loads(call("list", "--json").out)["datasets"]}
     assert listed["beeps"]["summary"] == "tones of two pitches"
     assert "unknown data source 'beep'; did you mean beeps?" in call("run", "--data", "beep").err
-    assert "choose from shapes, beeps, cifar10, FILE.npz, tfds:NAME" in call("run", "--data", "??").err
+    assert "choose from shapes, beeps, cifar10, digits, FILE.npz, tfds:NAME" in call("run", "--data", "??").err
     assert "low0" in call("captions", "clean", "--data", "beeps", "-n", "50").out
 
     config = make_config(tmp_path, tmp_path / "out", strategies=("audio-only",))
