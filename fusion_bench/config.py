@@ -40,7 +40,7 @@ class DataConfig(Checked):
     source: NameOrPath = "shapes"
     """Source of images and labels."""
     data_dir: Path | None = None
-    """Directory of prepared TFDS data, or in which to prepare them."""
+    """Directory of prepared TFDS data or recordings, or in which to prepare them."""
     captions: NameOrPath = "auto"
     """A caption channel, an option follows a colon (half:named=0.2); a csv, tsv, jsonl or parquet file; or none.
     auto: the channel default, or none if the data have two modalities or more."""

@@ -43,7 +43,7 @@ class Scale:
     data: str = "shapes"
     """shapes, cifar10, or a file."""
     data_dir: Path | None = None
-    """Directory of prepared TFDS data."""
+    """Directory of prepared TFDS data, or of recordings."""
     train_size: int | None = None
     """Keep only this number of examples for training and validation."""
     encoder: EncoderSize = "tiny"

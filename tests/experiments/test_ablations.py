@@ -16,6 +16,7 @@ from fusion_bench.fusion.registry import strategies
 from fusion_bench.store import Store
 from fusion_bench.study import execute
 from tests.experiments.loading import ABLATIONS, load
+from tests.recordings import made_up, write_recordings
 from tests.studies import make_config, make_quick, run_recorded, write_source
 
 
@@ -39,6 +40,15 @@ def make_up_cost(job, resources):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return write_source(tmp_path_factory.mktemp("ablations") / "tiny.npz", 500)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def spoken(tmp_path_factory):
+    """Recordings in the usual place of data, for the ablation that reads no other."""
+    folder = write_recordings(tmp_path_factory.mktemp("spoken"), made_up(count=8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(folder))
+        yield
 
 
 @pytest.fixture(autouse=True)
