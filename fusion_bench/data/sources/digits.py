@@ -181,7 +181,7 @@ def _pairing_notes(groups: Mapping[Split, np.ndarray], split: np.ndarray, drawn:
     for name, speakers in groups.items():
         counts = np.unique(drawn[split == name], return_counts=True)[1]
         parts.append(f"{name}: {', '.join(speakers)} ({counts.sum():,} recordings; {len(counts):,} images, ")
-        parts[-1] += f"each up to {counts.max()} times)"
+        parts[-1] += f"each at most {counts.max()}×)"
     return (
         "Every recording has an image of its class at random: given the class, image and speech are independent, so "
         "late-posthoc is the Bayes-optimal use of its unimodal models, up to their calibration.",

@@ -109,6 +109,18 @@ def test_what_is_prepared_is_official(prepared):
     assert archive.checksum == "8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f87100c0"
 
 
+def test_a_set_that_tfds_prepared_with_tensorflow_is_read(raw, own):
+    """Its features differ in the description of the audio alone, which only TensorFlow can read."""
+    path = own / "spoken_digit" / "1.0.9" / "features.json"
+    content = json.loads(path.read_text())
+    content["featuresDict"]["features"]["audio"] = {
+        "pythonClassName": "tensorflow_datasets.core.features.audio_feature.Audio",
+        "audio": {"fileFormat": "wav", "shape": {"dimensions": ["-1"]}, "dtype": "int64", "sampleRate": "8000"},
+    }
+    path.write_text(json.dumps(content))
+    assert_same(raw, load(own))
+
+
 def test_an_example_is_a_recording_and_an_image(raw):
     assert len(raw.labels) == 10 * len(SPEAKERS) * 2
     assert raw.ids[:3] == ("0_ann_0.wav", "0_ann_1.wav", "0_ben_0.wav")
@@ -195,7 +207,7 @@ def test_the_data_seed_decides(raw, folder):
 
 def test_the_notes_say_what_a_reader_must_know(raw, tmp_path):
     assert "late-posthoc is the Bayes-optimal use" in raw.notes[0]
-    assert "20 images, each up to 1 times" in raw.notes[1]
+    assert "20 images, each at most 1×" in raw.notes[1]
     assert len(raw.notes) == 2
     longer = made_up(SPEAKERS[:3], 1)
     longer["4_ann_0.wav"] = encoded(np.tile(samples(4, 0, 0), 6))
