@@ -74,6 +74,8 @@ class DataConfig(Checked):
     """Probability that a training example gets the text of another one; its label stays with the image."""
     missing: Probability = 0.0
     """Probability that a modality is missing from a training example; one at least is there."""
+    test_from: Literal["test", "train"] = "test"
+    """Split of the source that the test examples are drawn from; train leaves its own test split unused."""
 
     def __hash__(self) -> int:
         return hash((self.source, self.captions, self.data_seed, self.train_size, self.test_size))

@@ -63,6 +63,7 @@ OPTIONS: Mapping[type, Mapping[str, Any]] = {
         "captions": option("NAME|FILE"),
         "train_size": option("N", "all"),
         "test_size": option("N", "all"),
+        "test_from": option("test|train"),
         "cache_dir": option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory"),
         "image_size": option("N", "their own size"),
         "augment": word("auto|none|flip,translate", parse_transforms),

@@ -35,6 +35,8 @@ def load_dataset(config: DataConfig) -> Dataset:
     raw = load_raw(config)
     indices = splits.split(raw, config)
     wanted, notes, labels, captions = _wanted_captions(config, raw), list(raw.notes), raw.labels, None
+    if config.test_from == "train":
+        notes.append(f"The test examples are drawn from the training examples of {raw.name}; its own are unused.")
     modalities = dict(raw.modalities)
     texts: dict[str, Sequence[tuple[str, ...]]] = {name: [(text,) for text in of] for name, of in raw.texts.items()}
     if wanted != NO_CAPTIONS:

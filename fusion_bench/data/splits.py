@@ -14,15 +14,22 @@ MIN_PER_CLASS = 2
 def split(raw: RawDataset, config: DataConfig) -> Mapping[Split, np.ndarray]:
     """Returns the indices of the examples of each split, int32, ascending, disjoint.
 
-    Validation is cut from train where `raw.split` has none. Every subset keeps the proportions of the classes, to
-    within one example of each. The seed decides which examples are kept and held out.
+    Validation is cut from train where `raw.split` has none. So is test, before, if `config.test_from` says so; the test
+    examples of `raw.split` are unused then. Every subset keeps the proportions of the classes, to within one example of
+    each. The seed decides which examples are kept and held out.
 
     Raises:
       UserError: a size cannot be met, or a class would be missing from train.
     """
     train_size, seed = config.train_size, config.data_seed
     train, validation, test = (np.flatnonzero(raw.split == name) for name in SPLITS)
-    test = _keep(test, raw, config.test_size, "test_size", [seed, 2])
+    if config.test_from == "train":
+        if config.test_size is None:
+            raise ConfigError("test_from", "train", "it needs test_size, the number of test examples")
+        test = _keep(train, raw, config.test_size, "test_size", [seed, 3])
+        train = np.setdiff1d(train, test, assume_unique=True)
+    else:
+        test = _keep(test, raw, config.test_size, "test_size", [seed, 2])
     if len(validation) == 0:
         pool = _keep(train, raw, train_size, "train_size", [seed, 0])
         held_out = max(1, round(config.validation_fraction * len(pool)))

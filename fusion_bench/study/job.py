@@ -13,8 +13,8 @@ from fusion_bench.training.remedies.base import remedies
 
 READING = ("tokenizer", "max_tokens", "augment", "modalities", "kinds")
 """Fields of `DataConfig` whose effect is in the data's fingerprint; a run records them to load the data again."""
-DAMAGE = ("misalign", "missing")
-"""Fields of `DataConfig` that are part of an identity only where they are not 0."""
+UNUSUAL = ("misalign", "missing", "test_from")
+"""Fields of `DataConfig` that are part of an identity only where they are not the default."""
 REFERENCE = Registration("bayes-reference", "an image model and the exact channel", None, family="reference")
 """Stands for the strategy of the Bayes reference, which has none."""
 Kind = Literal["tune", "train", "measure", "join", "refer"]
@@ -120,8 +120,8 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
     data = dataclasses.asdict(job.data)
     for name in ("data_dir", "cache_dir", *READING):  # The fingerprint says what was read, and from any file.
         del data[name]
-    for name in DAMAGE:
-        if not data[name]:
+    for name in UNUSUAL:
+        if data[name] == getattr(DataConfig(), name):
             del data[name]
     data["source"] = sources.recorded_name(job.data.source)
     data["captions"] = files.recorded_name(job.data.captions)

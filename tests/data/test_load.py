@@ -129,6 +129,13 @@ def test_the_data_seed_decides_captions_and_split(config):
     np.testing.assert_array_equal(first.splits["test"], other.splits["test"])
 
 
+def test_a_test_split_from_train_is_told(config):
+    dataset = load_dataset(dataclasses.replace(config, test_from="train", test_size=20))
+    assert (SPLIT[dataset.splits["test"]] == "train").all()
+    assert "The test examples are drawn from the training examples of mine; its own are unused." in dataset.notes
+    assert not any("test examples" in note for note in load_dataset(config).notes)
+
+
 @pytest.mark.parametrize(
     ("shape", "about"), [({"audio": (2,)}, "audio"), ({"audio": (2,), "sensor": (3,)}, None), ({}, "image")]
 )

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -88,6 +90,44 @@ def test_sizes_keep_stratified_subsets(rows, data):
         assert_stratified(raw, np.concatenate([splits["train"], splits["validation"]]), own["train"])
 
 
+@given(examples(), st.data())
+def test_the_test_split_may_be_drawn_from_the_training_examples(rows, data):
+    raw = dataset(*rows)
+    own = {name: np.flatnonzero(raw.split == name) for name in ("train", "validation", "test")}
+    size = data.draw(st.integers(2 * len(raw.class_names), len(own["train"]) // 2))
+    config = DataConfig(test_from="train", test_size=size, data_seed=data.draw(st.integers(0, 5)))
+    splits = split(raw, config)
+    assert len(splits["test"]) == size
+    assert_stratified(raw, splits["test"], own["train"])
+    together = np.concatenate([*splits.values()])
+    assert np.array_equal(
+        np.sort(together), np.union1d(own["train"], own["validation"])
+    )  # disjoint; no own test example
+    if len(own["validation"]):
+        assert np.array_equal(splits["validation"], own["validation"])
+    else:
+        assert_stratified(raw, splits["validation"], np.setdiff1d(own["train"], splits["test"]))
+    again = split(raw, config)
+    assert all(np.array_equal(splits[name], again[name]) for name in splits)
+
+
+def test_a_test_split_from_train_depends_on_the_seed_but_not_on_the_training_subset():
+    raw = uniform(100)
+    config = DataConfig(test_from="train", test_size=50)
+    found = split(raw, config)
+    assert np.array_equal(split(raw, dataclasses.replace(config, train_size=100))["test"], found["test"])
+    assert not np.array_equal(split(raw, dataclasses.replace(config, data_seed=1))["test"], found["test"])
+    with pytest.raises(UserError, match="train_size is 451; there are only 450 examples"):
+        split(raw, dataclasses.replace(config, train_size=451))
+
+
+def test_the_test_examples_of_the_source_are_the_usual_ones():
+    raw = uniform(100)
+    usual, stated = split(raw, DataConfig(test_size=50)), split(raw, DataConfig(test_size=50, test_from="test"))
+    assert all(np.array_equal(usual[name], stated[name]) for name in usual)
+    assert set(usual["test"]) <= set(np.flatnonzero(raw.split == "test"))
+
+
 def test_balanced_classes_stay_balanced():
     raw = uniform(100)
     splits = split(raw, DataConfig(train_size=200, test_size=50))
@@ -121,6 +161,9 @@ def test_a_smaller_choice_is_a_part_of_a_larger_one():
     [
         ({"train_size": 501}, "train_size is 501; there are only 500 examples"),
         ({"test_size": 501}, "test_size is 501; there are only 500 examples"),
+        ({"test_size": 501, "test_from": "train"}, "test_size is 501; there are only 500 examples"),
+        ({"test_size": 500, "test_from": "train"}, "no example of class 'class 0' is left to train on"),
+        ({"test_from": "train"}, "test_from is train; it needs test_size, the number of test examples"),
         ({"train_size": 9}, "train_size is 9; 5 classes need at least 10 examples"),
         ({"test_size": 9}, "test_size is 9; 5 classes need at least 10 examples"),
         ({"validation_fraction": 0.0}, "validation_fraction is 0; it must be between 0 and 1"),

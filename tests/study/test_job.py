@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {
             {"a": "grid"},
             0.2,
             0.3,
+            "train",
         )
     ),
     "model": vars(ModelConfig("small", "transformer", "bfloat16")),
@@ -151,12 +152,16 @@ def test_a_word_of_a_docstring_or_of_help_voids_no_run(tmp_path):
     assert identifier_there() == before
 
 
-def test_runs_on_undamaged_data_are_those_of_versions_that_knew_no_damage():
+def test_runs_on_usual_data_are_those_of_versions_that_knew_no_other():
     stated = identity(JOB, HERE)["data"]
     known = {"source", "captions", "audio", "train_size", "test_size", "validation_fraction", "data_seed", "image_size"}
     assert stated.keys() == known
     damaged = identity(dataclasses.replace(JOB, data=dataclasses.replace(BASE.data, misalign=0.2)), HERE)["data"]
     assert damaged == {**stated, "misalign": 0.2}
+    drawn = identity(
+        dataclasses.replace(JOB, data=dataclasses.replace(BASE.data, test_size=50, test_from="train")), HERE
+    )
+    assert drawn["data"] == {**stated, "test_size": 50, "test_from": "train"}
 
 
 def test_an_option_at_its_default_is_the_same_run():
