@@ -1,4 +1,4 @@
-"""Formats of files with captions: CSV, TSV and JSON lines, which may be compressed with gzip, and Parquet."""
+"""Formats of files with a row an example: CSV, TSV and JSON lines, which may be compressed with gzip, and Parquet."""
 
 import codecs
 import csv
@@ -20,11 +20,17 @@ _OF_TEXT = (".csv", ".tsv", ".jsonl")
 _SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 
 
-class Columns(NamedTuple):
-    """The two columns that are read, a value a row: of a CSV strings, else of any type."""
+_ALSO = {"caption": ("caption", "text")}
+"""Names under which a column is looked for, the first one first, where it has several."""
+Columns = dict[str, list[Any]]
+"""Columns by name, a value a row: of a CSV strings, else of any type."""
 
-    ids: list[Any]
-    captions: list[Any]
+
+class Wanted(NamedTuple):
+    """Names of the columns that a reader needs, and of those that it also takes where they are there."""
+
+    needed: tuple[str, ...]
+    optional: tuple[str, ...]
 
 
 def ending(path: Path) -> str | None:
@@ -42,8 +48,8 @@ def check_ending(path: Path) -> str:
     return found
 
 
-def read_columns(path: Path) -> Columns:
-    """Reads the columns `id` and `caption`, in the order of the rows.
+def read_columns(path: Path, *needed: str, optional: tuple[str, ...] = ()) -> Columns:
+    """Reads columns of a file, in the order of the rows; without those of `optional` that it lacks.
 
     Their names are matched without regard to case and surrounding spaces, and `text` is a caption where there is no
     `caption`. The separator of a CSV is the one that gives its header these columns. Text is UTF-8, or UTF-16 with a
@@ -54,14 +60,15 @@ def read_columns(path: Path) -> Columns:
     """
     import pyarrow as pa
 
-    found = check_ending(path)
+    found, wanted = check_ending(path), Wanted(needed, optional)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; captions come from a file or a channel")
+        right = "captions come from a file or a channel" if "caption" in needed else f"it has {', '.join(needed)}"
+        raise UserError(f"{path}: no such file; {right}")
     try:
         if found == ".parquet":
-            return _parquet(path)
+            return _parquet(path, wanted)
         text = _text(path)
-        return _json_lines(path, text) if found == ".jsonl" else _separated(path, text)
+        return _json_lines(path, text, wanted) if found == ".jsonl" else _separated(path, text, wanted)
     except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read as {found[1:]}: {cause(error)}") from error
 
@@ -101,14 +108,14 @@ def _text(path: Path) -> str:
     return text
 
 
-def _separated(path: Path, text: str) -> Columns:
+def _separated(path: Path, text: str, wanted: Wanted) -> Columns:
     import pandas as pd
 
     header = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
 
     def columns_found(separator: str) -> int:
         names = next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])
-        return bool(_named(names, "id")) + bool(_named(names, "caption", "text"))
+        return sum(bool(_named(names, each)) for each in wanted.needed)
 
     separator = max(_SEPARATORS, key=columns_found)
     try:
@@ -120,13 +127,13 @@ def _separated(path: Path, text: str) -> Columns:
     except pd.errors.ParserError as error:
         if expected := re.search(r"Expected (\d+) fields in line (\d+)", str(error)):
             surplus = f"{path}: line {expected[2]} has more than {expected[1]} fields"
-            raise UserError(f"{surplus}; a caption with {_SEPARATORS[separator]} needs quotes") from error
+            raise UserError(f"{surplus}; a {wanted.needed[-1]} with {_SEPARATORS[separator]} needs quotes") from error
         raise
     names = rows.iloc[0].astype(str).tolist()
-    return Columns(*(rows[names.index(name)].tolist()[1:] for name in _columns(path, names)))
+    return {each: rows[names.index(name)].tolist()[1:] for each, name in _columns(path, names, wanted).items()}
 
 
-def _json_lines(path: Path, text: str) -> Columns:
+def _json_lines(path: Path, text: str, wanted: Wanted) -> Columns:
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -137,34 +144,36 @@ def _json_lines(path: Path, text: str) -> Columns:
             if not isinstance(row, dict):
                 raise UserError(f'{path}: line {number} is no JSON object such as {{"id": 0, "caption": "a cat"}}')
             rows.append(row)
-    names = _columns(path, list(dict.fromkeys(name for row in rows for name in row)))
-    return Columns(*([row.get(name) for row in rows] for name in names))
+    names = _columns(path, list(dict.fromkeys(name for row in rows for name in row)), wanted)
+    return {each: [row.get(name) for row in rows] for each, name in names.items()}
 
 
-def _parquet(path: Path) -> Columns:
+def _parquet(path: Path, wanted: Wanted) -> Columns:
     import pandas as pd
 
     table = pd.read_parquet(path)
     if _named([name for name in table.index.names if name not in table.columns], "id"):
         table = table.reset_index()
-    return Columns(*(table[name].astype(object).tolist() for name in _columns(path, list(table.columns))))
+    names = _columns(path, list(table.columns), wanted)
+    return {each: table[name].astype(object).tolist() for each, name in names.items()}
 
 
-def _columns(path: Path, names: Sequence[Any]) -> tuple[Any, Any]:
-    """Returns the names of the two columns as they are written."""
-    found = {"id": _named(names, "id"), "caption": _named(names, "caption", "text")}
-    if lacking := [wanted for wanted, matching in found.items() if not matching]:
+def _columns(path: Path, names: Sequence[Any], wanted: Wanted) -> dict[str, Any]:
+    """Returns the names of the columns as they are written."""
+    found = {each: _named(names, each) for each in (*wanted.needed, *wanted.optional)}
+    found = {each: matching for each, matching in found.items() if matching or each in wanted.needed}
+    if lacking := [each for each, matching in found.items() if not matching]:
         has = ", ".join(map(str, names[:6])) or "none"
         raise UserError(f"{path} has no column {' and no column '.join(lacking)}; its columns are {has}")
-    for wanted, matching in found.items():
+    for each, matching in found.items():
         if len(matching) > 1:
-            raise UserError(f"{path} has {len(matching)} columns {wanted}: {', '.join(map(str, matching))}; keep one")
-    return found["id"][0], found["caption"][0]
+            raise UserError(f"{path} has {len(matching)} columns {each}: {', '.join(map(str, matching))}; keep one")
+    return {each: matching[0] for each, matching in found.items()}
 
 
-def _named(names: Sequence[Any], *wanted: str) -> list[Any]:
-    """Returns the names that are the first wanted one that there is, exactly or but for case and spaces."""
-    for each in wanted:
+def _named(names: Sequence[Any], column: str) -> list[Any]:
+    """Returns the names that mean a column, exactly or but for case and spaces."""
+    for each in _ALSO.get(column, (column,)):
         exact = [name for name in names if name == each]
         if like := exact or [name for name in names if str(name).strip().casefold() == each]:
             return like
