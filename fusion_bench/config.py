@@ -42,8 +42,8 @@ class DataConfig(Checked):
     data_dir: Path | None = None
     """Directory of prepared TFDS data or recordings, or in which to prepare them."""
     captions: NameOrPath = "auto"
-    """A caption channel, an option follows a colon (half:named=0.2); a csv, tsv, jsonl or parquet file; or none.
-    auto: the channel default, or none if the data have two modalities or more."""
+    """A caption channel, an option follows a colon (half:named=0.2); human:FILE, about what people called each image; a
+    csv, tsv, jsonl or parquet file; or none. auto: the channel default, or none if the data have several modalities."""
     audio: bool = False
     """Add the third modality of `shapes`, a small spectrogram-like grid."""
     train_size: Count | None = None

@@ -2,8 +2,9 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,19 +17,23 @@ from fusion_bench.config import DataConfig
 from fusion_bench.errors import UserError
 from fusion_bench.fields import Checked, Count, NameOrPath, Natural
 
+if TYPE_CHECKING:
+    from fusion_bench.data.captions.channel import Channel
+
 
 @dataclasses.dataclass(frozen=True)
 class CaptionsCommand(Checked):
     """Show samples of a caption channel, its information in bits, and its accuracy ceilings."""
 
     name: Annotated[Positional[str], option("NAME")]
-    """A caption channel of `fusion-bench list`; an option follows a colon: half:named=0.2."""
+    """A caption channel of `fusion-bench list`; an option follows a colon: half:named=0.2. human:FILE counts its words
+    in the data."""
     num: Annotated[Count, option("N", aliases=["-n"])] = 10
     """Number of samples to print."""
     data: Annotated[NameOrPath, option("shapes|cifar10|tfds:NAME|FILE.npz")] = "shapes"
     """Source of the classes that the captions are about."""
     data_dir: Annotated[Path | None, OPTIONS[DataConfig]["data_dir"]] = None
-    """Directory of prepared TFDS data, for --export and --figure."""
+    """Directory of prepared TFDS data, for --export, --figure and human:FILE."""
     data_seed: Natural = 0
     """Seed of the captions."""
     figure: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
@@ -44,19 +49,31 @@ _PARTS = {
     "synergistic": "bits of both together alone (synergistic)",
 }
 """What is printed for each part of `Decomposition`."""
+_CONFUSIONS = 3
+"""Other names of a class that are printed."""
 
 
 def run(command: CaptionsCommand, console: Console) -> int:
     """Returns the exit status."""
     from fusion_bench.data.captions.channel import make_channel, preview
+    from fusion_bench.data.captions.spec import parse_spec
+    from fusion_bench.data.load import load_dataset
     from fusion_bench.data.sources.base import class_names
 
     if command.export is not None:
         return _export_captions(command, command.export, console)
     if command.figure is not None:
         return _draw_examples(command, command.figure, console)
-    names = class_names(DataConfig(command.data, command.data_dir))
-    channel = make_channel(command.name, names)
+    counted: list[Any] = []
+    if parse_spec(command.name).speaker is None:
+        names = class_names(DataConfig(command.data, command.data_dir))
+        channel = make_channel(command.name, names)
+    else:
+        dataset = load_dataset(_data(command))
+        assert dataset.captions is not None
+        assert dataset.captions.channel is not None
+        names, channel = dataset.class_names, dataset.captions.channel
+        counted = ["", _named(channel, names), "", Text(" ".join(dataset.notes)), ""]
     samples = Table("caption", "class y", "word w", "shift k", "target t", box=None, pad_edge=False)
     for cells in preview(channel, names, command.num, command.data_seed):
         samples.add_row(*map(Text, cells))
@@ -67,8 +84,18 @@ def run(command: CaptionsCommand, console: Console) -> int:
         figures.add_row(_PARTS[part], f"{bits:.3f}")
     figures.add_row("text-only ceiling", f"{channel.text_only_ceiling:.4f}")
     figures.add_row("image-only ceiling", f"{channel.image_only_ceiling:.4f}")
-    console.print(samples, "", figures)
+    console.print(samples, *counted, "", figures, sep="\n")
     return 0
+
+
+def _named(channel: "Channel", class_names: Sequence[str]) -> Table:
+    """Returns the table of P(y' | y): for each class how often it is named, and what it is most often named else."""
+    shown = Table("class y", "named so", "and else, most often", box=None, pad_edge=False)
+    for y, row in enumerate(channel.naming_probabilities):
+        others = [named for named in row.argsort(kind="stable")[::-1].tolist() if named != y][:_CONFUSIONS]
+        said = ", ".join(f"{class_names[named]} {100 * row[named]:.1f} %" for named in others)
+        shown.add_row(*map(Text, (class_names[y], f"{100 * row[y]:.1f} %", said)))
+    return shown
 
 
 def _data(command: CaptionsCommand) -> DataConfig:

@@ -34,7 +34,7 @@ class DiagnoseCommand(Checked):
     source: Annotated[NameOrPath, option("FILE.npz", "none", name="data")] = ""
     """Path of the data file that the runs were trained on; a run records only the file's name."""
     captions: Annotated[NameOrPath, option("FILE", "none")] = ""
-    """Path of the caption file that the runs were trained on."""
+    """Path of the file of captions, or of what people said, that the runs were trained on."""
     cifar10_c: Annotated[Path | None, option("DIR", "none")] = None
     """Directory of CIFAR-10-C: labels.npy and a file for each corruption. It adds the diagnostic cifar10-c."""
     cache_dir: Annotated[Path | None, option("DIR", "$FUSION_BENCH_CACHE_DIR, else the user's cache directory")] = None

@@ -46,7 +46,7 @@ def run(command: ListCommand, console: Console) -> int:
             cells = [entry[field] for field in fields]
             if entry.get("options"):
                 cells[-1] += "\n" + " ".join(f":{name}={value}" for name, value in entry["options"].items())
-            listing.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else cell) for cell in cells))
+            listing.add_row(*map(_text, cells))
         console.print(listing, "")
     return 0
 
@@ -97,8 +97,12 @@ def _show(title: str, entry: dict[str, Any], console: Console) -> None:
         if isinstance(value, dict):
             value = ", ".join(f"{name}={default}" for name, default in value.items()) or "none"
         title = _FIGURES.get(field, field).replace("\n", " ")
-        facts.add_row(title, Text(f"{value:.3f}" if isinstance(value, float) else str(value)))
+        facts.add_row(title, _text(value))
     console.print(*[facts, ""][not facts.row_count :])
+
+
+def _text(value: Any) -> Text:
+    return Text("–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value))
 
 
 _KINDS = {
@@ -121,7 +125,8 @@ _LISTED = {"name": "name", "family": "family", **_FIGURES, "summary": "summary"}
 
 def list_catalogue() -> dict[str, list[dict[str, Any]]]:
     """Returns everything that has a name on the command line, as JSON."""
-    from fusion_bench.data.captions.channel import PRESETS, make_channel
+    from fusion_bench.data.captions.channel import make_channel
+    from fusion_bench.data.captions.spec import HUMAN, HUMAN_SUMMARY, PRESETS
     from fusion_bench.data.sources.base import class_names, sources
     from fusion_bench.diagnostics.base import diagnostics
     from fusion_bench.fusion.registry import strategies
@@ -141,6 +146,7 @@ def list_catalogue() -> dict[str, list[dict[str, Any]]]:
         "captions": [
             {"name": name, **{key: getattr(channel, key) for key in _FIGURES}, "summary": PRESETS[name].summary}
             for name, channel in channels.items()
-        ],
+        ]
+        + [{"name": f"{HUMAN}:FILE", **dict.fromkeys(_FIGURES), "summary": HUMAN_SUMMARY}],
         "encoders": [{"name": name, "summary": summary} for name, summary in SUMMARIES.items()],
     }

@@ -155,7 +155,8 @@ class Captions:
       modality: the name of the modality that they became.
       about: the name of the modality that shows the class y, which captions are about; None if several could.
       channel: what the captions were drawn from; None if they came from a file.
-      words: index of the informative word w in `channel.words`, int32 [example]; None without a channel.
+      words: index of the informative word w in `channel.words`, int32 [example]; None without a channel, -1 where a
+        speaker said nothing, which is outside the splits.
       shifts: the shift k, int32 [example]; None without a channel. That of a misaligned training example is its text's,
         not the one that its label follows from.
       seed: of the draws; None without a channel.

@@ -3,17 +3,17 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from fusion_bench.config import DataConfig
 from fusion_bench.data import checks, splits
 from fusion_bench.data.captions import channel as channels
-from fusion_bench.data.captions import files
+from fusion_bench.data.captions import files, speaker, spec
 from fusion_bench.data.captions.texts import tokenize
 from fusion_bench.data.damage import damage
-from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset
+from fusion_bench.data.dataset import Captions, Dataset, Modality, RawDataset, Split
 from fusion_bench.data.sources.base import load_raw
 from fusion_bench.errors import ConfigError
 
@@ -41,9 +41,10 @@ def load_dataset(config: DataConfig) -> Dataset:
     texts: dict[str, Sequence[tuple[str, ...]]] = {name: [(text,) for text in of] for name, of in raw.texts.items()}
     if wanted != NO_CAPTIONS:
         if TEXT in {*modalities, *texts}:
-            notes.append(f"The captions, {Path(wanted).name}, take the place of the {TEXT} of {raw.name}.")
+            notes.append(f"The captions, {spec.recorded_name(wanted)}, take the place of the {TEXT} of {raw.name}.")
             modalities.pop(TEXT, None)
-        captions, labels, texts[TEXT] = _captions(wanted, config, raw, np.concatenate([*indices.values()]))
+        captions, labels, texts[TEXT], more = _captions(wanted, config, raw, indices)
+        notes += more
     if not texts and config.tokenizer != "auto":
         raise ConfigError("tokenizer", config.tokenizer, f"it does nothing, as {raw.name} has no strings to read")
     read = {name: tokenize(name, of, indices, config) for name, of in texts.items()}
@@ -100,23 +101,34 @@ def _augmented(config: DataConfig, name: str, modalities: Mapping[str, Modality]
     return {**modalities, **chosen}
 
 
-def _captions(
-    name: str, config: DataConfig, raw: RawDataset, needed: np.ndarray
-) -> tuple[Captions, np.ndarray, Sequence[tuple[str, ...]]]:
-    """Returns the captions, the target of each example, and its texts; of a file, of the examples needed only."""
-    drawn_from: dict[str, Any]
-    about = _class_modality(raw)
-    if files.is_caption_file(name):
-        texts = files.read_captions(Path(name), len(raw.labels), np.sort(needed), raw.ids)
-        labels, drawn_from = raw.labels, {}
-    else:
-        prior = np.bincount(raw.labels, minlength=len(raw.class_names)) / len(raw.labels)
-        channel = channels.make_channel(name, raw.class_names, prior)
-        drawn = channels.sample(channel, raw.labels, config.data_seed)
-        texts, labels = [(text,) for text in drawn.texts], drawn.targets
-        drawn_from = {"channel": channel, "words": drawn.words, "shifts": drawn.shifts, "seed": config.data_seed}
-    firsts = tuple(each[0] if each else "" for each in texts)
-    return Captions(firsts, TEXT, about, **drawn_from), labels, texts
+class _Captioned(NamedTuple):
+    """The captions, the target of each example, its texts, and sentences that a reader of a result must know."""
+
+    captions: Captions
+    labels: np.ndarray
+    texts: Sequence[tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+
+def _captions(name: str, config: DataConfig, raw: RawDataset, splits: Mapping[Split, np.ndarray]) -> _Captioned:
+    """Returns the captions of a dataset; from a file, be it of captions or of a speaker, of its splits only."""
+    about, needed = _class_modality(raw), np.sort(np.concatenate([*splits.values()]))
+    if spec.is_caption_file(name):
+        texts = files.read_captions(Path(name), len(raw.labels), needed, raw.ids)
+        firsts = tuple(each[0] if each else "" for each in texts)
+        return _Captioned(Captions(firsts, TEXT, about), raw.labels, texts)
+    num_classes, said_by = len(raw.class_names), spec.parse_spec(name).speaker
+    prior, is_told = np.bincount(raw.labels, minlength=num_classes) / len(raw.labels), np.ones(len(raw.labels), bool)
+    named, confusion, notes = None, None, ()
+    if said_by is not None:
+        named, train = speaker.read_named(Path(said_by), raw, needed), splits["train"]
+        confusion = speaker.count_confusion(named[train], raw.labels[train], num_classes)
+        notes, is_told = speaker.notes(named, raw.labels, splits), named != speaker.UNKNOWN
+    channel = channels.make_channel(name, raw.class_names, prior, confusion)
+    drawn = channels.sample(channel, raw.labels, config.data_seed, named)
+    firsts = tuple(text if told else "" for text, told in zip(drawn.texts, is_told.tolist(), strict=True))
+    captions = Captions(firsts, TEXT, about, channel, drawn.words, drawn.shifts, config.data_seed)
+    return _Captioned(captions, drawn.targets, [(text,) if text else () for text in firsts], notes)
 
 
 def _class_modality(raw: RawDataset) -> str | None:

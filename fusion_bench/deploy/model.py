@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 from fusion_bench.data.batches import DeviceModality, standardise
 from fusion_bench.data.captions.channel import Channel, make_channel, sample_neutral
+from fusion_bench.data.captions.spec import parse_spec
 from fusion_bench.data.dataset import Dataset, ModalitySpec
 from fusion_bench.data.inputs import as_stored
 from fusion_bench.errors import UserError
@@ -169,11 +170,15 @@ class Classifier:
         return found
 
     def channel(self, name: str) -> Channel | None:
-        """Returns the channel that a text of the training data was drawn from; None if it came with the data."""
+        """Returns the channel that a text of the training data was drawn from; None if it came with the data.
+
+        A speaker is taken to name the right class always, as what people said is not stored with a run.
+        """
         if self.run.data.get("captions_modality") != name or name not in self.loaded.tokenizers:
             return None
         try:
-            return make_channel(self.run.identity["data"]["captions"], self.class_names)
+            spec = parse_spec(self.run.identity["data"]["captions"])
+            return make_channel(dataclasses.replace(spec, speaker=None), self.class_names)
         except UserError:  # captions of a file
             return None
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from fusion_bench import files
 from fusion_bench.config import DataConfig, ModelConfig
 from fusion_bench.data.batches import DeviceData, DeviceModality
+from fusion_bench.data.captions.spec import placed_name
 from fusion_bench.data.captions.tokenizer import load_tokenizer
 from fusion_bench.data.dataset import Dataset, ModalitySpec, Task
 from fusion_bench.data.inputs import as_stored, by_name
@@ -208,10 +209,9 @@ def load_data(run: Run, places: DataConfig) -> Dataset:
         | run.data.get("reading", {})
         | {"data_dir": places.data_dir, "cache_dir": places.cache_dir}
     )
-    for name in ("source", "captions"):
-        given = getattr(places, name)
-        if files.recorded_name(given) == stated[name]:
-            stated[name] = given
+    if files.recorded_name(places.source) == stated["source"]:
+        stated["source"] = places.source
+    stated["captions"] = placed_name(stated["captions"], places.captions)
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()
     }

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any, Literal
 
-from fusion_bench import files
 from fusion_bench.config import DataConfig, Match, ModelConfig, TrainingConfig
+from fusion_bench.data.captions.spec import recorded_name
 from fusion_bench.data.sources import base as sources
 from fusion_bench.fusion.registry import REGISTRY, Registration, StrategySpec
 from fusion_bench.store import run_id
@@ -124,7 +124,7 @@ def identity(job: Job, surroundings: Surroundings) -> dict[str, Any]:
         if data[name] == getattr(DataConfig(), name):
             del data[name]
     data["source"] = sources.recorded_name(job.data.source)
-    data["captions"] = files.recorded_name(job.data.captions)
+    data["captions"] = recorded_name(job.data.captions)
     training = dataclasses.asdict(job.training)
     training["remedy"]["version"] = remedies.find(job.training.remedy.name).version
     if job.tune and job.members and job.kind not in ("tune", "train"):  # each of them was trained with its own

@@ -19,6 +19,7 @@ from fusion_bench import files
 from fusion_bench.config import DataConfig
 from fusion_bench.data.batches import normalization_stats
 from fusion_bench.data.captions import ceilings
+from fusion_bench.data.captions.spec import recorded_name
 from fusion_bench.data.damage import moved_modalities
 from fusion_bench.data.dataset import Dataset, Modality
 from fusion_bench.study.job import READING
@@ -65,7 +66,7 @@ def describe_data(dataset: Dataset, config: DataConfig) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "name": files.recorded(dataset.name),
         "description": files.recorded(dataset.description),
-        "captions": files.recorded_name(config.captions),
+        "captions": recorded_name(config.captions),
         "modalities": list(dataset.modalities),
         "notes": list(map(files.recorded, dataset.notes)),
         "reading": json.loads(json.dumps({name: getattr(config, name) for name in READING})),

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from fusion_bench.data.captions.channel import PRESETS
+from fusion_bench.data.captions.spec import PRESETS
 
 FAMILIES = ("unimodal", "early", "intermediate", "tensor", "late")
 
@@ -26,13 +26,14 @@ def test_list_json(call):
     canonical = {"image-only", "text-only", "early-channel", "early-token", "concat", "tensor", "late-mean"}
     assert canonical | {"late-posthoc"} <= set(names["strategies"])
     assert {"shapes", "cifar10"} <= set(names["datasets"])
-    assert names["captions"] == list(PRESETS)
+    assert names["captions"] == [*PRESETS, "human:FILE"]
     assert {"micro", "tiny", "small", "resnet9"} <= set(names["encoders"])
     figures = ["name", "bits", "interaction_bits", "text_only_ceiling", "image_only_ceiling", "summary"]
     assert all(list(entry) == figures for entry in catalogue["captions"])
     assert all(list(entry) == ["name", "summary"] for entry in catalogue["datasets"] + catalogue["encoders"])
     (synergy,) = [entry for entry in catalogue["captions"] if entry["name"] == "synergy"]
     assert synergy["interaction_bits"] == pytest.approx(np.log2(10))
+    assert catalogue["captions"][-1]["bits"] is None  # it is counted in the data
 
 
 def test_list_is_readable_in_80_columns(call):
@@ -75,6 +76,7 @@ def test_one_strategy_is_shown_in_full(call):
         ("missing-modality", "(diagnostic)"),
         ("shapes", "(dataset)"),
         ("synergy", "interaction bits 3.322"),
+        ("human:FILE", "interaction bits –"),
         ("image-only", "modalities image"),
         ("text-only", "parameters 22,410 on shapes"),
         ("gated", "modalities two "),

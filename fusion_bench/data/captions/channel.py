@@ -3,7 +3,7 @@
 A caption has one informative word w and, where the channel shifts, a shift word k; all else in it is drawn
 independently. Given the image's class y, of C classes:
 
-    y' = y with probability 1 - wrong, else one of the other classes, uniformly
+    y' = y with probability 1 - wrong, else one of the other classes, uniformly; or what a speaker named, see speaker.py
     w  = a noun of y' with probability `named`, its group's word with probability `grouped`, else neutral
     k  = uniform in 0 .. C - 1 with probability `shift`, else 0
     t  = (y + k) mod C, the target
@@ -21,6 +21,7 @@ from jaxtyping import Float, Float64, Int, Int32
 
 from fusion_bench import errors
 from fusion_bench.data.captions.lexicon import NEUTRAL, Lexicon, lexicon_for
+from fusion_bench.data.captions.spec import ChannelSpec, parse_spec
 from fusion_bench.data.captions.templates import render
 from fusion_bench.metrics.information import Decomposition, decompose
 
@@ -28,61 +29,6 @@ from fusion_bench.metrics.information import Decomposition, decompose
 _STREAM, _PREVIEW_STREAM, _NEUTRAL_STREAM = 0xCA97, 0x94E7, 0x4E07
 MAX_TABLE = 10_000_000
 """Entries of a channel's table, at most, to decompose its information."""
-_OPTIONS = ("named", "grouped", "partition", "wrong", "shift")
-
-
-@dataclasses.dataclass(frozen=True)
-class ChannelSpec:
-    """The parameters of a channel.
-
-    Attributes:
-      name: as in `fusion-bench list`.
-      named: probability that the informative word is a noun of the class.
-      grouped: probability that it is the word of the class's group.
-      partition: which of the lexicon's partitions gives the groups; None if `grouped` is 0.
-      wrong: probability that the word is about another class.
-      shift: probability that the target is shifted by a uniform k, which the text states.
-      summary: what the channel isolates.
-
-    Raises:
-      UserError: a probability is outside 0..1, named + grouped exceeds 1, or grouped > 0 without a partition.
-    """
-
-    name: str
-    named: float = 0.0
-    grouped: float = 0.0
-    partition: str | None = None
-    wrong: float = 0.0
-    shift: float = 0.0
-    summary: str = ""
-
-    def __post_init__(self) -> None:
-        for field in ("named", "grouped", "wrong", "shift"):
-            if not 0 <= (value := getattr(self, field)) <= 1:
-                raise errors.UserError(f"channel {self.name!r}: {field} is {value}, not in 0..1")
-        if self.named + self.grouped > 1 + 1e-12:  # .7 + .3 may exceed 1 by a rounding
-            raise errors.UserError(f"channel {self.name!r}: named + grouped is {self.named + self.grouped}, above 1")
-        if self.grouped and self.partition is None:
-            raise errors.UserError(f"channel {self.name!r}: grouped > 0 needs the name of a partition")
-
-
-PRESETS: Mapping[str, ChannelSpec] = {
-    spec.name: spec
-    for spec in (  # name, named, grouped, partition, wrong, shift, summary
-        ChannelSpec("default", 0.4, 0.3, "coarse", 0.1, 0.0, "both modalities help, neither suffices"),
-        ChannelSpec("clean", 1.0, 0.0, None, 0.0, 0.0, "text always names the class (a control)"),
-        ChannelSpec("neutral", 0.0, 0.0, None, 0.0, 0.0, "text says nothing (a control: fusion must not hurt)"),
-        ChannelSpec("half", 0.5, 0.0, None, 0.0, 0.0, "text names the class in half of the captions"),
-        ChannelSpec("noisy", 1.0, 0.0, None, 0.4, 0.0, "text that is often wrong"),
-        ChannelSpec("coarse", 0.0, 1.0, "coarse", 0.0, 0.0, "text repeats what images make easy"),
-        ChannelSpec("contrast", 0.0, 1.0, "contrast", 0.0, 0.0, "as many bits as coarse, about what images make hard"),
-        ChannelSpec("pairs", 0.0, 1.0, "pairs", 0.0, 0.0, "text leaves the choice within a hard pair to the image"),
-        ChannelSpec(
-            "synergy", 0.0, 0.0, None, 0.0, 1.0, "each modality alone is at chance; only an interaction decides"
-        ),
-        ChannelSpec("mixed", 0.4, 0.3, "coarse", 0.1, 0.3, "default captions, three in ten of which shift the target"),
-    )
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,14 +39,17 @@ class Channel:
       spec: the parameters.
       lexicon: the words.
       prior: P(y), the probability of each class.
+      confusion: P(y' | y), the probability that a speaker names each class; None without one, where `wrong` gives it.
 
     Raises:
       UserError: the lexicon lacks the channel's partition, or the prior is no distribution over the classes.
+      ValueError: there is a speaker without a confusion, or the reverse.
     """
 
     spec: ChannelSpec
     lexicon: Lexicon
     prior: Float64[np.ndarray, " class"]
+    confusion: Float64[np.ndarray, "class named"] | None = None
 
     def __post_init__(self) -> None:
         partition, prior = self.spec.partition, self.prior
@@ -108,6 +57,8 @@ class Channel:
             raise errors.unknown_name("partition", partition, self.lexicon.partitions)
         if prior.shape != (self.num_classes,) or (prior < 0).any() or not np.isclose(prior.sum(), 1):
             raise errors.UserError(f"a prior has {self.num_classes} probabilities that sum to 1, not {prior}")
+        if (self.spec.speaker is None) != (self.confusion is None):
+            raise ValueError(f"{self.spec.name}: a channel has a confusion if and only if it has a speaker")
 
     @property
     def num_classes(self) -> int:
@@ -118,19 +69,31 @@ class Channel:
         """The informative words: nouns class by class, words of the partition's groups, neutral words."""
         return (*itertools.chain(*self.lexicon.nouns), *self._groups, *NEUTRAL)
 
+    @property
+    def naming_probabilities(self) -> Float64[np.ndarray, "class named"]:
+        """P(y' | y)."""
+        if self.confusion is not None:
+            return self.confusion
+        mixing = np.full((self.num_classes,) * 2, self.spec.wrong / (self.num_classes - 1))
+        np.fill_diagonal(mixing, 1 - self.spec.wrong)
+        return mixing
+
     @functools.cached_property
-    def word_probabilities(self) -> Float64[np.ndarray, "class word"]:
-        """P(w | y), the same for every k."""
+    def words_of_named(self) -> Float64[np.ndarray, "named word"]:
+        """P(w | y')."""
         position = {word: i for i, word in enumerate(self.words)}
-        right = np.zeros((self.num_classes, len(self.words)))  # P(w | y')
+        right = np.zeros((self.num_classes, len(self.words)))
         for y, nouns in enumerate(self.lexicon.nouns):
             right[y, [position[noun] for noun in nouns]] = self.spec.named / len(nouns)
         for word, classes in self._groups.items():
             right[list(classes), position[word]] = self.spec.grouped
         right[:, -len(NEUTRAL) :] = max(0.0, 1 - self.spec.named - self.spec.grouped) / len(NEUTRAL)
-        mixing = np.full((self.num_classes,) * 2, self.spec.wrong / (self.num_classes - 1))  # P(y' | y)
-        np.fill_diagonal(mixing, 1 - self.spec.wrong)
-        return mixing @ right
+        return right
+
+    @functools.cached_property
+    def word_probabilities(self) -> Float64[np.ndarray, "class word"]:
+        """P(w | y), the same for every k."""
+        return self.naming_probabilities @ self.words_of_named
 
     @functools.cached_property
     def word_types(self) -> tuple[Int[np.ndarray, " word"], ...]:
@@ -165,8 +128,8 @@ class Channel:
     ) -> Float64[np.ndarray, "example target"]:
         """Returns sum_y p(y | x) P(w, k, t | y), whose argmax over t is the Bayes decision given p(y | x).
 
-        Proportional to P(t | x, w, k), because given the class a caption is independent of the image. A word or a shift
-        of -1 is not known, and summed over.
+        Proportional to P(t | x, w, k), if given the class a caption is independent of the image, as it is without a
+        speaker. A word or a shift of -1 is not known, and summed over.
         """
         # the only class that gives each t, given k
         y = (np.arange(self.num_classes) - shifts[:, None]) % self.num_classes
@@ -223,29 +186,22 @@ class Channel:
         return {} if self.spec.partition is None else self.lexicon.partitions[self.spec.partition]
 
 
-def make_channel(name: str, class_names: Sequence[str], prior: Float64[np.ndarray, " class"] | None = None) -> Channel:
-    """Returns the channel of a preset, with changed options if they are given: "half", or "half:named=0.2".
+def make_channel(
+    spec: str | ChannelSpec,
+    class_names: Sequence[str],
+    prior: Float64[np.ndarray, " class"] | None = None,
+    confusion: Float64[np.ndarray, "class named"] | None = None,
+) -> Channel:
+    """Returns the channel of a name, such as "half" or "half:named=0.2", or of parameters; see `parse_spec`.
 
-    The prior P(y) of the classes is uniform if None.
+    The prior P(y) of the classes is uniform if None. The confusion is that of the speaker, if the channel has one.
 
     Raises:
       UserError: there is no such preset or option, or a value is not of its type.
     """
-    preset, *assignments = name.split(":")
-    if preset not in PRESETS:
-        raise errors.unknown_name("caption channel", preset, PRESETS)
-    changes: dict[str, float | str] = {}
-    for assignment in assignments:
-        field, _, value = assignment.partition("=")
-        if field not in _OPTIONS:
-            raise errors.unknown_name(f"option of the channel {preset}", field, _OPTIONS)
-        try:
-            changes[field] = value if field == "partition" else float(value)
-        except ValueError:
-            raise errors.UserError(f"{field} of the channel {preset} is a probability, not {value!r}") from None
-    spec = dataclasses.replace(PRESETS[preset], name=name, **changes)
     uniform = np.full(len(class_names), 1 / len(class_names))
-    return Channel(spec, lexicon_for(class_names), uniform if prior is None else prior)
+    parsed = parse_spec(spec) if isinstance(spec, str) else spec
+    return Channel(parsed, lexicon_for(class_names), uniform if prior is None else prior, confusion)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -265,8 +221,13 @@ class Sample:
     texts: tuple[str, ...]
 
 
-def sample(channel: Channel, classes: Int[np.ndarray, " example"], seed: int) -> Sample:
+def sample(
+    channel: Channel, classes: Int[np.ndarray, " example"], seed: int, named: Int[np.ndarray, " example"] | None = None
+) -> Sample:
     """Draws a word, a shift and so a target for examples of the given classes, and writes their captions.
+
+    With `named`, the class y' that each caption speaks of is given, else it is drawn too. The uniform numbers and the
+    sentences are the same in both cases: those of a seed and a position. Where y' is not one of the classes, w is -1.
 
     Raises:
       ValueError: a class is not in 0 .. num_classes - 1.
@@ -275,9 +236,10 @@ def sample(channel: Channel, classes: Int[np.ndarray, " example"], seed: int) ->
         raise ValueError(f"classes must be in 0..{channel.num_classes - 1}, not {classes.min()}..{classes.max()}")
     generator = np.random.Generator(np.random.PCG64([seed, _STREAM]))
     uniform_word, uniform_shift = generator.random((2, len(classes)))
-    words = np.zeros(len(classes), np.int32)
-    for y, probabilities in enumerate(channel.word_probabilities):
-        of_class = classes == y
+    words = np.full(len(classes), -1, np.int32)
+    given = channel.word_probabilities if named is None else channel.words_of_named
+    for y, probabilities in enumerate(given):
+        of_class = (classes if named is None else named) == y
         words[of_class] = _quantile(probabilities, uniform_word[of_class])
     shifts = _quantile(channel.shift_probabilities, uniform_shift).astype(np.int32)
     targets = ((classes + shifts) % channel.num_classes).astype(np.int32)

@@ -19,11 +19,6 @@ UNUSED = "unused"
 """Name that an export gives to the split of an example outside all splits."""
 
 
-def is_caption_file(name: str) -> bool:
-    """Returns whether `name` means a file of captions rather than a caption channel, which may have settings."""
-    return formats.ending(Path(name)) is not None or (":" not in name and Path(name).suffix != "")
-
-
 def read_captions(
     path: Path, num_examples: int, needed: Int[np.ndarray, " index"] | None = None, names: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], ...]:

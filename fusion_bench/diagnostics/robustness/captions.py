@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from fusion_bench.data.captions.channel import PRESETS, Channel, Sample, make_channel, sample
+from fusion_bench.data.captions.channel import Channel, Sample, make_channel, sample
 from fusion_bench.data.captions.partial import (
     bayes_accuracy_without_words,
     drop_words,
     read_by,
     text_ceiling_without_words,
 )
+from fusion_bench.data.captions.spec import PRESETS
 from fusion_bench.data.captions.tokenizer import UNKNOWN
 from fusion_bench.data.dataset import Captions, Task
 from fusion_bench.diagnostics.base import Diagnostic, Inapplicable, Result, register_diagnostic, spaced, unimodal

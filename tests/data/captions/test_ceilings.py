@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_bench.data.captions.ceilings import misaligned_ceilings, misaligned_table, missing_ceiling
-from fusion_bench.data.captions.channel import PRESETS, Channel, ChannelSpec, make_channel, sample
+from fusion_bench.data.captions.channel import Channel, make_channel, sample
 from fusion_bench.data.captions.lexicon import lexicon_for
+from fusion_bench.data.captions.spec import PRESETS, ChannelSpec
 from fusion_bench.data.damage import misaligned_rows, missing_modalities
 
 NAMES = tuple(f"c{i}" for i in range(4))

@@ -12,8 +12,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_bench.data.captions.channel import PRESETS, Channel, ChannelSpec, _quantile, make_channel, preview, sample
+from fusion_bench.data.captions.channel import Channel, _quantile, make_channel, preview, sample
 from fusion_bench.data.captions.lexicon import NEUTRAL, lexicon_for
+from fusion_bench.data.captions.spec import PRESETS, ChannelSpec
 from fusion_bench.errors import UserError
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fusion_bench.data.captions.files import is_caption_file, read_captions
+from fusion_bench.data.captions.files import read_captions
+from fusion_bench.data.captions.spec import is_caption_file
 from fusion_bench.errors import UserError
 
 TEXTS = ("a cat, asleep", 'the "big" dog; barking', "Größe – 猫\tund\nnoch", "None")

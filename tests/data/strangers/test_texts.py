@@ -13,7 +13,8 @@ from flax import nnx
 from fusion_bench.config import DataConfig
 from fusion_bench.data import load
 from fusion_bench.data.batches import draw_texts, gather, to_device
-from fusion_bench.data.captions.channel import PRESETS, make_channel, sample
+from fusion_bench.data.captions.channel import make_channel, sample
+from fusion_bench.data.captions.spec import PRESETS
 from fusion_bench.data.captions.texts import tokenize
 from fusion_bench.data.captions.tokenizer import UNKNOWN, choose_kind, encode, train_tokenizer
 from fusion_bench.data.dataset import PAD, Dataset, Modality, RawDataset

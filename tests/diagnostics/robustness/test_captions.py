@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from fusion_bench.data.captions.channel import PRESETS, make_channel, sample
+from fusion_bench.data.captions.channel import make_channel, sample
 from fusion_bench.data.captions.partial import text_ceiling_without_words
+from fusion_bench.data.captions.spec import PRESETS
 from fusion_bench.data.dataset import Captions
 from fusion_bench.diagnostics.base import Inapplicable
 from fusion_bench.diagnostics.model import RunKey
