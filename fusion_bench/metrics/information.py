@@ -1,4 +1,4 @@
-"""Information in bits: mutual information, and its partial decomposition for two sources.
+"""Information in bits: mutual information, conditional or not, and its partial decomposition for two sources.
 
 The decomposition is that of Bertschinger et al., "Quantifying Unique Information", Entropy 2014 (BROJA). Over all
 tables Q with the marginals Q(x1, t) = P(x1, t) and Q(x2, t) = P(x2, t), let I* = min_Q I_Q(T; X1, X2). Then
@@ -8,14 +8,17 @@ tables Q with the marginals Q(x1, t) = P(x1, t) and Q(x2, t) = P(x2, t), let I* 
     synergistic S  = I_P(T; X1, X2) - I*
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Int
 
 MAX_ITERATIONS = 200_000
 _RELAXATION = 1.5  # 1: plain alternating projections; it diverges from 2 on
 _EVERY = 10  # iterations from one test of the gap to the next
+_AT_ONCE = 100  # permutations that are drawn together
+_ROUNDING = 1e-12  # bits by which equal values may differ
 
 
 class Decomposition(NamedTuple):
@@ -25,6 +28,20 @@ class Decomposition(NamedTuple):
     unique_first: float
     unique_second: float
     synergistic: float
+
+
+class Dependence(NamedTuple):
+    """The dependence of two variables given a third, in a sample.
+
+    Attributes:
+      bits: I(A; B | C) of the frequencies in the sample. It is above 0 even where A and B are independent given C.
+      expected: its mean over permutations, where they are.
+      p_value: of the hypothesis that A and B are independent given C.
+    """
+
+    bits: float
+    expected: float
+    p_value: float
 
 
 class NotConverged(ValueError):
@@ -44,6 +61,61 @@ def mutual_information(joint: Float[np.ndarray, "source target"]) -> float:
     sources, targets = (np.broadcast_to(joint.sum(axis, keepdims=True), joint.shape)[there] for axis in (1, 0))
     # a difference of logarithms, since products of small probabilities may be 0
     return float((joint[there] * (np.log2(joint[there]) - np.log2(sources) - np.log2(targets))).sum())
+
+
+def conditional_mutual_information(
+    counts: Int[np.ndarray, "*sample first second given"],
+) -> Float64[np.ndarray, "*sample"]:
+    """Returns I(A; B | C) = Σ n(a, b, c) / N log2 (n(a, b, c) n(c) / (n(a, c) n(b, c))) of frequencies, in bits.
+
+    Args:
+      counts: n(a, b, c), of one sample or of several.
+    """
+    total = counts.sum((-3, -2, -1))
+    first, second, given = (counts.sum(axis, keepdims=True) for axis in (-2, -3, (-3, -2)))
+    logarithms = (np.log2(np.maximum(part, 1)) for part in (counts, given, first, second))  # of 0 only where counts are
+    both, of_given, of_first, of_second = logarithms
+    return np.asarray((counts * (both + of_given - of_first - of_second)).sum((-3, -2, -1)) / np.maximum(total, 1))
+
+
+def conditional_independence(
+    first: Int[np.ndarray, " example"],
+    second: Int[np.ndarray, " example"],
+    given: Int[np.ndarray, " example"],
+    *,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> Dependence:
+    """Tests by permutations whether A and B are independent given C, which are discrete.
+
+    A is permuted among the examples of each value of C, which keeps all n(a, c) and n(b, c). With I the value of the
+    sample and I_1 .. I_n those of permutations, p = (1 + #{i: I_i >= I}) / (1 + n): exact for any number of examples,
+    and 1 / (1 + n) at least.
+
+    Args:
+      first: A, from 0 on.
+      second: B, from 0 on.
+      given: C, from 0 on.
+      permutations: n, their number.
+      seed: of their random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.argsort(given, kind="stable")
+    a, b, c = (values[order].astype(np.int64) for values in (first, second, given))
+    sizes = tuple(int(values.max(initial=0)) + 1 for values in (a, b, c))
+
+    def count(permuted: Int[np.ndarray, "permutation example"]) -> Int[np.ndarray, "permutation first second given"]:
+        cells = (np.arange(len(permuted))[:, None] * sizes[0] + permuted) * sizes[1] + b
+        counted = np.bincount((cells * sizes[2] + c).ravel(), minlength=len(permuted) * math.prod(sizes))
+        return counted.reshape(len(permuted), *sizes)
+
+    found, drawn = conditional_mutual_information(count(a[None]))[0], []
+    for start in range(0, permutations, _AT_ONCE):
+        keys = c + rng.random((min(_AT_ONCE, permutations - start), len(c)))  # sorts within each value of C alone
+        drawn.append(conditional_mutual_information(count(a[keys.argsort(axis=1)])))
+    bits = np.concatenate([*drawn, np.zeros(0)])
+    p_value = (1 + (bits >= found - _ROUNDING).sum()) / (1 + permutations)
+    return Dependence(float(found), float(bits.mean()) if permutations else math.nan, float(p_value))
 
 
 def decompose(joint: Float[np.ndarray, "first second target"], tolerance: float = 1e-5) -> Decomposition:

@@ -5,10 +5,17 @@ import functools
 import cvxpy as cp
 import numpy as np
 import pytest
+import scipy.stats
 
 from fusion_bench.data.captions.channel import make_channel
 from fusion_bench.metrics import information
-from fusion_bench.metrics.information import decompose, least_information, mutual_information
+from fusion_bench.metrics.information import (
+    conditional_independence,
+    conditional_mutual_information,
+    decompose,
+    least_information,
+    mutual_information,
+)
 
 
 def gate(target):
@@ -215,3 +222,85 @@ def test_probabilities_whose_product_is_no_number():
 def test_what_is_no_distribution(joint):
     with pytest.raises(ValueError, match="probabilities that sum to 1"):
         decompose(joint)
+
+
+def conditional_by_loops(first, second, given):
+    """I(A; B | C) in bits of a sample, as the mean over C of the mutual information of its examples."""
+    found = 0.0
+    for c in set(given):
+        pairs = [(a, b) for a, b, of in zip(first, second, given, strict=True) if of == c]
+        for a in {pair[0] for pair in pairs}:
+            for b in {pair[1] for pair in pairs}:
+                both = pairs.count((a, b)) / len(pairs)
+                alone = [sum(pair[i] == value for pair in pairs) / len(pairs) for i, value in ((0, a), (1, b))]
+                if both:
+                    found += len(pairs) / len(given) * both * np.log2(both / (alone[0] * alone[1]))
+    return found
+
+
+def draw(count, seed, *sizes):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(size, size=count) for size in sizes]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_conditional_information_by_loops(seed):
+    first, second, given = draw(60, seed, 3, 4, 2)
+    counts = np.zeros((3, 4, 2), int)
+    np.add.at(counts, (first, second, given), 1)
+    expected = conditional_by_loops(first.tolist(), second.tolist(), given.tolist())
+    assert conditional_mutual_information(counts) == pytest.approx(expected, abs=1e-12)
+    np.testing.assert_allclose(conditional_mutual_information(np.stack([counts, 2 * counts])), expected, atol=1e-12)
+    assert conditional_independence(first, second, given, permutations=10).bits == pytest.approx(expected, abs=1e-12)
+
+
+def test_what_a_third_variable_explains_is_not_dependence():
+    """A and B are C: all they share is known."""
+    given = np.arange(90) % 3
+    found = conditional_independence(given, given, given, permutations=50)
+    assert found == pytest.approx((0, 0, 1), abs=1e-12)  # every permutation is as large
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_deterministic_relation_has_all_bits_of_a_variable(classes):
+    first, given = np.divmod(np.arange(classes * 5 * 12) % (classes * 5), 5)
+    found = conditional_independence(first, (first + given) % classes, given, permutations=199)
+    assert found.bits == pytest.approx(np.log2(classes), abs=1e-12)
+    assert found.p_value == 1 / 200
+    assert 0 < found.expected < found.bits
+
+
+def test_exclusive_or_is_seen_only_given_the_third_variable():
+    first, second = draw(400, 0, 2, 2)
+    alone = conditional_independence(first, second, np.zeros(400, int), permutations=199)
+    known = conditional_independence(first, second, first ^ second, permutations=199)
+    assert alone.p_value > 0.05
+    assert known.p_value == 1 / 200
+    assert known.bits > 0.9
+
+
+def test_p_values_of_independent_variables_are_uniform():
+    """A and B depend on C strongly, and on nothing else."""
+    rng, found = np.random.default_rng(0), []
+    for seed in range(200):
+        given = rng.integers(3, size=80)
+        first, second = (np.where(rng.random(80) < 0.6, given, rng.integers(3, size=80)) for _ in range(2))
+        found.append(conditional_independence(first, second, given, permutations=99, seed=seed).p_value)
+    assert scipy.stats.kstest(found, "uniform").pvalue > 0.01
+    assert np.mean(np.array(found) <= 0.05) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 200))
+
+
+def test_permutations_stay_within_a_value_of_the_third_variable():
+    """Were they not, A = C would be permuted, and the value of the sample exceeded."""
+    given = np.repeat([0, 1], 30)
+    second = np.random.default_rng(0).integers(3, size=60)
+    found = conditional_independence(given, second, given, permutations=99)
+    assert found == pytest.approx((0, 0, 1), abs=1e-12)
+
+
+def test_the_test_depends_on_its_seed_alone():
+    first, second, given = draw(120, 3, 3, 3, 2)
+    one, again, other = (conditional_independence(first, second, given, permutations=150, seed=s) for s in (1, 1, 2))
+    assert one == again
+    assert one.bits == other.bits
+    assert one.expected != other.expected
