@@ -85,8 +85,16 @@ class Scale:
         return dataclasses.replace(self, train_size=size, encoder="micro", epochs=1, seeds=2, strategies=few)
 
 
+Measures = Mapping[tuple[str, str], Mapping[str, float]]
+"""Values by setting and strategy."""
+
+
 def no_remarks(frame: pd.DataFrame, scale: Scale) -> Sequence[str]:
     return ()
+
+
+def no_measures(store: Store, data: DataConfig) -> Measures:
+    return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,24 +102,26 @@ class Sweep:
     """The studies that answer a question.
 
     Attributes:
-      points: returns the study of each point, or several that share a directory; the frame has its key in the column
-        `x`.
+      points: returns the study of each point of a scale, or several that share a directory; the frame has its key in
+        the column `x`.
       table: returns the Markdown of a frame.
       scale: the usual size.
       draw: returns the figure of a frame, with a note below it.
       against: the strategy that gains are measured against; the best unimodal one if empty.
       diagnostics: are applied to the models of every study; their values are columns of the frame.
+      measures: returns further columns of the rows of a point, from its store and its data.
       arrange: orders and names the rows.
       remarks: returns further lines below the table.
       note: the beginning of the note below the figure.
     """
 
-    points: Callable[[Scale], Mapping[Any, BenchmarkConfig | Sequence[BenchmarkConfig]]]
+    points: Callable[[Any], Mapping[Any, BenchmarkConfig | Sequence[BenchmarkConfig]]]
     table: Callable[[pd.DataFrame], str]
     scale: Scale = Scale()
     draw: Callable[[pd.DataFrame, str], Picture] | None = None
     against: str = ""
     diagnostics: tuple[str | Choice, ...] = ()
+    measures: Callable[[Store, DataConfig], Measures] = no_measures
     arrange: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
     remarks: Callable[[pd.DataFrame, Scale], Sequence[str]] = no_remarks
     note: str = ""
@@ -143,7 +153,7 @@ def run(sweep: Sweep, scale: Scale, question: str) -> int:
 def rows(sweep: Sweep, studies: BenchmarkConfig | Sequence[BenchmarkConfig]) -> list[dict[Hashable, Any]]:
     """Runs the studies of a point, applies the diagnostics, and returns the rows of their table.
 
-    They have the effects of remedies, too.
+    They have the effects of remedies and the measures of the sweep, too.
     """
     studies = as_sequence(studies)
     for study in studies:
@@ -153,9 +163,10 @@ def rows(sweep: Sweep, studies: BenchmarkConfig | Sequence[BenchmarkConfig]) -> 
         done = diagnose(store, [*map(as_choice, sweep.diagnostics)], places=studies[0].data)
         for line in done.failed:
             print(line, file=sys.stderr)
-    effects = remedy_effects(store)
-    frame = table(store, against=sweep.against)
-    return [{**row, **effects.get((row["setting"], row["strategy"]), {})} for row in frame.to_dict("records")]
+    further = remedy_effects(store), sweep.measures(store, studies[0].data)
+    found = table(store, against=sweep.against).to_dict("records")
+    keys = [(row["setting"], row["strategy"]) for row in found]
+    return [{**row, **further[0].get(key, {}), **further[1].get(key, {})} for key, row in zip(keys, found, strict=True)]
 
 
 def as_sequence(point: BenchmarkConfig | Sequence[BenchmarkConfig]) -> Sequence[BenchmarkConfig]:
@@ -181,7 +192,8 @@ def remedy_effects(store: Store) -> dict[tuple[str, str], dict[str, float]]:
 def main(sweep: Sweep, text: str | None) -> int:
     """Runs a sweep at the scale of the command line; the text is its help, and its first line the question."""
     text = text or ""
-    return run(sweep, tyro.cli(Scale, default=sweep.scale, description=text), text.partition("\n")[0])
+    scale = tyro.cli(type(sweep.scale), default=sweep.scale, description=text)
+    return run(sweep, scale, text.partition("\n")[0])
 
 
 def facts(frame: pd.DataFrame, question: str) -> dict[str, Any]:
@@ -202,7 +214,7 @@ def facts(frame: pd.DataFrame, question: str) -> dict[str, Any]:
 
 def command(words: Sequence[str]) -> str:
     """Returns a command without the paths of this machine."""
-    places = {"--data-dir": "DIR", "--out": "OUT"}
+    places = {"--data-dir": "DIR", "--out": "OUT", "--people": "FILE"}
     return shlex.join(
         ["python", *(places.get(before, word) for before, word in zip(["", *words], words, strict=False))]
     )
@@ -221,7 +233,7 @@ def write_facts(path: Path, fields: Mapping[str, Any]) -> None:
 
 def cell(row: Row, of: str = "test_accuracy") -> str:
     """Returns a mean with its interval, in percent or points; a dash where there is none."""
-    show = points if of in ("gain", "effect") else percent
+    show = points if of in ("gain", "reference_gain", "effect") else percent
     return show(row.get(f"{of}_mean", math.nan), row.get(f"{of}_ci95", math.nan))
 
 

@@ -65,10 +65,24 @@ def untrained(monkeypatch):
     monkeypatch.setattr(execute, "_measure", make_up_cost)
 
 
+def scale_of(name, images):
+    """Returns the scale of an ablation on images, with what people said of them if it asks for that."""
+    scale = dataclasses.replace(load(name).SWEEP.scale, data=str(images))
+    if not hasattr(scale, "people"):
+        return scale
+    people = images.with_name("people.csv")
+    with np.load(images) as arrays:
+        label, split, names = (arrays[part] for part in ("label", "split", "class_names"))
+    named = np.where(np.arange(len(label)) % 5 == 0, (label + 1) % len(names), label)  # one in five is wrong
+    table = {"id": np.arange(len(label)), "split": split, "label": names[label], "named": names[named]}
+    pd.DataFrame(table).to_csv(people, index=False)
+    return dataclasses.replace(scale, people=people, test_size=100)
+
+
 def run(name, images, out):
     """Runs an ablation in its short form; returns its frame and its text."""
     module = load(name)
-    scale = dataclasses.replace(module.SWEEP.scale, out=out, data=str(images), quick=True)
+    scale = dataclasses.replace(scale_of(name, images), out=out, quick=True)
     assert load("sweep").run(module.SWEEP, scale, "Why?") == 0
     return pd.read_csv(out / "table.csv"), (out / "table.md").read_text()
 
@@ -103,6 +117,30 @@ def test_an_ablation_trains_in_its_short_form(images, tmp_path, monkeypatch):
     assert set(frame["x"]) == {"contrast", "pairs"}
     assert set(frame["gain_over"].dropna()) == {"image-only"}
     assert frame.loc[frame["family"] != "ceiling", "test_accuracy_mean"].between(0, 1).all()
+
+
+def test_words_of_people_are_compared_with_as_many_wrong_ones_at_random(images, untrained, tmp_path):
+    frame, text = run("human_words", images, tmp_path)
+    drawn, said = (frame.loc[frame["x"] == x] for x in ("drawn at random", "said by people"))
+    studies = load("human_words").SWEEP.points(scale_of("human_words", images))
+    assert {study.data.test_from for x, study in studies.items() if "official" not in x} == {"train"}
+    assert {study.data.test_from for x, study in studies.items() if "official" in x} == {"test"}
+    wrong = float(drawn["captions"].iloc[0].removeprefix("default:wrong="))
+    assert wrong == pytest.approx(0.2, abs=0.05)
+    assert set(said["captions"]) == {"human:people.csv"}
+    assert f"People name another class in {100 * wrong:.1f} % of the training images" in text
+    assert "Kendall's τ of the order of the 2 multimodal rows: drawn at random and said by people: " in text
+    tested = frame.loc[frame["cmi_p"].notna()]
+    assert tested["strategy"].tolist() == ["image-only"] * 2
+    assert (tested["cmi_mean"] > 0).all()
+    assert tested["cmi_p"].between(1 / 1001, 1).all()
+    for row in tested.to_dict("records"):
+        assert f"| {row['x']} | {row['cmi_mean']:.5f} ± {row['cmi_ci95']:.5f} |" in text
+
+
+def test_words_of_people_need_a_file():
+    with pytest.raises(SystemExit, match="--people FILE"):
+        load("human_words").SWEEP.points(load("human_words").SWEEP.scale)
 
 
 def test_every_depth_is_a_row_in_order(images, untrained, tmp_path):
@@ -188,9 +226,8 @@ def test_posthoc_gap(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_every_point_is_another_study(name):
-    sweep = load(name).SWEEP
-    points = [load("sweep").as_sequence(point) for point in sweep.points(sweep.scale).values()]
+def test_every_point_is_another_study(name, images):
+    points = [load("sweep").as_sequence(point) for point in load(name).SWEEP.points(scale_of(name, images)).values()]
     assert len(points) > 1
     assert all(len({study.out for study in point}) == 1 for point in points)
     assert len({point[0].out for point in points}) == len(points)
@@ -207,5 +244,5 @@ def test_an_earlier_finding_stays(tmp_path):
 
 
 def test_a_command_names_no_path_of_this_machine():
-    words = ["a.py", "--data-dir", "/home/me/data", "--seeds", "5", "--out", "/tmp/x"]
-    assert load("sweep").command(words) == "python a.py --data-dir DIR --seeds 5 --out OUT"
+    words = ["a.py", "--data-dir", "/home/me/data", "--seeds", "5", "--out", "/tmp/x", "--people", "/home/me/p.csv"]
+    assert load("sweep").command(words) == "python a.py --data-dir DIR --seeds 5 --out OUT --people FILE"
