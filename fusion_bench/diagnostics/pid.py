@@ -36,8 +36,8 @@ class Pid(Diagnostic):
     target, from an image that tells its class and the caption. Exact, from the channel's table.
 
     `bits_image_model_…`: about the target, from the class that the image model of the same seed predicts, and the
-    caption; from its test confusion matrix and the channel's table. Left out where that model is not stored or cannot
-    be read.
+    caption; from its test confusion matrix and the channel's table, as if a caption was independent of the image given
+    its class, which words of people are not. Left out where that model is not stored or cannot be read.
 
     `bits_used_…`: about the prediction of the model, from the image itself and the caption's type. The table
     P(i) P(type | y_i) P(prediction | i, type) has `images` test examples i at even distances, weighted to the channel's

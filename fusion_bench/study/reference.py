@@ -17,8 +17,9 @@ def bayes_logits(
 ) -> Float[np.ndarray, "example target"]:
     """Returns log Σ_y p(y | x) P(w, k, t | y) for each target t, p calibrated by temperature on validation data.
 
-    Given the class, a caption is independent of the image. So this is the log-posterior of the target, up to a
-    constant, if p(y | x) is the true posterior of the class.
+    Given the class, a caption is independent of the image, unless it speaks of what people said. So this is the
+    log-posterior of the target, up to a constant, if p(y | x) is the true posterior of the class. With words of people
+    it is a reference only, and a model may exceed it.
 
     Args:
       captions: drawn from a channel.
