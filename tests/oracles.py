@@ -96,6 +96,10 @@ def attention(module, x, mask, source=None):
 
 def transformer(module, x, mask):
     for block in module.blocks:
+        if block.order == "post":
+            x = layer_norm(block.norm_attention, x + attention(block.attention, x, mask))
+            x = layer_norm(block.norm_mlp, x + linear(block.contract, gelu(linear(block.expand, x))))
+            continue
         x = x + attention(block.attention, layer_norm(block.norm_attention, x), mask)
         x = x + linear(block.contract, gelu(linear(block.expand, layer_norm(block.norm_mlp, x))))
-    return layer_norm(module.norm, x)
+    return x if module.norm is None else layer_norm(module.norm, x)

@@ -4,9 +4,9 @@
     joint = fuse({"image": h_image, "text": h_text})  # [batch, 64]
 
 Each is built from the width of each modality's features, has the width of its result in `out_features`, and takes
-features [batch, feature] by modality. `Bottleneck` and `CrossAttention` take tokens [batch, token, feature] and masks
-[batch, token]; `FiLM` returns scales and shifts. All take any number of modalities, except `Gated` and
-`Multiplicative`, which take two.
+features [batch, feature] by modality. `Bottleneck`, `CrossAttention`, `CrossmodalTransformers` and `Perceiver` take
+tokens [batch, token, feature] and masks [batch, token]; `FiLM` returns scales and shifts, `MultimodalTransfer` gates.
+All take any number of modalities, except `Gated` and `Multiplicative`, which take two.
 """
 
 from fusion_bench.fusion.intermediate.attention import Attention as Attention
@@ -16,7 +16,11 @@ from fusion_bench.fusion.intermediate.cross_attention import CrossAttention as C
 from fusion_bench.fusion.intermediate.film import FiLM as FiLM
 from fusion_bench.fusion.intermediate.gated import Gated as Gated
 from fusion_bench.fusion.intermediate.gmu import GatedMultimodalUnit as GatedMultimodalUnit
+from fusion_bench.fusion.intermediate.mmtm import MultimodalTransfer as MultimodalTransfer
+from fusion_bench.fusion.intermediate.moe import MixtureOfExperts as MixtureOfExperts
+from fusion_bench.fusion.intermediate.mult import CrossmodalTransformers as CrossmodalTransformers
 from fusion_bench.fusion.intermediate.multiplicative import Multiplicative as Multiplicative
+from fusion_bench.fusion.intermediate.perceiver import Perceiver as Perceiver
 from fusion_bench.fusion.intermediate.sum import Sum as Sum
 from fusion_bench.fusion.tensor.block import BlockTerm as BlockTerm
 from fusion_bench.fusion.tensor.compact_bilinear import CompactBilinear as CompactBilinear

@@ -19,6 +19,8 @@ from fusion_bench.models.layers import masked_mean
 Logits = Float[Array, "batch class"]
 ModalityLogits = Mapping[str, Logits]
 """Logits of each modality alone."""
+ModalityWeights = Mapping[str, Float[Array, " batch"]]
+"""Weight of each modality, by name."""
 StoredLogits = Mapping[str, Float[np.ndarray, "example class"]]
 """Logits of each modality alone, as stored."""
 EncodedModalities = Mapping[str, Any]
@@ -82,8 +84,21 @@ class Strategy(nnx.Module):
         """Returns logits from each modality alone; empty unless each has an encoder that reads no other modality."""
         return {}
 
-    def loss(self, outputs: Outputs, labels: Int[Array, " batch"], *, label_smoothing: float) -> Float[Array, ""]:
-        """Returns the `smoothed_cross_entropy` of the logits; strategies with another objective override it."""
+    def modality_weights(self, outputs: Outputs) -> ModalityWeights:
+        """Returns the weight of each modality in the decision on each example; empty where it is not dynamic."""
+        return {}
+
+    def uncertainty(self, outputs: Outputs) -> Float[Array, " batch"]:
+        """Returns how uncertain each decision is, by default 1 - max_c softmax(logits)_c."""
+        return 1 - jax.nn.softmax(outputs.logits).max(-1)
+
+    def loss(
+        self, outputs: Outputs, labels: Int[Array, " batch"], *, label_smoothing: float, epoch: Int[Array, ""] | int = 0
+    ) -> Float[Array, ""]:
+        """Returns the loss of a batch; by default the `smoothed_cross_entropy` of the logits.
+
+        `epoch` is counted from 0, for an objective that changes during training.
+        """
         return smoothed_cross_entropy(outputs.logits, labels, label_smoothing)
 
 
@@ -158,8 +173,31 @@ class FeatureFusion(Separable):
         return (encoded,)
 
     def join(self, encoded: EncodedModalities) -> Logits:
+        return self._decide(*self.arguments(encoded))
+
+    def unimodal_logits(self, outputs: Outputs) -> ModalityLogits:
+        """Returns the logits of the joint head with the features of all other modalities at zero; masks are kept.
+
+        Zero is the mean of a normalised feature before its learned shift.
+        """
+        arguments = self.arguments(outputs.encoded)
+
+        def alone(name: str) -> Logits:
+            return self._decide(*({n: own if n == name else _silent(own) for n, own in of.items()} for of in arguments))
+
+        return {name: alone(name) for name in outputs.encoded}
+
+    def loss(
+        self, outputs: Outputs, labels: Int[Array, " batch"], *, label_smoothing: float, epoch: Int[Array, ""] | int = 0
+    ) -> Float[Array, ""]:
+        """Returns the cross-entropy, and the operator's own `penalty` if it has one."""
+        loss = super().loss(outputs, labels, label_smoothing=label_smoothing, epoch=epoch)
+        if not hasattr(self.operator, "penalty"):
+            return loss
+        return loss + self.operator.penalty(*self.arguments(outputs.encoded))
+
+    def _decide(self, *arguments: Mapping[str, Array]) -> Logits:
         """Returns logits; an operator with `apply_kernel` applies the head's first kernel itself."""
-        arguments = self.arguments(encoded)
         if not hasattr(self.operator, "apply_kernel"):
             return self.head(self.operator(*arguments))
         kernel, bias = self.head.hidden.kernel, self.head.hidden.bias
@@ -167,24 +205,29 @@ class FeatureFusion(Separable):
         hidden = self.operator.apply_kernel(*arguments, kernel[...])
         return self.head.from_hidden(hidden + bias[...].astype(hidden.dtype))
 
-    def unimodal_logits(self, outputs: Outputs) -> ModalityLogits:
-        """Returns the logits of the joint head with the features of all other modalities at zero; masks are kept.
 
-        Zero is the mean of a normalised feature before its learned shift.
-        """
-        zeros = jax.tree.map(lambda a: a if a.dtype == bool else jnp.zeros_like(a), dict(outputs.encoded))
-        return {name: self.join({**zeros, name: own}) for name, own in outputs.encoded.items()}
+def _silent(values: Array) -> Array:
+    return values if values.dtype == bool else jnp.zeros_like(values)
 
 
 class TokenFusion(FeatureFusion):
-    """An encoder for each modality, an operator over their tokens, and one head over its result."""
+    """An encoder for each modality, an operator over their tokens, and one head over its result.
+
+    Tokens and result are batch-normalised, as the pooled features of the other strategies are. Otherwise what all
+    tokens have in common dominates what distinguishes them, and an interaction of modalities is not learned.
+    """
+
+    def __init__(self, blueprint: Blueprint, make_operator: Callable[..., Any]):
+        super().__init__(blueprint, make_operator)
+        self.norms = nnx.Dict({name: blueprint.norm(encoder.features) for name, encoder in self.encoders.items()})
+        self.norm = blueprint.norm(self.operator.out_features)
 
     @staticmethod
     def make_encoder(blueprint: Blueprint, modality: str) -> Any:
         return blueprint.token_encoder(modality)
 
     def encode(self, modality: str, batch: ModalityBatch) -> Encoded:
-        """Returns the tokens H_m with a mask."""
+        """Returns the tokens H_m, before they are normalised, with a mask."""
         tokens, mask = self.encoders[modality](batch)
         return Encoded(tokens, jnp.ones(tokens.shape[:2], bool) if mask is None else mask)
 
@@ -193,18 +236,22 @@ class TokenFusion(FeatureFusion):
         return masked_mean(*encoded)
 
     def arguments(self, encoded: EncodedModalities) -> tuple[Mapping[str, Array], ...]:
-        return {name: e.tokens for name, e in encoded.items()}, {name: e.mask for name, e in encoded.items()}
+        tokens = {name: self.norms[name](e.tokens, mask=e.mask[:, :, None]) for name, e in encoded.items()}
+        return tokens, {name: e.mask for name, e in encoded.items()}
+
+    def _decide(self, *arguments: Mapping[str, Array]) -> Logits:
+        return self.head(self.norm(self.operator(*arguments)))
 
 
 class LateFusion(Separable):
-    """The unimodal models of all modalities, trained jointly through `fuse`."""
+    """The unimodal models of all modalities, trained jointly; subclasses override `fuse`, or `join` for features."""
 
     def __init__(self, blueprint: Blueprint):
         self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
 
-    @abstractmethod
     def fuse(self, logits: ModalityLogits) -> Logits:
-        """Returns joint logits from the logits of the modalities."""
+        """Returns joint logits from the logits of the modalities, where nothing else decides."""
+        raise NotImplementedError(f"{type(self).__name__} does not join logits alone")
 
     def encoder_of(self, modality: str) -> PooledEncoder:
         return self.members[modality].encoder

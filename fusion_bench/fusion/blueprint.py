@@ -69,6 +69,10 @@ class Blueprint:
         """Returns an encoder with its tokens pooled and normalised."""
         return PooledEncoder(encoder, dtype=self.dtype, rngs=nnx.Rngs(0))  # draws nothing
 
+    def norm(self, features: int) -> nnx.BatchNorm:
+        """Returns a batch normalisation of features, [..., feature]."""
+        return nnx.BatchNorm(features, momentum=0.9, dtype=self.dtype, rngs=nnx.Rngs(0))  # draws nothing
+
     def head(self, in_features: int, name: str = "joint") -> Head:
         rngs = self.rngs(f"head/{name}")
         return Head(in_features, self.widths.hidden, self.task.num_classes, dtype=self.dtype, rngs=rngs)

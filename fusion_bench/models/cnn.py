@@ -96,9 +96,9 @@ class PatchStage(nnx.Module):
         self.activate = NormRelu(spec.width, dtype=dtype, rngs=rngs)
         self.blocks = nnx.List(_blocks(spec, dtype=dtype, rngs=rngs))
 
-    def __call__(self, x: FeatureMap, modulations: Sequence[Modulation | None]) -> FeatureMap:
+    def __call__(self, x: FeatureMap, modulations: Sequence[Modulation | None] = ()) -> FeatureMap:
         x = self.activate(self.stem(space_to_depth(x, self.patch)))
-        for block, modulation in zip(self.blocks, modulations, strict=True):
+        for block, modulation in zip(self.blocks, modulations or [None] * len(self.blocks), strict=True):
             x = x + block(x, modulation)
         return x
 
@@ -111,12 +111,12 @@ class ResNetStage(nnx.Module):
         self.halve = spec.halve
         self.blocks = nnx.List(_blocks(spec, dtype=dtype, rngs=rngs))
 
-    def __call__(self, x: FeatureMap, modulations: Sequence[Modulation | None]) -> FeatureMap:
+    def __call__(self, x: FeatureMap, modulations: Sequence[Modulation | None] = ()) -> FeatureMap:
         x = self.layer(x)
         if self.halve:
             x = nnx.max_pool(x, (2, 2), (2, 2), padding="SAME")
         residual = x
-        for block, modulation in zip(self.blocks, modulations, strict=True):
+        for block, modulation in zip(self.blocks, modulations or [None] * len(self.blocks), strict=True):
             residual = block(residual, modulation)
         return x + residual if self.blocks else x
 

@@ -173,11 +173,19 @@ class PooledEncoder(nnx.Module):
         """Returns h_m; the options are the encoder's."""
         return self.norm(pooled(self.encoder, batch, **options))
 
+    def of_tokens(self, encoded: Encoded) -> Inexact[Array, "batch feature"]:
+        """Returns h_m from the encoder's tokens, which may have been changed."""
+        return self.norm(pool(encoded, self.encoder.pool))
+
 
 def pooled(encoder: Encoder, batch: ModalityBatch, **options: Any) -> Inexact[Array, "batch feature"]:
     """Returns the mean of an encoder's tokens, or their maximum where it pools so; the options are the encoder's."""
-    tokens, mask = encoder(batch, **options)
-    return tokens.max(1) if encoder.pool == "max" else masked_mean(tokens, mask)
+    return pool(encoder(batch, **options), encoder.pool)
+
+
+def pool(encoded: Encoded, how: str) -> Inexact[Array, "batch feature"]:
+    """Returns the maximum of the tokens if `how` is "max", else their mean."""
+    return encoded.tokens.max(1) if how == "max" else masked_mean(*encoded)
 
 
 class WordEmbedding(nnx.Embed):

@@ -86,3 +86,8 @@ def power_normalize(x: Inexact[Array, "batch *_ feature"]) -> Inexact[Array, "ba
     # The gradient of a square root at zero is infinite, so both roots start just above it.
     root = jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + ROOT_EPSILON) - math.sqrt(ROOT_EPSILON))
     return root / jnp.sqrt((root**2).sum(-1, keepdims=True) + ROOT_EPSILON)
+
+
+def normalize(x: Inexact[Array, "..."], *, axis: int) -> Inexact[Array, "..."]:
+    """Divides by the Euclidean length over one axis; zeros stay zeros, with a finite gradient."""
+    return x / jnp.sqrt((x**2).sum(axis, keepdims=True) + ROOT_EPSILON)

@@ -1,26 +1,50 @@
 """A small transformer encoder over tokens of any modality (Vaswani et al. 2017, pre-norm)."""
 
+from typing import Literal
+
 import jax
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Inexact
 
 Tokens = Inexact[Array, "batch token feature"]
+Order = Literal["pre", "post"]
+"""Whether a block normalises its inputs or its sums."""
 
 
 class TransformerBlock(nnx.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); a token attends to the tokens that are not masked."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); a token attends to the tokens that are not masked.
 
-    def __init__(self, features: int, heads: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs):
+    The MLP has `expansion` times the width. With `order="post"` the sums are normalised: norm(x + attention(x)).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        *,
+        expansion: int = 2,
+        order: Order = "pre",
+        dtype: DTypeLike | None,
+        rngs: nnx.Rngs,
+    ):
+        self.order = order
         self.norm_attention = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
         self.attention = make_attention(features, heads, dtype=dtype, rngs=rngs)
         self.norm_mlp = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
-        self.expand = nnx.Linear(features, 2 * features, dtype=dtype, rngs=rngs)
-        self.contract = nnx.Linear(2 * features, features, dtype=dtype, rngs=rngs)
+        self.expand = nnx.Linear(features, expansion * features, dtype=dtype, rngs=rngs)
+        self.contract = nnx.Linear(expansion * features, features, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Tokens, mask: Bool[Array, "batch token"]) -> Tokens:
-        x = x + self.attention(self.norm_attention(x), mask=mask[:, None, None, :])
-        return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
+        visible = mask[:, None, None, :]
+        if self.order == "post":
+            x = self.norm_attention(x + self.attention(x, mask=visible))
+            return self.norm_mlp(x + self._mlp(x))
+        x = x + self.attention(self.norm_attention(x), mask=visible)
+        return x + self._mlp(self.norm_mlp(x))
+
+    def _mlp(self, x: Tokens) -> Tokens:
+        return self.contract(jax.nn.gelu(self.expand(x)))
 
 
 class CrossBlock(nnx.Module):
@@ -50,13 +74,26 @@ def make_attention(features: int, heads: int, *, dtype: DTypeLike | None, rngs: 
 
 
 class Transformer(nnx.Module):
-    """Blocks one after another and a final normalisation."""
+    """Blocks one after another, and a final normalisation unless each sum is normalised."""
 
-    def __init__(self, features: int, heads: int, layers: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs):
-        self.blocks = nnx.List([TransformerBlock(features, heads, dtype=dtype, rngs=rngs) for _ in range(layers)])
-        self.norm = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        layers: int,
+        *,
+        expansion: int = 2,
+        order: Order = "pre",
+        dtype: DTypeLike | None,
+        rngs: nnx.Rngs,
+    ):
+        def block() -> TransformerBlock:
+            return TransformerBlock(features, heads, expansion=expansion, order=order, dtype=dtype, rngs=rngs)
+
+        self.blocks = nnx.List([block() for _ in range(layers)])
+        self.norm = nnx.LayerNorm(features, dtype=dtype, rngs=rngs) if order == "pre" else None
 
     def __call__(self, x: Tokens, mask: Bool[Array, "batch token"]) -> Tokens:
         for block in self.blocks:
             x = block(x, mask)
-        return self.norm(x)
+        return x if self.norm is None else self.norm(x)

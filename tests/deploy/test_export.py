@@ -28,13 +28,15 @@ from fusion_bench.fusion.registry import strategies
 from fusion_bench.store.loaded import load_data
 from tests.deploy.classifiers import draw_pixels, make_classifier
 
+OTHERWISE = ("mult", "perceiver", "mmtm", "moe", "late-cosine", "qmf", "tmc", "pdf", "dynmm")
+"""Strategies that compute what no canonical one does: a choice of experts, a gate, opinions and the like."""
 CASES = [
     pytest.param(names, name, id=f"{name}-of-{len(names)}")
     for names in (("image", "text"), ("image", "text", "motion"))
     for name, registration in strategies(names).items()
-    if registration.canonical and (len(names) == 2 or registration.modality is None)
+    if (registration.canonical or name in OTHERWISE) and (len(names) == 2 or registration.modality is None)
 ]
-"""The canonical strategies on two and on three modalities; `experiments/export_parity.py` has all."""
+"""The canonical strategies and these on two and on three modalities; `experiments/export_parity.py` has all."""
 
 
 @pytest.fixture(scope="module")

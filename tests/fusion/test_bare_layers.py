@@ -18,7 +18,9 @@ from tests.tasks import build
 WIDTHS = {"lidar": 5, "pose": 3}
 BATCH, TOKENS, CLASSES = 4, 2, 3
 ON_TOKENS = {registration.make for registration in strategies().values() if registration.reads == "tokens"}
-OPERATORS = [value for name, value in vars(fusion).items() if isinstance(value, type) and name != "FiLM"]
+INSIDE = {fusion.FiLM, fusion.MultimodalTransfer}
+"""Layers that act inside encoders, and return no joint features."""
+OPERATORS = [value for value in vars(fusion).values() if isinstance(value, type) and value not in INSIDE]
 SMALL = {"width": 4, "out_features": 4, "heads": 2, "layers": 1}
 """Options of the operators that have them."""
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fusion_bench.fusion.base import Outputs
+from fusion_bench.fusion.base import LateFusion, Outputs
 from fusion_bench.fusion.registry import strategies
 from tests import oracles
 from tests.tasks import BATCH, CLASSES, THREE, TWO, WORDS, call, count_params, make_inputs, make_strategy, make_task
 
-UNDEFINED = ("early-channel", "mid-channel", "early-token", "film")
+UNDEFINED = ("early-channel", "mid-channel", "early-token", "film", "mmtm")
 """Fusion strategies in which no modality has an encoder that reads nothing else."""
 
 
@@ -31,9 +31,9 @@ def expected_of(name, modality):
         return 16 * WORDS if modality == "text" else 0
     if name == "early-token":
         return count_params(make_strategy(f"{modality}-token-only").embeddings)
-    if name.startswith("late"):
-        return count_params(alone)
-    return count_params(alone.encoder if name not in ("bottleneck", "cross-attention") else alone.encoder.encoder)
+    if issubclass(strategies()[name].make, LateFusion):
+        return count_params(alone) - CLASSES * (name == "late-cosine")  # without the biases of the scores
+    return count_params(alone.encoder.encoder if strategies()[name].reads == "tokens" else alone.encoder)
 
 
 @pytest.mark.parametrize("name", [name for name, r in strategies().items() if r.modality is None])
@@ -58,7 +58,9 @@ def test_an_encoder_of_one_modality_is_there_where_it_reads_nothing_else(name):
         assert (encoders["text"] is None) == (name != "film")
     for modality, encoder in encoders.items():
         if encoder is not None:
-            assert count_params(encoder) == expected_of(name.replace("late-", ""), modality)
+            pooled = make_strategy(f"{modality}-only").encoder
+            expected = pooled.encoder if strategies()[name].reads == "tokens" else pooled
+            assert count_params(encoder) == count_params(expected)
 
 
 def scores(module, inputs):
@@ -114,13 +116,31 @@ def test_features_go_through_the_operator_and_the_head_and_alone_the_others_are_
 def test_tokens_go_through_the_operator_and_the_head_and_alone_the_others_are_zero():
     module, inputs = make_strategy("bottleneck", THREE), make_inputs(make_task(*THREE))
     encoded = {name: call(encoder, inputs[name]) for name, encoder in module.encoders.items()}
-    tokens = {name: found.tokens for name, found in encoded.items()}
+    tokens = {name: oracles.batch_norm(module.norms[name], np.asarray(e.tokens)) for name, e in encoded.items()}
+    tokens = {name: jnp.float32(x) for name, x in tokens.items()}
     masks = {name: jnp.ones(tokens[name].shape[:2], bool) for name in THREE} | {"text": inputs["text"].mask}
-    joint = module.operator(tokens, masks)
-    np.testing.assert_allclose(call(module, inputs).logits, oracles.head(module.head, joint), atol=1e-5)
+
+    def decided(tokens):
+        joint = oracles.batch_norm(module.norm, np.asarray(module.operator(tokens, masks), np.float64))
+        return oracles.head(module.head, joint)
+
+    np.testing.assert_allclose(call(module, inputs).logits, decided(tokens), atol=1e-5)
     for kept, logits in scores(module, inputs).items():
-        joint = module.operator({name: x if name == kept else 0 * x for name, x in tokens.items()}, masks)
-        np.testing.assert_allclose(logits, oracles.head(module.head, joint), atol=1e-5)
+        alone = {name: x if name == kept else 0 * x for name, x in tokens.items()}
+        np.testing.assert_allclose(logits, decided(alone), atol=1e-5)
+
+
+def test_tokens_are_normalised_over_those_that_are_there():
+    """In training: padding and what it holds change neither the mean nor the variance."""
+    module, inputs = make_strategy("cross-attention"), make_inputs(make_task(*TWO))
+    module.train()
+    encoded = {name: module.encode(name, batch) for name, batch in inputs.items()}
+    tokens, _ = module.arguments(encoded)
+    there = np.asarray(encoded["text"].tokens, np.float64)[np.asarray(inputs["text"].mask)]
+    norm = module.norms["text"]
+    scale, shift = oracles.array(norm.scale), oracles.array(norm.bias)
+    expected = (there - there.mean(0)) / np.sqrt(there.var(0) + 1e-5) * scale + shift
+    np.testing.assert_allclose(tokens["text"][inputs["text"].mask], expected, atol=1e-4)
 
 
 def test_smoothed_cross_entropy():

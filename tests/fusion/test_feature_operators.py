@@ -85,9 +85,20 @@ def gated_swapped(module, features):
     return sigmoid(z["image"]) * z["text"]
 
 
+def gmu_projected(module, features):
+    """As in the authors' code: the gate sees the projections."""
+    z = projected(module, features)
+    everything = np.concatenate([*z.values()], axis=1)
+    if len(features) == 2:
+        (first, second), gate = z.values(), sigmoid(linear(module.gates[next(iter(features))], everything))
+        return gate * np.tanh(first) + (1 - gate) * np.tanh(second)
+    return np.sum([sigmoid(linear(module.gates[n], everything)) * np.tanh(z[n]) for n in features], axis=0)
+
+
 def attention(module, features):
     u = list(projected(module, features).values())
-    scores = np.concatenate([linear(module.score, np.tanh(x)) for x in u], axis=1)
+    scored = [linear(module.scored[name], h) for name, h in features.items()]
+    scores = np.concatenate([linear(module.score, np.tanh(x)) for x in scored], axis=1)
     weights = oracles.softmax(scores)
     return np.sum([weights[:, i : i + 1] * x for i, x in enumerate(u)], axis=0)
 
@@ -133,17 +144,19 @@ def mlb(module, features):
 
 
 def tucker(module, features):
-    z, core = [np.tanh(z) for z in projected(module, features).values()], array(module.core)
-    out = np.zeros((len(z[0]), core.shape[-1]))
+    z, core = [*projected(module, features).values()], array(module.core)
+    z = [np.tanh(x) for x in z] if module.bounded else z
+    out = np.zeros((len(z[0]), core.shape[-1])) + (0 if module.bias is None else array(module.bias))
     for b, *index in itertools.product(range(len(out)), *map(range, core.shape[:-1])):
         out[b] += math.prod(x[b, i] for x, i in zip(z, index, strict=True)) * core[tuple(index)]
     return out
 
 
 def mutan(module, features):
-    z = {name: np.tanh(z) for name, z in projected(module, features).items()}
+    z = {name: np.tanh(z) if module.bounded else z for name, z in projected(module, features).items()}
     rank = array(module.factors[next(iter(z))]).shape[0]
-    terms = [[z[name] @ array(module.factors[name])[r] for name in z] for r in range(rank)]
+    bias = {name: array(module.biases[name]) if module.biases else np.zeros(rank) for name in z}
+    terms = [[z[name] @ array(module.factors[name])[r] + bias[name][r] for name in z] for r in range(rank)]
     return np.sum([np.prod(term, axis=0) for term in terms], axis=0)
 
 
@@ -168,15 +181,20 @@ def mfh(module, features):
 
 def block(module, features):
     z = projected(module, features)
-    chunks, rank, size, _ = array(module.factors[next(iter(z))]).shape
-    pieces = []
-    for c in range(chunks):
-        piece = 0.0
+    matrices = [{n: array(module.factors[n])[c] for n in z} for c in range(len(array(module.factors["image"])))]
+    if module.last is not None:
+        matrices.append({n: array(module.last[n])[0] for n in z})
+    pieces, start = [], 0
+    for of_chunk in matrices:
+        rank, size, _ = of_chunk["image"].shape
+        part, piece = slice(start, start + size), 0.0
         for r in range(rank):
-            piece = piece + np.prod(
-                [z[n][:, c * size : (c + 1) * size] @ array(module.factors[n])[c, r] for n in z], axis=0
-            )
+            terms = [z[n][:, part] @ of_chunk[n][r] for n in z]
+            if module.biases:
+                terms = [term + array(module.biases[n])[r, part] for term, n in zip(terms, z, strict=True)]
+            piece = piece + np.prod(terms, axis=0)
         pieces.append(root_and_length(piece))
+        start += size
     return np.concatenate(pieces, axis=1)
 
 
@@ -194,6 +212,18 @@ def compact_bilinear(module, features):
         sign = math.prod(s[i] for s, i in zip(signs, index, strict=True))
         out[:, place] += sign * math.prod(x[:, i] for x, i in zip(values, index, strict=True))
     return root_and_length(out)
+
+
+def moe(module, features):
+    """Each example by itself: its best experts, weighted by the softmax of their scores alone."""
+    h = concat(module, features)
+    expand, bias, contract = array(module.expand), array(module.bias), array(module.contract)
+    out = np.zeros((len(h), contract.shape[-1]))
+    for b, scores in enumerate(linear(module.router, h)):
+        best = np.argsort(-scores)[: module.top]
+        for expert, gate in zip(best, oracles.softmax(scores[best]), strict=True):
+            out[b] += gate * np.maximum(h[b] @ expand[expert] + bias[expert], 0) @ contract[expert]
+    return out
 
 
 # the layer and its options, its formula, its parameters from the features' widths d
@@ -225,8 +255,37 @@ CASES = [
         fusion.BlockTerm, {"out_features": 6, "chunks": 2, "rank": 4},
         block, lambda d: sum(x + 1 for x in d) * 6 + len(d) * 4 * 6**2 // 2,
     ),
+    (
+        fusion.BlockTerm, {"out_features": 7, "chunks": 3, "rank": 2, "even": False, "bias": True},
+        block, lambda d: sum(x + 1 for x in d) * 7 + len(d) * 2 * (3**2 + 3**2 + 1 + 7),
+    ),
+    (
+        fusion.GatedMultimodalUnit, {"out_features": 5, "projected": True},
+        gmu_projected, lambda d: sum(d) * 5 + (1 if len(d) == 2 else len(d)) * len(d) * 5**2,
+    ),
+    (
+        fusion.Attention, {"out_features": 5, "shared": False},
+        attention, lambda d: 2 * sum(x + 1 for x in d) * 5 + 5,
+    ),
+    (
+        fusion.OuterProduct, {"width": 3, "widths": "text=2"},
+        outer_product, lambda d: (8 + 1) * 3 + (6 + 1) * 2 + ((4 + 1) * 3 if len(d) == 3 else 0),
+    ),
+    (
+        fusion.Tucker, {"width": 3, "widths": "text=2", "out_features": 5, "bounded": False, "bias": True},
+        tucker, lambda d: (8 + 1) * 3 + (6 + 1) * 2 + 6 * 5 + 5 + ((4 + 1) * 3 + 12 * 5 if len(d) == 3 else 0),
+    ),
+    (
+        fusion.Mutan, {"rank": 2, "width": 3, "widths": "text=2", "out_features": 5, "bounded": False, "bias": True},
+        mutan, lambda d: (8 + 1) * 3 + (6 + 1) * 2 + 2 * 5 * 5 + 2 * 2 * 5
+        + ((4 + 1) * 3 + 2 * 3 * 5 + 2 * 5 if len(d) == 3 else 0),
+    ),
     (fusion.CompactBilinear, {"out_features": 7}, compact_bilinear, lambda d: 0),
     (fusion.CompactBilinear, {"out_features": 7, "one": False}, compact_bilinear, lambda d: 0),
+    (
+        fusion.MixtureOfExperts, {"out_features": 5, "hidden": 3, "experts": 4, "top": 2},
+        moe, lambda d: 4 * (sum(d) * (3 + 1) + 3 * (1 + 5)),
+    ),
 ]  # fmt: skip
 FOR_TWO = (fusion.Gated, fusion.Multiplicative)
 
@@ -256,6 +315,51 @@ def redraw_sketches(operator, seed=0):
         sketch.set_value(draw_sketch(features, width, jax.random.fold_in(jax.random.key(seed), i)))
 
 
+@pytest.mark.parametrize("top", [1, 2, 4])
+def test_the_penalty_of_a_mixture_of_experts_is_least_where_they_share_the_examples(top):
+    """balance · E · Σ_e f_e P_e, counted choice by choice; 1 if f and P are uniform, E if one expert takes all."""
+    operator, features = make(fusion.MixtureOfExperts, TWO, {"top": top, "balance": 0.5}), draw_features(TWO)
+    scores = linear(operator.router, concat(operator, features))
+    counts = np.zeros(4)
+    for row in scores:
+        counts[np.argsort(-row)[:top]] += 1
+    expected = 0.5 * 4 * (counts / (top * BATCH)) @ oracles.softmax(scores).mean(0)
+    found = operator.penalty({name: jnp.float32(h) for name, h in features.items()})
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_mixture_of_experts_cannot_choose_more_than_there_are():
+    with pytest.raises(ValueError, match="top=5 is more than there are experts, 4"):
+        make(fusion.MixtureOfExperts, TWO, {"top": 5})
+
+
+STARTING = (
+    (fusion.LowRank, "factors"), (fusion.LowRankBilinear, "projections"), (fusion.Mutan, "projections"),
+    (fusion.Tucker, "projections"), (fusion.FactorizedBilinear, "projections"), (fusion.BlockTerm, "projections"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("start", "mean", "deviation"), [("one", 1, 0.5), ("zero", 0, 1)])
+@pytest.mark.parametrize(("layer", "part"), STARTING, ids=lambda value: getattr(value, "__name__", ""))
+def test_factors_start_around_one_or_as_published_around_zero(layer, part, start, mean, deviation):
+    operator = layer(dict.fromkeys(TWO, 300), start=start, rngs=nnx.Rngs(0))
+    features = np.random.default_rng(0).normal(size=(50, 300))
+    factors = np.concatenate([linear(each, features).ravel() for each in getattr(operator, part).values()])
+    assert factors.mean() == pytest.approx(mean, abs=0.05)
+    assert factors.std() == pytest.approx(deviation, rel=0.1)
+
+
+@pytest.mark.parametrize("widths", ["text", "sound=3", "text=0", "text=x", "text=3,image=2"])
+def test_widths_that_are_none_are_refused(widths):
+    with pytest.raises(ValueError, match="should be like image=16\\+text=16"):
+        make(fusion.OuterProduct, TWO, {"widths": widths})
+
+
+def test_chunks_that_would_be_empty_are_refused():
+    with pytest.raises(ValueError, match="5 cannot be cut into 4 chunks of 2"):
+        make(fusion.BlockTerm, TWO, {"out_features": 5, "chunks": 4, "even": False})
+
+
 @pytest.mark.parametrize("layer", FOR_TWO)
 def test_an_operator_for_two_says_so_for_three(layer):
     with pytest.raises(ValueError, match="defined for two modalities; these are audio, image, text"):
@@ -263,10 +367,11 @@ def test_an_operator_for_two_says_so_for_three(layer):
 
 
 @pytest.mark.parametrize("hidden", [2, 4], ids=["factor by factor", "through the product"])
+@pytest.mark.parametrize("widths", ["", "text=5"])
 @pytest.mark.parametrize("names", [TWO, THREE], ids=len)
-def test_a_kernel_is_applied_as_to_the_outer_product(names, hidden):
-    operator, features = make(fusion.OuterProduct, names, {"width": 3}), draw_features(names)
-    kernel = np.random.default_rng(1).normal(size=(4 ** len(names), hidden))
+def test_a_kernel_is_applied_as_to_the_outer_product(names, widths, hidden):
+    operator, features = make(fusion.OuterProduct, names, {"width": 3, "widths": widths}), draw_features(names)
+    kernel = np.random.default_rng(1).normal(size=(operator.out_features, hidden))
     applied = operator.apply_kernel({n: jnp.float32(h) for n, h in features.items()}, jnp.float32(kernel))
     np.testing.assert_allclose(applied, outer_product(operator, features) @ kernel, atol=1e-5)
 

@@ -141,6 +141,49 @@ def test_film_scales_and_shifts_every_block_before_its_relu(names):
     )
 
 
+def excited(transfer, means):
+    """The gates of each modality, from the means of all."""
+    joint = np.maximum(linear(transfer.squeeze, np.concatenate([means[name] for name in sorted(means)], axis=1)), 0)
+    return {name: 2 / (1 + np.exp(-linear(transfer.excite[name], joint))) for name in means}
+
+
+@pytest.mark.parametrize("names", [("image", "text"), ("image", "text", "sensor")], ids=len)
+@pytest.mark.parametrize("depths", [1, 2])
+def test_mmtm_gates_the_channels_of_every_modality_after_its_stages(depths, names):
+    module, inputs = make(f"mmtm:depths={depths}:ratio=2", names)
+    others: dict[str, Any] = {}
+    for name in sorted(set(names) - {"image"}):
+        tokens, mask = call(module.encoders[name].encoder, inputs[name])
+        others[name] = np.asarray(tokens, np.float64), np.ones(tokens.shape[:2], bool) if mask is None else mask
+
+    def gate(at, x):
+        place = at - 1 - (2 - depths)  # the input of a stage is the output of the one before it
+        if place < 0:
+            return x
+        means = {"image": x.mean((1, 2))} | {name: oracles.masked_mean(*each) for name, each in others.items()}
+        gates = excited(module.transfers[place], means)
+        for name, (tokens, mask) in others.items():
+            others[name] = tokens * gates[name][:, None], mask
+        return x * gates["image"][:, None, None]
+
+    image = np.asarray(inputs["image"].values, np.float64)
+    maps = oracles.cnn(module.encoders["image"].encoder.cnn, image, overlay=gate)
+    pooled = {"image": maps.mean((1, 2))} | {name: oracles.masked_mean(*each) for name, each in others.items()}
+    features = [oracles.batch_norm(module.encoders[name].norm, pooled[name]) for name in sorted(names)]
+    expected = oracles.head(module.head, np.concatenate(features, axis=1))
+    np.testing.assert_allclose(call(module, inputs).logits, expected, atol=1e-5)
+    costs = 0
+    for width in [spec.width for spec in STAGES][2 - depths :]:
+        channels = width + sum(module.encoders[name].features for name in others)
+        costs += (channels + 1) * (channels // 2) + (channels // 2 + 1) * channels
+    assert count_params(module) == count_params(make_strategy("concat", names)) + costs
+
+
+def test_mmtm_has_no_more_places_than_there_are_stages():
+    with pytest.raises(UserError, match="mmtm has places after 1 to 2 stages of this encoder, not 3"):
+        make("mmtm:depths=3", TASKS[0])
+
+
 def test_film_starts_as_the_image_alone():
     task = make_task(*TASKS[0])
     (spec,) = resolve(["film"], task)

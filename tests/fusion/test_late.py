@@ -11,6 +11,7 @@ from flax import nnx
 
 from fusion_bench.fusion.base import LateFusion
 from fusion_bench.fusion.blueprint import Blueprint
+from fusion_bench.fusion.late.cosine import CosineHead
 from fusion_bench.fusion.late.max import LateMax
 from fusion_bench.fusion.late.mean import LateMean
 from fusion_bench.fusion.late.mixture import LateMixture
@@ -54,7 +55,42 @@ def maximum(module, logits):
 def member_scores(module, name, inputs):
     """A member's scores, from its encoder's feature."""
     member = module.members[name]
-    return oracles.head(member.head, np.asarray(call(member.encoder, inputs[name]), np.float64))
+    features = np.asarray(call(member.encoder, inputs[name]), np.float64)
+    if not isinstance(member.head, CosineHead):
+        return oracles.head(member.head, features)
+    hidden, kernel = np.maximum(oracles.linear(member.head.hidden, features), 0), oracles.array(member.head.kernel)
+    out = np.zeros((BATCH, CLASSES))
+    for example, label in np.ndindex(out.shape):
+        cosine = hidden[example] @ kernel[:, label]
+        out[example, label] = 10 * cosine / np.linalg.norm(hidden[example]) / np.linalg.norm(kernel[:, label])
+    return out
+
+
+def quality(module, logits):
+    """Weighted by a tenth of the energy."""
+    return sum(np.log(np.exp(z).sum(1, keepdims=True)) / 10 * z for z in logits)
+
+
+def trusted(module, logits):
+    """log α of Dempster's combination, product of masses by product of masses."""
+    classes = logits[0].shape[1]
+
+    def masses(z):
+        """Belief in each class, and last the mass of no class."""
+        evidence = np.log1p(np.exp(z))
+        return np.append(evidence, classes) / (evidence.sum() + classes)
+
+    out = np.zeros_like(logits[0])
+    for example in range(len(out)):
+        joint = masses(logits[0][example])
+        for z in logits[1:]:
+            other, found = masses(z[example]), np.zeros(classes + 1)
+            for i, j in np.ndindex(classes + 1, classes + 1):
+                if i == j or classes in (i, j):  # the same class, or one of both says nothing
+                    found[min(i, j)] += joint[i] * other[j]
+            joint = found / found.sum()
+        out[example] = np.log(joint[:-1] * classes / joint[-1] + 1)
+    return out
 
 
 # the formula, and the parameters of the join for M modalities
@@ -63,6 +99,9 @@ CASES = {
     "late-weighted": (weighted, lambda m: m),
     "late-mixture": (mixture, lambda m: 0),
     "late-max": (maximum, lambda m: 0),
+    "qmf": (quality, lambda m: 0),
+    "tmc": (trusted, lambda m: 0),
+    "late-cosine": (lambda module, logits: sum(logits), lambda m: -m * CLASSES),
 }
 
 
@@ -90,7 +129,7 @@ def test_the_members_are_the_unimodal_models_and_the_join_costs_what_it_says(lab
 
 def test_every_joint_late_fusion_is_tested():
     joint = {name for name, r in strategies().items() if issubclass(r.make, LateFusion) and not r.is_posthoc}
-    assert joint == set(CASES)
+    assert joint == {*CASES, "pdf"}  # which has a file of its own, as it reads features too
 
 
 def interaction(label):

@@ -157,11 +157,12 @@ def test_an_option_takes_its_own_default(empty_registry):
 
 def test_options():
     (spec,) = resolve([Choice("tensor", {"width": 8})], TASK)
-    assert spec.options == spec.resolved_options == {"width": 8}
+    assert spec.options == {"width": 8}
+    assert spec.resolved_options == {"width": 8, "widths": ""}
     assert spec.label == "tensor:width=8"
     (default,) = resolve(["tensor"], TASK)
     assert default.options == {}
-    assert default.resolved_options == {"width": strategies()["tensor"].options["width"].default}
+    assert default.resolved_options["width"] == strategies()["tensor"].options["width"].default
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_an_option_is_of_the_type_of_its_default(empty_registry, default, value,
         (["{modality}-only"], "unknown strategy '{modality}-only'"),
         (["xyzzy"], "choose from image-only"),
         ([], "no strategy is named; choose from image-only"),
-        ([Choice("tensor", {"widht": 8})], "unknown option of tensor 'widht'; did you mean width?"),
+        ([Choice("tensor", {"widht": 8})], "unknown option of tensor 'widht'; did you mean width or widths?"),
         ([Choice("tensor", {"width": ""})], "option width of tensor is ''; it must be a whole number, for example 16"),
         ([Choice("tensor", {"width": 2.5})], "is 2.5; it must be a whole number"),
         ([Choice("tensor", {"width": 0})], "is 0; it must be at least 1"),
@@ -244,7 +245,7 @@ def test_strategies_inside_a_cnn_need_a_grid():
     task = make_task("text", "sensor")
     with pytest.raises(UserError, match=r"early-channel: it joins inside a CNN and needs a grid"):
         resolve(["early-channel"], task)
-    inside = ["early-channel", "mid-channel", "film"]
+    inside = ["early-channel", "mid-channel", "film", "mmtm"]
     assert sorted(left_out(["all"], task)) == sorted(inside)
     assert list(left_out(["canonical"], task)) == inside[:1]
     assert not {*inside} & {*labels("all", task=task)}

@@ -23,8 +23,19 @@ from tests.tasks import BATCH, CLASSES, CONFIG, build, call, jit, make_inputs, m
 
 TWO, THREE = ("image", "text"), ("image", "text", "motion")
 LABELS = jnp.arange(BATCH) % CLASSES
-INEFFECTIVE = ("attention", "key", "bias")
-"""It adds the same to all scores of a query, which the softmax takes away again."""
+SEEDS = {"late-cosine": 1}
+"""Of random variables; at 0 one hidden unit is active, and a cosine does not see its length."""
+
+
+def is_ineffective(name, path):
+    """Returns whether a parameter changes nothing: what it adds is taken away again.
+
+    The bias of a key adds the same to all scores of a query, before a softmax; the last bias of a transformer adds the
+    same to all examples, before a batch normalisation.
+    """
+    return path[-3:] == ("attention", "key", "bias") or (
+        name in ("cross-attention", "bottleneck") and path[-2:] == ("contract", "bias")
+    )
 
 
 CASES = [
@@ -66,7 +77,7 @@ class Case:
 @pytest.fixture(scope="module", params=CASES)
 def case(request):
     names, name = request.param
-    module = build(make(names, name))
+    module = build(make(names, name), seed=SEEDS.get(name, 0))
     eval_graph, _ = nnx.split(module)
     train_graph, _ = nnx.split(build(make(names, name), training=True))
     traces = {"predict": 0, "gradient": 0}
@@ -127,7 +138,7 @@ def test_every_parameter_has_a_finite_gradient(case):
     for path, gradient in gradients:
         values = np.asarray(gradient[...])
         assert np.isfinite(values).all(), path
-        assert (np.abs(values).max() > 1e-7) or path[-3:] == INEFFECTIVE, path
+        assert (np.abs(values).max() > 1e-7) or is_ineffective(case.name, path), path
 
 
 def test_every_parameter_learns_from_the_first_step(case):
@@ -137,7 +148,7 @@ def test_every_parameter_learns_from_the_first_step(case):
     for path, gradient in nnx.to_flat_state(case.gradient(params, rest, case.inputs)):
         behind_a_zero = case.name == "film" and path[:2] in {("encoders", name) for name in names if name != "image"}
         still = np.abs(np.asarray(gradient[...])).max() == 0
-        assert still == behind_a_zero or path[-3:] == INEFFECTIVE, path
+        assert still == behind_a_zero or is_ineffective(case.name, path), path
 
 
 def test_rows_are_independent_in_evaluation(case):
@@ -232,6 +243,7 @@ def test_a_vector_and_a_second_grid_can_be_modalities(name):
     names = ("image", "audio", "sensor")
     inputs = make_inputs(make_task(*names), seed=1)
     alike = jax.tree.map(lambda array: jnp.broadcast_to(array[-1], array.shape), inputs)
-    logits = call(build(make(names, name)), {**alike, "sensor": inputs["sensor"]}).logits
+    seed = 1 if name == "dynmm" else 0  # whose gate does not skip the sensor then
+    logits = call(build(make(names, name), seed=seed), {**alike, "sensor": inputs["sensor"]}).logits
     assert logits.shape == (BATCH, CLASSES)
     assert np.abs(logits[1:] - logits[0]).max(1).min() > 1e-5

@@ -71,7 +71,65 @@ def bottleneck(module, tokens, masks):
             streams[name], seen = np.split(x, [stream.shape[1]], axis=1)
             read.append(seen)
         shared = np.mean(read, axis=0)
+    if module.norms:
+        streams = {name: layer_norm(module.norms[name], x) for name, x in streams.items()}
     return np.concatenate([oracles.masked_mean(x, masks[name]) for name, x in streams.items()], axis=1)
+
+
+def perceiver(module, tokens, masks):
+    marked = [linear(module.projections[name], x) + array(module.marks[name]) for name, x in tokens.items()]
+    source = np.concatenate(marked, axis=1)
+    mask = np.concatenate([masks[name] for name in tokens], axis=1)
+    z = np.stack([array(module.latents)] * BATCH)
+    for cross, blocks in zip(module.cross, module.blocks, strict=True):
+        z = z + oracles.attention(
+            cross.attention, layer_norm(cross.norm_attention, z), mask, source=layer_norm(cross.norm_source, source)
+        )
+        z = mlp(cross, z)
+        for block in blocks:
+            z = z + oracles.attention(block.attention, layer_norm(block.norm_attention, z), np.ones(z.shape[:2], bool))
+            z = mlp(block, z)
+    return z.mean(1)
+
+
+def stack(module, x, source, mask):
+    """The layers of a transformer of MulT, on scaled tokens with sinusoidal positions."""
+
+    def placed(tokens):
+        length, width = tokens.shape[1:]
+        places = np.zeros((length, width))
+        for t in range(length):
+            for i in range(width // 2):
+                angle = (t + 1) * np.exp(-np.log(10_000) * i / max(width // 2 - 1, 1))
+                places[t, i], places[t, width // 2 + i] = np.sin(angle), np.cos(angle)
+        return np.sqrt(width) * tokens + places
+
+    x, other = placed(x), None if source is None else placed(source)
+    for layer in module.layers:
+        read = layer_norm(layer.norm_attention, x if other is None else other)
+        x = x + oracles.attention(layer.attention, layer_norm(layer.norm_attention, x), mask, source=read)
+        x = x + linear(layer.contract, np.maximum(linear(layer.expand, layer_norm(layer.norm_mlp, x)), 0))
+    return layer_norm(module.norm, x)
+
+
+def mult(module, tokens, masks):
+    z = {name: linear(module.projections[name], x) for name, x in tokens.items()}
+    pooled = []
+    for target in tokens:
+        sources = [name for name in tokens if name != target]
+        read = [stack(module.crossmodal[f"{n} to {target}"], z[target], z[n], masks[n]) for n in sources]
+        joint = stack(module.memory[target], np.concatenate(read, axis=-1), None, masks[target])
+        if module.pool == "last":
+            pooled.append(np.stack([x[keep][-1] for x, keep in zip(joint, masks[target], strict=True)]))
+        else:
+            pooled.append(oracles.masked_mean(joint, masks[target]))
+    return np.concatenate(pooled, axis=1)
+
+
+def parameters_of_mult(d, w=8, layers=2):
+    joint, count = w * (len(d) - 1), len(d)
+    crossmodal = count * (count - 1) * (layers * (12 * w**2 + 13 * w) + 2 * w)
+    return sum(d) * w + crossmodal + count * (12 * joint**2 + 13 * joint + 2 * joint)
 
 
 # the layer and its options, its formula, its parameters from the tokens' widths d
@@ -84,6 +142,17 @@ CASES = [
         fusion.Bottleneck, {"width": 8, "layers": 2, "bottlenecks": 3}, bottleneck,
         lambda d: sum(x + 1 for x in d) * 8 + 3 * 8 + len(d) * 2 * (8 * 8**2 + 11 * 8),
     ),
+    (
+        fusion.Bottleneck, {"width": 8, "expansion": 4, "norm": True, "spread": 0.02}, bottleneck,
+        lambda d: sum(x + 1 for x in d) * 8 + 4 * 8 + len(d) * (2 * (12 * 8**2 + 13 * 8) + 2 * 8),
+    ),
+    (
+        fusion.Perceiver, {"width": 8, "latents": 3, "reads": 2, "layers": 2}, perceiver,
+        lambda d: sum(x + 1 for x in d) * 8 + (len(d) + 3) * 8
+        + 2 * (8 * 8**2 + 13 * 8 + 2 * (8 * 8**2 + 11 * 8)),
+    ),
+    (fusion.CrossmodalTransformers, {"width": 8, "layers": 2}, mult, parameters_of_mult),
+    (fusion.CrossmodalTransformers, {"width": 8, "layers": 2, "pool": "last"}, mult, parameters_of_mult),
 ]  # fmt: skip
 
 

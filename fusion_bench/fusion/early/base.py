@@ -1,5 +1,7 @@
 """Parts of early fusion: further channels in the image's CNN, and one transformer over all tokens."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -12,8 +14,8 @@ from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.models.cnn import FeatureMap
 from fusion_bench.models.encoders import HEADS, GridEncoder, WordEmbedding
 from fusion_bench.models.layers import masked_mean
-from fusion_bench.models.tokens import TokenEmbedding
-from fusion_bench.models.transformer import Transformer
+from fusion_bench.models.tokens import Stem, TokenEmbedding
+from fusion_bench.models.transformer import Order, Transformer
 
 LOUDNESS = 0.1
 """Default standard deviation of a channel that repeats one number at every pixel; the image's channels have 1.
@@ -93,28 +95,48 @@ class OverlaidChannels(nnx.Module):
 
 
 class JointTransformer(Strategy):
-    """head(mean(transformer([patches of grids; words of texts; steps of sequences; a token for each vector]))).
+    """head(norm([mean(T_1); …; mean(T_M)])), [T_1; …; T_M] = transformer([…; norm(E_m x_m) + p_m; …]).
 
-    Each modality has its own embedding and its own learned positions, which also distinguish the modalities. Every
-    token attends to every other one that is not padding.
+    E_m makes a token of each patch of a grid, word of a text or step of a sequence, and one of a vector. Each modality
+    has its own embedding, a layer normalisation of it, and its own learned positions p_m, which also distinguish the
+    modalities. Every token attends to every other one that is not padding. The means over each modality's tokens are
+    batch-normalised before the head. With `stem="conv"` a grid's tokens come from a few convolutions.
     """
 
-    def __init__(self, blueprint: Blueprint, *, modality: str | None = None):
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        *,
+        modality: str | None = None,
+        stem: Stem = "patch",
+        expansion: int = 2,
+        order: Order = "pre",
+    ):
         self.modality = modality
         names = blueprint.modalities if modality is None else (modality,)
         specs, widths, dtype = blueprint.task.modalities, blueprint.widths, blueprint.dtype
 
         def embed(name: str) -> TokenEmbedding:
             rngs = blueprint.rngs(f"tokens/{name}")
-            return TokenEmbedding(specs[name], widths.tokens, patch=widths.patch, dtype=dtype, rngs=rngs)
+            return TokenEmbedding(
+                specs[name], widths.tokens, patch=widths.patch, stem=stem, normed=True, dtype=dtype, rngs=rngs
+            )
 
         self.embeddings = nnx.Dict({name: embed(name) for name in names})
         rngs = blueprint.rngs("transformer")
-        self.transformer = Transformer(widths.tokens, HEADS, widths.layers, dtype=dtype, rngs=rngs)
-        self.head = blueprint.head(widths.tokens)
+        self.transformer = Transformer(
+            widths.tokens, HEADS, widths.layers, expansion=expansion, order=order, dtype=dtype, rngs=rngs
+        )
+        self.norm = blueprint.norm(widths.tokens * len(names))
+        self.head = blueprint.head(widths.tokens * len(names))
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        embedded = [embed(inputs[name]) for name, embed in self.embeddings.items()]
-        tokens = jnp.concatenate([tokens for tokens, _ in embedded], axis=1)
-        mask = jnp.concatenate([mask for _, mask in embedded], axis=1)
-        return Outputs(self.head(masked_mean(self.transformer(tokens, mask), mask)))
+        embedded = {name: embed(inputs[name]) for name, embed in self.embeddings.items()}
+        masks = [mask for _, mask in embedded.values()]
+        tokens = jnp.concatenate([tokens for tokens, _ in embedded.values()], axis=1)
+        tokens = self.transformer(tokens, jnp.concatenate(masks, axis=1))
+        ends = [*itertools.accumulate(mask.shape[1] for mask in masks)]
+        means = [
+            masked_mean(part, mask) for part, mask in zip(jnp.split(tokens, ends[:-1], axis=1), masks, strict=True)
+        ]
+        return Outputs(self.head(self.norm(jnp.concatenate(means, axis=-1))))

@@ -5,21 +5,24 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.layers import Dtype, Joint, Masks, Projections, Sizes, Tokens, normal_weight
+from fusion_bench.fields import Positive
+from fusion_bench.fusion.layers import Dtype, Joint, Masks, Projections, Sizes, Tokens
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import masked_mean
 from fusion_bench.models.transformer import TransformerBlock
 
 
-@register("bottleneck", reference="MBT: Nagrani et al. 2021, arXiv:2107.00135", reads="tokens", size="width")
+@register("bottleneck", reference="MBT: Nagrani et al. 2021, arXiv:2107.00135", reads="tokens", size="width", version=2)
 class Bottleneck(nnx.Module):
     """Modalities exchange through B shared tokens b: [H_m; b_m] ← block_m([H_m; b]), then b ← mean_m b_m.
 
     Each modality has its own transformer, and reads the others only through b. The result is [mean(H_1); …; mean(H_M)].
     Any number of modalities. Parameters with width w: Σ_m (d_m + 1) · w + B · w + M · layers · (8 w² + 11 w). The paper
-    has B = 4 in the last 4 of 12 layers, 12 heads, MLPs of 4 w and a final normalisation, and averages the logits of
-    the modalities' class tokens. Here the MLPs have 2 w, there is no final normalisation, and the means of the tokens
-    go to one head. With one layer nothing is exchanged: b reaches another modality only in the next layer.
+    has B = 4 in the last 4 of 12 layers, 12 heads, MLPs of 4 w (`expansion=4`, M · layers · (4 w² + 2 w) parameters
+    more), b that starts with a standard deviation of 0.02 (`spread`), and a final normalisation of each modality
+    (`norm=True`, 2 M w more), and averages the logits of the modalities' class tokens; its code has configurations that
+    average tokens instead. Here the means of the tokens go to one head. With one layer nothing is exchanged: b reaches
+    another modality only in the next layer.
     """
 
     def __init__(
@@ -30,16 +33,27 @@ class Bottleneck(nnx.Module):
         layers: int = 2,
         bottlenecks: int = 4,
         heads: int = 4,
+        expansion: int = 2,
+        spread: Positive = 1.0,
+        norm: bool = False,
         dtype: Dtype = None,
         rngs: nnx.Rngs,
     ):
         self.projections = Projections(in_features, width, dtype=dtype, rngs=rngs)
-        self.shared = normal_weight((bottlenecks, width), fan_in=1, rngs=rngs)
+        draw = nnx.initializers.normal(spread)
+        self.shared = nnx.Param(draw(rngs.params(), (bottlenecks, width), jnp.float32))
 
         def blocks() -> Any:
-            return nnx.Dict({m: TransformerBlock(width, heads, dtype=dtype, rngs=rngs) for m in self.projections})
+            return nnx.Dict(
+                {
+                    name: TransformerBlock(width, heads, expansion=expansion, dtype=dtype, rngs=rngs)
+                    for name in self.projections
+                }
+            )
 
         self.blocks = nnx.List([blocks() for _ in range(layers)])
+        normed = self.projections if norm else ()
+        self.norms = nnx.Dict({name: nnx.LayerNorm(width, dtype=dtype, rngs=rngs) for name in normed})
         self.out_features = width * len(in_features)
 
     def __call__(self, tokens: Tokens, masks: Masks) -> Joint:
@@ -56,4 +70,6 @@ class Bottleneck(nnx.Module):
                 streams[name] = both[:, : stream.shape[1]]
                 read.append(both[:, stream.shape[1] :])
             shared = jnp.stack(read).mean(0)
+        if self.norms:
+            streams = {name: self.norms[name](x) for name, x in streams.items()}
         return jnp.concatenate([masked_mean(x, masks[name]) for name, x in streams.items()], axis=-1)

@@ -12,15 +12,16 @@ from fusion_bench.models.layers import masked_mean
 from fusion_bench.models.transformer import CrossBlock
 
 
-@register("cross-attention", reference="MulT: Tsai et al. 2019, arXiv:1906.00295", reads="tokens", size="width")
+@register(
+    "cross-attention", reference="MulT: Tsai et al. 2019, arXiv:1906.00295", reads="tokens", size="width", version=2
+)
 class CrossAttention(nnx.Module):
     """Each modality attends to each other one: concat over pairs n ≠ m of mean(cross_{n→m}(P_m H_m, P_n H_n)).
 
     P_m maps tokens to one width; in a cross block the queries come from modality m, keys and values from modality n.
     Any number of modalities, M (M - 1) pairs. Parameters with width w: Σ_m (d_m + 1) · w + M (M - 1) · layers · (8 w² +
-    13 w). The paper has 4 layers of width 40, 8 or 10 heads, MLPs of 4 w with ReLU, positions, inputs scaled by √w, a
-    final normalisation, and a second transformer over the results for each modality, of which it takes the last token.
-    Here the MLPs have 2 w with GELU, as in every transformer here, and the result is the mean over the tokens.
+    13 w). This is the core of MulT in the blocks of every transformer here, with MLPs of 2 w and GELU, and the mean
+    over the tokens; `mult` is the published form.
     """
 
     def __init__(

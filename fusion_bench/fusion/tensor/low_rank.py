@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.layers import Dtype, Factors, Features, Joint, Sizes
+from fusion_bench.fusion.layers import Dtype, Factors, Features, Joint, Sizes, Start
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import product
 
@@ -16,13 +16,21 @@ class LowRank(nnx.Module):
 
     This is a linear map of the outer product of all [1; h_m] whose weight tensor has this rank; a factor's weights of
     the 1 are the bias of its linear map. w is in the authors' code, not in the paper. Any number of modalities.
-    Parameters: rank · out_features · Σ_m (d_m + 1) + rank + out_features. The paper searches ranks from 1 to 16.
+    Parameters: rank · out_features · Σ_m (d_m + 1) + rank + out_features. The paper searches ranks from 1 to 16, and
+    factors start around zero there (`start="zero"`).
     """
 
     def __init__(
-        self, in_features: Sizes, *, rank: int = 4, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs
+        self,
+        in_features: Sizes,
+        *,
+        rank: int = 4,
+        out_features: int = 64,
+        start: Start = "one",
+        dtype: Dtype = None,
+        rngs: nnx.Rngs,
     ):
-        self.factors = Factors(in_features, rank * out_features, dtype=dtype, rngs=rngs)
+        self.factors = Factors(in_features, rank * out_features, start=start, dtype=dtype, rngs=rngs)
         self.weights = nnx.Param(jnp.full((rank,), 1 / math.sqrt(rank), jnp.float32))
         self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32))
         self.out_features = out_features

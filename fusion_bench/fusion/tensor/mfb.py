@@ -3,7 +3,7 @@
 from flax import nnx
 from jaxtyping import Array, Inexact
 
-from fusion_bench.fusion.layers import Dtype, Factors, Features, Joint, Sizes
+from fusion_bench.fusion.layers import Dtype, Factors, Features, Joint, Sizes, Start
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import power_normalize, product
 
@@ -13,12 +13,21 @@ class FactorizedBilinear(nnx.Module):
     """Products of projections, summed in groups of k: normalise(SumPool_k(∏_m (W_m h_m + b_m))).
 
     Normalise is a signed square root and a division by the length. Two modalities in the paper, any number here.
-    Parameters: Σ_m (d_m + 1) · k · out_features. The paper has k = 5, width 1,000, and dropout after the product, which
-    is left out here.
+    Parameters: Σ_m (d_m + 1) · k · out_features. The paper has k = 5, width 1,000, factors that start around zero
+    (`start="zero"`), and dropout after the product, which is left out here.
     """
 
-    def __init__(self, in_features: Sizes, *, k: int = 5, out_features: int = 64, dtype: Dtype = None, rngs: nnx.Rngs):
-        self.projections = Factors(in_features, k * out_features, dtype=dtype, rngs=rngs)
+    def __init__(
+        self,
+        in_features: Sizes,
+        *,
+        k: int = 5,
+        out_features: int = 64,
+        start: Start = "one",
+        dtype: Dtype = None,
+        rngs: nnx.Rngs,
+    ):
+        self.projections = Factors(in_features, k * out_features, start=start, dtype=dtype, rngs=rngs)
         self.out_features = out_features
 
     def __call__(self, features: Features) -> Joint:

@@ -50,7 +50,7 @@ class Step(NamedTuple):
 
     def loss(self, outputs: Outputs) -> Loss:
         """Returns the strategy's own loss."""
-        return self.module.loss(outputs, self.labels, label_smoothing=self.label_smoothing)
+        return self.module.loss(outputs, self.labels, label_smoothing=self.label_smoothing, epoch=self.epoch)
 
     def cross_entropy(self, logits: Logits) -> Loss:
         """Returns the cross-entropy of other logits, smoothed as the strategy's loss is."""
