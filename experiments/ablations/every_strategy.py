@@ -40,10 +40,16 @@ THEORY = {
     **dict.fromkeys(["late-mean", "late-weighted", "late-posthoc", "late-stacking"], ADDS_SCORES),
     "late-mixture": "no: probabilities add up",
     "late-max": "a little: 2.08 of 2.30 nats found",
-    **dict.fromkeys(["concat", "sum"], "yes: by the head's hidden layer"),
+    **dict.fromkeys(["late-cosine", "qmf"], "no: scores of each modality add up"),
+    "tmc": "a little at most: opinions are combined class by class",
+    "pdf": "a little at most: only the weights depend on both",
+    "dynmm": "yes: by its branch of all modalities",
+    **dict.fromkeys(["concat", "sum", "moe"], "yes: by the head's hidden layer"),
     **dict.fromkeys(["attention", "gmu"], "yes: by gates and the head's hidden layer"),
-    **dict.fromkeys(["gated", "film", "multiplicative"], "yes: one modality multiplies the other"),
-    **dict.fromkeys(["cross-attention", "bottleneck"], "yes: by attention and the head's hidden layer"),
+    **dict.fromkeys(["gated", "film", "mmtm", "multiplicative"], "yes: one modality multiplies the other"),
+    **dict.fromkeys(
+        ["cross-attention", "mult", "bottleneck", "perceiver"], "yes: by attention and the head's hidden layer"
+    ),
 }
 """The theory of whether a strategy can learn the target of `synergy`; by strategy, or else by family."""
 

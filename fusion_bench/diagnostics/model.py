@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from fusion_bench.data.batches import DeviceData, DeviceModality, ModalityBatch, standardise
 from fusion_bench.data.dataset import PAD, Dataset
+from fusion_bench.fusion.base import Outputs
 from fusion_bench.fusion.registry import StrategySpec
 from fusion_bench.models.encoders import PooledEncoder, pooled
 from fusion_bench.training.compile import default_predict_batch
@@ -49,6 +50,15 @@ class Stored(NamedTuple):
 
     values: Num[np.ndarray | Array, "example *shape"]
     mask: Bool[np.ndarray | Array, "example token"] | None = None
+
+
+class Told(NamedTuple):
+    """Logits of some rows with their uncertainty, and weights and logits of each modality if a model weighs them."""
+
+    logits: Float[np.ndarray, "row class"]
+    uncertainty: Float[np.ndarray, " row"]
+    weights: Mapping[str, Float[np.ndarray, " row"]]
+    unimodal_logits: Mapping[str, Float[np.ndarray, "row class"]]
 
 
 class Model:
@@ -152,8 +162,8 @@ class Model:
     ) -> Float[np.ndarray, "example feature"] | None:
         """Returns the pooled features of one modality, from an encoder that reads nothing else; None without one.
 
-        In every strategy they are the mean of the encoder's tokens, or their maximum where `image-only` pools so. Batch
-        normalisation is left out, as strategies that join tokens have none.
+        In every strategy they are the mean of the encoder's tokens, or their maximum where `image-only` pools so,
+        before any batch normalisation.
         """
         encoder = self.module.encoder_of(modality)
         if encoder is None:
@@ -201,6 +211,10 @@ class Model:
         taken = {name: take(part, rows[name]) if rows and name in rows else part for name, part in parts.items()}
         return _in_batches(functools.partial(_predict, self.graph, self.state, self.stats), taken, self._batch_size)
 
+    def told(self, parts: Parts) -> Told:
+        """Returns the model's logits for the rows of `parts`, with its uncertainty and the weights of modalities."""
+        return _in_batches(functools.partial(_told, self.graph, self.state, self.stats), dict(parts), self._batch_size)
+
     def grid(self, parts: Parts) -> Float[np.ndarray, "*rows class"]:
         """Returns the logits of every combination of rows: an axis for each modality, in alphabetical order.
 
@@ -223,10 +237,22 @@ def take(part: Any, rows: Int[np.ndarray | Array, " row"]) -> Any:
 
 def joined(graph: Any, state: Any, stats: Mapping[str, DeviceModality], parts: Parts) -> Float[Array, "row class"]:
     """Returns the logits of rows of all parts; pure, for compiled loops of diagnostics."""
-    module = nnx.merge(graph, state)
+    return _outputs(nnx.merge(graph, state), stats, parts).logits
+
+
+def _outputs(module: Any, stats: Mapping[str, DeviceModality], parts: Parts) -> Outputs:
     if getattr(module, "is_separable", False):
-        return module.join(parts)
-    return module({name: _batch(part, stats[name]) for name, part in parts.items()}).logits
+        return Outputs(module.join(parts), parts)
+    return module({name: _batch(part, stats[name]) for name, part in parts.items()})
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _told(graph: Any, state: Any, stats: Mapping[str, DeviceModality], parts: Parts) -> Told:
+    module: Any = nnx.merge(graph, state)
+    outputs = _outputs(module, stats, parts)
+    weights = module.modality_weights(outputs)
+    alone = module.unimodal_logits(outputs) if weights else {}
+    return Told(outputs.logits, module.uncertainty(outputs), weights, alone)
 
 
 _predict = jax.jit(joined, static_argnums=0)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from fusion_bench.data.sources import base
-from fusion_bench.fusion.registry import strategies
+from fusion_bench.fusion.registry import StrategySpec, strategies
 from fusion_bench.store import Store
 from fusion_bench.study import execute
 from tests.experiments.loading import ABLATIONS, load
@@ -223,6 +223,20 @@ def test_posthoc_gap(tmp_path, capsys):
         assert float(line.split("%")[0].split()[-1]) == pytest.approx(100 * sum(accuracies) / 2, abs=0.005)
     assert counted.startswith("counted frequencies")
     assert exact.endswith("+0.00 ± 0.00 points")
+
+
+def test_flops_spent(tmp_path, capsys):
+    asked = ("image-only", StrategySpec("dynmm", {"cost": 0.0}), StrategySpec("dynmm", {"cost": 50.0}))
+    config = make_config(write_source(tmp_path / "x.npz"), tmp_path / "out", strategies=asked, seeds=1)
+    run_recorded(config)
+    experiment = load("flops_spent")
+    assert experiment.main(experiment.Config(config.out, config.data, timed=3)) == 0
+    printed = capsys.readouterr().out
+    assert "60 test examples" in printed
+    rows = [line.split() for line in printed.splitlines() if line.strip().startswith("dynmm")]
+    spent = {row[0]: float(row[-2]) for row in rows}
+    assert spent["dynmm:cost=50.0"] < min(100, spent["dynmm:cost=0.0"])  # it is dear to read everything
+    assert experiment.main(experiment.Config(config.out / "..", config.data)) == 2
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
