@@ -68,11 +68,11 @@ def measure(run: Run, model: Any, data: Any, test: np.ndarray, timed: int) -> Sp
 
     chosen = []
     for start in range(0, len(test), 500):
-        inputs, _ = gather(data, test[start : start + 500])
+        inputs, _ = gather(data, jnp.asarray(test[start : start + 500]))
         weights = jnp.stack([*model.modality_weights(model(inputs)).values()])
         chosen.append(np.asarray(jnp.where(weights.all(0), len(names), weights.argmax(0))))
     counts = np.bincount(np.concatenate(chosen), minlength=len(names) + 1) / len(test)
-    ones = [gather(data, test[i : i + 1])[0] for i in range(min(timed, len(test)))]
+    ones = [gather(data, jnp.asarray(test[i : i + 1]))[0] for i in range(min(timed, len(test)))]
     of_branch = np.array([branch_flops(model, ones[0], read) for read in [*([name] for name in names), names]])
     programs = {"of_one": call("of_one"), "__call__": call("__call__")}
     seconds = dict.fromkeys(programs, 0.0)

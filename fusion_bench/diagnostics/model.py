@@ -249,7 +249,7 @@ def _outputs(module: Any, stats: Mapping[str, DeviceModality], parts: Parts) -> 
 @functools.partial(jax.jit, static_argnums=0)
 def _told(graph: Any, state: Any, stats: Mapping[str, DeviceModality], parts: Parts) -> Told:
     module: Any = nnx.merge(graph, state)
-    outputs = _outputs(module, stats, parts)
+    outputs: Any = _outputs(module, stats, parts)
     weights = module.modality_weights(outputs)
     alone = module.unimodal_logits(outputs) if weights else {}
     return Told(outputs.logits, module.uncertainty(outputs), weights, alone)

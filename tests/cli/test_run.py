@@ -17,7 +17,7 @@ from tests.studies import make_quick, outcomes, run_arguments
     ("arguments", "message"),
     [
         (["--strategies", "image-only,concta"], "unknown strategy 'concta'; did you mean concat"),
-        (["--strategies", "tensor:widht=8"], "unknown option of tensor 'widht'; did you mean width?"),
+        (["--strategies", "tensor:widht=8"], "unknown option of tensor 'widht'; did you mean width or widths?"),
         (["--captions", "defualt"], "unknown caption channel 'defualt'; did you mean default or"),
         (["--seeds", "0"], "--seeds is 0; it must be at least 1"),
         (["--epochs", "0"], "--epochs is 0; it must be at least 1"),

@@ -70,7 +70,7 @@ class TransferFusion(Strategy):
         self.head = blueprint.head(sum(pooled.features for pooled in self.encoders.values()))
 
     def __call__(self, inputs: Inputs, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        encoders = {name: pooled.encoder for name, pooled in self.encoders.items()}
+        encoders: dict[str, Any] = {name: pooled.encoder for name, pooled in self.encoders.items()}
         maps: dict[str, Any] = {n: inputs[n].values for n, e in encoders.items() if isinstance(e, GridEncoder)}
         tokens: dict[str, Encoded] = {n: e(inputs[n]) for n, e in encoders.items() if n not in maps}
         for depth in range(self.first + len(self.transfers)):
