@@ -57,7 +57,6 @@ def run(command: CaptionsCommand, console: Console) -> int:
     """Returns the exit status."""
     from fusion_bench.data.captions.channel import make_channel, preview
     from fusion_bench.data.captions.spec import parse_spec
-    from fusion_bench.data.load import load_dataset
     from fusion_bench.data.sources.base import class_names
 
     if command.export is not None:
@@ -69,6 +68,8 @@ def run(command: CaptionsCommand, console: Console) -> int:
         names = class_names(DataConfig(command.data, command.data_dir))
         channel = make_channel(command.name, names)
     else:
+        from fusion_bench.data.load import load_dataset  # which imports JAX
+
         dataset = load_dataset(_data(command))
         assert dataset.captions is not None
         assert dataset.captions.channel is not None

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Inexact, Int
 
@@ -41,7 +42,7 @@ class Glance(nnx.Module):
     """A cheap summary of an input: a linear map of a coarse grid, a step or a vector, or a word's vector, averaged."""
 
     def __init__(self, spec: ModalitySpec, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.kind = spec.kind
+        self.kind, self.dtype = spec.kind, dtype
         if spec.kind == "tokens":
             self.embed = WordEmbedding(spec, features, dtype=dtype, rngs=rngs)
         else:
@@ -55,8 +56,18 @@ class Glance(nnx.Module):
         if self.kind != "grid":
             values = self.embed(batch.values)
             return values if self.kind == "vector" else masked_mean(values, batch.mask)
-        means = nnx.avg_pool(batch.values, self.cell, self.cell, padding="SAME", count_include_pad=False)
+        grid = jnp.asarray(batch.values, self.dtype)
+        rows, columns = (
+            jnp.asarray(averages(size, side), self.dtype) for size, side in zip(grid.shape[1:3], self.cell, strict=True)
+        )
+        means = jnp.einsum("bhwc,ih,jw->bijc", grid, rows, columns)
         return self.embed(means.reshape(means.shape[0], math.prod(means.shape[1:])))
+
+
+def averages(size: int, side: int) -> Float[np.ndarray, "cell {size}"]:
+    """Returns the matrix that takes the mean of each run of `side` entries; the last run may be shorter."""
+    of_cell = np.arange(size) // side == np.arange(-(-size // side))[:, None]
+    return np.float32(of_cell / of_cell.sum(1, keepdims=True))
 
 
 @register("dynmm", reference="DynMM: Xue and Marculescu 2022, arXiv:2204.00102", size="")

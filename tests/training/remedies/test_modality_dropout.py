@@ -65,7 +65,7 @@ class Recorder:
         self.inputs = inputs
         return Outputs(jnp.zeros((BATCH, CLASSES)))
 
-    def loss(self, outputs, labels, *, label_smoothing):
+    def loss(self, outputs, labels, *, label_smoothing, epoch):
         return outputs.logits.sum()
 
 

@@ -183,7 +183,7 @@ def test_noise_leaves_joint_parts_alone():
     np.testing.assert_array_equal(loud["head"]["kernel"], plain["head"]["kernel"])
 
 
-NO_ENCODERS = ("early-channel", "mid-channel", "early-token", "film")
+NO_ENCODERS = ("early-channel", "mid-channel", "early-token", "film", "mmtm")
 
 
 def test_it_applies_wherever_each_modality_has_an_encoder():
