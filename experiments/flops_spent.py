@@ -10,6 +10,7 @@ example, mean over test examples, of a program that computes the chosen branch a
 """
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,8 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from flax import nnx
-from rich.console import Console
-from rich.markdown import Markdown
 
 from fusion_bench.cli.flags import REGISTRY
 from fusion_bench.config import DataConfig
@@ -63,18 +62,26 @@ def measure(run: Run, model: Any, data: Any, test: np.ndarray, timed: int) -> Sp
     names = [*model.heads]
     graph, state = nnx.split(model)
 
-    def call(method: str) -> Callable[[Any, Inputs], Any]:
-        return jax.jit(lambda state, inputs: getattr(nnx.merge(graph, state), method)(inputs))
+    def compiled(function: Callable[[Any, Inputs], Any]) -> Any:
+        return jax.jit(lambda state, inputs: function(nnx.merge(graph, state), inputs))
+
+    weigh = compiled(lambda model, inputs: model.modality_weights(model(inputs)))
 
     chosen = []
     for start in range(0, len(test), 500):
         inputs, _ = gather(data, jnp.asarray(test[start : start + 500]))
-        weights = jnp.stack([*model.modality_weights(model(inputs)).values()])
+        weights = jnp.stack([weigh(state, inputs)[name] for name in names])
         chosen.append(np.asarray(jnp.where(weights.all(0), len(names), weights.argmax(0))))
     counts = np.bincount(np.concatenate(chosen), minlength=len(names) + 1) / len(test)
     ones = [gather(data, jnp.asarray(test[i : i + 1]))[0] for i in range(min(timed, len(test)))]
-    of_branch = np.array([branch_flops(model, ones[0], read) for read in [*([name] for name in names), names]])
-    programs = {"of_one": call("of_one"), "__call__": call("__call__")}
+    of_branch = []
+    for read in [*([name] for name in names), names]:
+        branch = compiled(functools.partial(run_branch, read=read))
+        of_branch.append(float((branch.lower(state, ones[0]).cost_analysis() or {})["flops"]))
+    programs = {
+        "one": compiled(lambda model, inputs: model.of_one(inputs)),
+        "all": compiled(lambda model, inputs: model(inputs).logits),
+    }
     seconds = dict.fromkeys(programs, 0.0)
     for one in (ones[0], *ones):  # in turn; the first compiles
         for name, program in programs.items():
@@ -86,23 +93,19 @@ def measure(run: Run, model: Any, data: Any, test: np.ndarray, timed: int) -> Sp
     return Spent(
         run.metrics["test_accuracy"],
         dict(zip((*names, "all"), counts, strict=True)),
-        float(counts @ of_branch),
-        float(of_branch[-1]),
-        seconds["of_one"] / len(ones),
-        seconds["__call__"] / len(ones),
+        float(counts @ np.array(of_branch)),
+        of_branch[-1],
+        seconds["one"] / len(ones),
+        seconds["all"] / len(ones),
     )
 
 
-def branch_flops(model: DynamicFusion, inputs: Inputs, read: list[str]) -> float:
-    """Returns the FLOPs of the gate and of one branch, for one example."""
-
-    def run(inputs: Inputs) -> tuple[Any, ...]:
-        gate = model.choose(jax.nn.relu(sum(model.glances[name](inputs[name]) for name in model.heads)))
-        features = [model.encoders[name](inputs[name]) for name in read]
-        head = model.heads[read[0]] if len(read) == 1 else model.joint
-        return gate, head(jnp.concatenate(features, axis=-1))
-
-    return float((jax.jit(run).lower(inputs).cost_analysis() or {})["flops"])
+def run_branch(model: DynamicFusion, inputs: Inputs, *, read: list[str]) -> tuple[Any, ...]:
+    """Returns the gate's logits, and those of the branch that reads these modalities."""
+    gate = model.choose(jax.nn.relu(sum(model.glances[name](inputs[name]) for name in model.heads)))
+    features = [model.encoders[name](inputs[name]) for name in read]
+    head = model.heads[read[0]] if len(read) == 1 else model.joint
+    return gate, head(jnp.concatenate(features, axis=-1))
 
 
 def main(config: Config) -> int:
@@ -126,7 +129,7 @@ def main(config: Config) -> int:
         seconds = 100 * np.mean([spent.seconds / spent.all_seconds for spent in each])
         accuracy = percent(*t_interval([spent.accuracy for spent in each]))
         lines.append([strategy, accuracy, *shares, f"{flops:.1f}", f"{seconds:.0f}"])
-    Console().print(Markdown(markdown_table(header, lines, "l" + "r" * (len(header) - 1))))
+    print(markdown_table(header, lines, "l" + "r" * (len(header) - 1)))
     print(f"n = {len(next(iter(found.values())))} seeds, {len(test):,} test examples, {jax.devices()[0].device_kind}")
     return 0
 

@@ -1,6 +1,7 @@
 """Uncertainty and weights of dynamic fusion, against loops over pairs of examples."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,7 +37,7 @@ def test_values_of_clean_images_are_those_of_loops(name):
     model, count = make_model(name), 30
     found = Uncertainty(examples=count)(model, TEST)
     chosen = TEST[np.linspace(0, len(TEST) - 1, count).astype(int)]
-    inputs, labels = gather(DATA, chosen)
+    inputs, labels = gather(DATA, jnp.asarray(chosen))
     outputs = call(model.module, inputs)
     wrong = np.asarray(outputs.logits.argmax(1) != labels)
     confidence = np.asarray(jax.nn.softmax(outputs.logits).max(1))
