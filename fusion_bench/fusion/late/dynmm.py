@@ -67,7 +67,7 @@ class Glance(nnx.Module):
 def averages(size: int, side: int) -> Float[np.ndarray, "cell {size}"]:
     """Returns the matrix that takes the mean of each run of `side` entries; the last run may be shorter."""
     of_cell = np.arange(size) // side == np.arange(-(-size // side))[:, None]
-    return np.float32(of_cell / of_cell.sum(1, keepdims=True))
+    return (of_cell / of_cell.sum(1, keepdims=True)).astype(np.float32)
 
 
 @register("dynmm", reference="DynMM: Xue and Marculescu 2022, arXiv:2204.00102", size="")
