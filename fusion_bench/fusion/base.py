@@ -244,20 +244,13 @@ class TokenFusion(FeatureFusion):
 
 
 class LateFusion(Separable):
-    """The unimodal models of all modalities, trained jointly; subclasses override `fuse`, or `join` for features."""
+    """The unimodal models of all modalities, trained jointly through `join`."""
 
     def __init__(self, blueprint: Blueprint):
         self.members = nnx.Dict({name: Unimodal(blueprint, modality=name) for name in blueprint.modalities})
 
-    def fuse(self, logits: ModalityLogits) -> Logits:
-        """Returns joint logits from the logits of the modalities, where nothing else decides."""
-        raise NotImplementedError(f"{type(self).__name__} does not join logits alone")
-
     def encoder_of(self, modality: str) -> PooledEncoder:
         return self.members[modality].encoder
-
-    def join(self, encoded: EncodedModalities) -> Logits:
-        return self.fuse(self._alone(encoded))
 
     def unimodal_logits(self, outputs: Outputs) -> ModalityLogits:
         """Returns the logits of each unimodal model."""
@@ -267,7 +260,18 @@ class LateFusion(Separable):
         return {name: self.members[name].join({name: encoded[name]}) for name in sorted(encoded)}
 
 
-class PosthocFusion(LateFusion):
+class LogitFusion(LateFusion):
+    """Late fusion in which the logits of the modalities alone decide."""
+
+    @abstractmethod
+    def fuse(self, logits: ModalityLogits) -> Logits:
+        """Returns joint logits from the logits of the modalities."""
+
+    def join(self, encoded: EncodedModalities) -> Logits:
+        return self.fuse(self._alone(encoded))
+
+
+class PosthocFusion(LogitFusion):
     """Fuses unimodal models that were trained separately; nothing else is trained.
 
     Its members get their trained variables; then `fit` sets the variables of `fuse` on validation data.

@@ -1,5 +1,6 @@
 """A small transformer encoder over tokens of any modality (Vaswani et al. 2017, pre-norm)."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -48,22 +49,37 @@ class TransformerBlock(nnx.Module):
 
 
 class CrossBlock(nnx.Module):
-    """x + attention(norm(x), norm(source)), then x + mlp(norm(x)); attends to the source's tokens, not to its own."""
+    """x + attention(norm(x), norm(source)), then x + mlp(norm(x)); attends to the source's tokens, not to its own.
 
-    def __init__(self, features: int, heads: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs):
+    The MLP has `expansion` times the width. Queries and source have normalisations of their own, or share one.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        *,
+        expansion: int = 2,
+        activation: Callable[[Tokens], Tokens] = jax.nn.gelu,
+        shares_norm: bool = False,
+        dtype: DTypeLike | None,
+        rngs: nnx.Rngs,
+    ):
+        self.activation = activation
         self.norm_attention = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
-        self.norm_source = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+        self.norm_source = None if shares_norm else nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
         self.attention = make_attention(features, heads, dtype=dtype, rngs=rngs)
         self.norm_mlp = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
-        self.expand = nnx.Linear(features, 2 * features, dtype=dtype, rngs=rngs)
-        self.contract = nnx.Linear(2 * features, features, dtype=dtype, rngs=rngs)
+        self.expand = nnx.Linear(features, expansion * features, dtype=dtype, rngs=rngs)
+        self.contract = nnx.Linear(expansion * features, features, dtype=dtype, rngs=rngs)
 
     def __call__(
         self, x: Tokens, source: Inexact[Array, "batch other feature"], source_mask: Bool[Array, "batch other"]
     ) -> Tokens:
-        read = self.attention(self.norm_attention(x), self.norm_source(source), mask=source_mask[:, None, None, :])
+        norm_source = self.norm_source or self.norm_attention
+        read = self.attention(self.norm_attention(x), norm_source(source), mask=source_mask[:, None, None, :])
         x = x + read * source_mask.any(1)[:, None, None]  # zero if all source tokens are masked
-        return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
+        return x + self.contract(self.activation(self.expand(self.norm_mlp(x))))
 
 
 def make_attention(features: int, heads: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> nnx.MultiHeadAttention:

@@ -14,7 +14,7 @@ from scipy.stats import dirichlet
 from fusion_bench.fusion.base import Outputs
 from fusion_bench.fusion.late import dynmm, tmc
 from tests import oracles
-from tests.tasks import BATCH, CLASSES, THREE, TWO, call, make_inputs, make_strategy, make_task
+from tests.tasks import BATCH, CLASSES, THREE, TWO, call, count_params, make_inputs, make_strategy, make_task
 
 LABELS = np.arange(BATCH) % CLASSES
 SMOOTHING = 0.1
@@ -158,6 +158,13 @@ def test_pdf_weighs_logits_by_its_predicted_confidences(names, training):
         cross_entropy(z) + np.abs(confidence[name] - of_class[name]).mean() for name, z in alone.items()
     )
     assert loss(module, outputs) == pytest.approx(expected, rel=1e-5)
+
+
+def test_pdf_costs_its_confidence_nets():
+    module = make_strategy("pdf")
+    widths = [member.encoder.features for member in module.members.values()]
+    expected = count_params(make_strategy("late-mean")) + sum(2 * d**2 + 4 * d + 1 for d in widths)
+    assert count_params(module) == expected
 
 
 # --- dynmm

@@ -1,5 +1,7 @@
 """Uncertainty as a detector of errors, and weights of modalities that may be damaged."""
 
+from typing import Annotated
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -8,8 +10,10 @@ from fusion_bench.data.dataset import Task
 from fusion_bench.diagnostics.base import Diagnostic, register_diagnostic, spaced
 from fusion_bench.diagnostics.model import Model, Told
 from fusion_bench.diagnostics.robustness.corruptions import image_of
-from fusion_bench.fields import Count
+from fusion_bench.fields import Count, Rule
 from fusion_bench.fusion.registry import StrategySpec
+
+Severity = Annotated[int, Rule("1 to 5", lambda value: 1 <= value <= 5)]
 
 
 @register_diagnostic(
@@ -32,8 +36,8 @@ class Uncertainty(Diagnostic):
     it negative. Values on `examples` test examples at even distances.
     """
 
-    def __init__(self, *, examples: Count = 2000, severity: Count = 5):
-        self.examples, self.severity = examples, min(severity, 5)
+    def __init__(self, *, examples: Count = 2000, severity: Severity = 5):
+        self.examples, self.severity = examples, severity
 
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
         return None if spec.registration.modality is None else f"{spec.name} has one modality"

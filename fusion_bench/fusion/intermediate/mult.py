@@ -13,37 +13,25 @@ from jaxtyping import Array, Bool, Float, Inexact
 from fusion_bench.fusion.layers import Dtype, Joint, Masks, Projections, Sizes, Tokens
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import masked_mean
-from fusion_bench.models.transformer import make_attention
+from fusion_bench.models.transformer import CrossBlock
 
 Sequence = Inexact[Array, "batch token feature"]
 
 
-class Layer(nnx.Module):
-    """x + attention(norm_1(x), norm_1(source)), then x + W' relu(W norm_2(x)), W of 4w × w; norm_1 is shared."""
-
-    def __init__(self, width: int, heads: int, *, dtype: Dtype, rngs: nnx.Rngs):
-        self.norm_attention = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
-        self.attention = make_attention(width, heads, dtype=dtype, rngs=rngs)
-        self.norm_mlp = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
-        self.expand = nnx.Linear(width, 4 * width, dtype=dtype, rngs=rngs)
-        self.contract = nnx.Linear(4 * width, width, dtype=dtype, rngs=rngs)
-
-    def __call__(
-        self, x: Sequence, source: Inexact[Array, "batch _ feature"], mask: Bool[Array, "batch _"]
-    ) -> Sequence:
-        read = self.attention(self.norm_attention(x), self.norm_attention(source), mask=mask[:, None, None, :])
-        x = x + read * mask.any(1)[:, None, None]  # zero if all source tokens are masked
-        return x + self.contract(jax.nn.relu(self.expand(self.norm_mlp(x))))
-
-
 class Stack(nnx.Module):
-    """Layers one after another over scaled tokens with positions, and a final normalisation.
+    """Blocks one after another over scaled tokens with positions, and a final normalisation.
 
+    A block has one normalisation for queries and source, and an MLP of four times the width with ReLU.
     Tokens are multiplied by √w, and sinusoidal positions added (Vaswani et al. 2017, arXiv:1706.03762).
     """
 
     def __init__(self, width: int, heads: int, layers: int, *, dtype: Dtype, rngs: nnx.Rngs):
-        self.layers = nnx.List([Layer(width, heads, dtype=dtype, rngs=rngs) for _ in range(layers)])
+        def block() -> CrossBlock:
+            return CrossBlock(
+                width, heads, expansion=4, activation=jax.nn.relu, shares_norm=True, dtype=dtype, rngs=rngs
+            )
+
+        self.layers = nnx.List([block() for _ in range(layers)])
         self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
 
     def __call__(

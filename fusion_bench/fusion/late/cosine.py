@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Inexact
 
 from fusion_bench.fields import Positive
-from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits
+from fusion_bench.fusion.base import LogitFusion, Logits, ModalityLogits
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import normalize, total
@@ -28,7 +28,7 @@ class CosineHead(nnx.Module):
 
 
 @register("late-cosine", reference="MMCosine: Xu et al. 2023, arXiv:2303.05338")
-class LateCosine(LateFusion):
+class LateCosine(LogitFusion):
     """Sum of the modalities' cosines, trained jointly: logits_c = scale · Σ_m cos(W_m,c, relu(V_m h_m + b_m)).
 
     Neither the length of a modality's features nor that of its class weights counts, so no modality can win by growing

@@ -169,10 +169,10 @@ class DynamicFusion(Separable):
 
 
 def encoder_flops(encoder: Any, spec: ModalitySpec) -> float:
-    """Returns the operations of an encoder for one example, as the compiler counts them; compiles nothing."""
+    """Returns the operations of an encoder for one example, as the compiler counts them; 1 where it does not count."""
     graph, state = nnx.split(encoder)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     values: Any = jax.ShapeDtypeStruct((1, *spec.shape), jnp.int32 if spec.kind == "tokens" else jnp.float32)
     mask: Any = None if spec.kind in ("grid", "vector") else jax.ShapeDtypeStruct((1, spec.shape[0]), bool)
     encode = jax.jit(lambda state, batch: nnx.merge(graph, state, copy=True)(batch))
-    return float((encode.lower(state, ModalityBatch(values, mask)).cost_analysis() or {})["flops"])
+    return float((encode.lower(state, ModalityBatch(values, mask)).cost_analysis() or {}).get("flops", 1.0))

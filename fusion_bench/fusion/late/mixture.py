@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits
+from fusion_bench.fusion.base import LogitFusion, Logits, ModalityLogits
 from fusion_bench.fusion.registry import register
 
 
 @register("late-mixture", reference="sum rule: Kittler et al., TPAMI 20(3), 1998")
-class LateMixture(LateFusion):
+class LateMixture(LogitFusion):
     """Mean of the modalities' probabilities, trained jointly: logits = log Σ_m softmax(z_m) / M.
 
     A product of experts under a uniform prior is no separate strategy: its logits are those of `late-mean` times M. Any

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from fusion_bench.fields import NonNegative, Positive
 from fusion_bench.fusion.base import (
-    LateFusion,
+    LogitFusion,
     Logits,
     ModalityLogits,
     ModalityWeights,
@@ -19,7 +19,7 @@ from fusion_bench.models.layers import total
 
 
 @register("qmf", reference="QMF: Zhang et al. 2023, arXiv:2306.02050")
-class QualityAwareFusion(LateFusion):
+class QualityAwareFusion(LogitFusion):
     """Logits weighted by each modality's energy: logits = Σ_m w_m z_m, w_m = logsumexp(z_m) / scale.
 
     No gradient flows through w_m. The loss, with CE smoothed cross-entropy, ℓ the cross-entropy of each example, scaled

@@ -9,7 +9,7 @@ import optax
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float, Int
 
-from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits, ModalityWeights, Outputs
+from fusion_bench.fusion.base import LogitFusion, Logits, ModalityLogits, ModalityWeights, Outputs
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import total
@@ -23,7 +23,7 @@ class Opinion(NamedTuple):
 
 
 @register("tmc", reference="TMC: Han et al. 2021, arXiv:2102.02051")
-class TrustedFusion(LateFusion):
+class TrustedFusion(LogitFusion):
     """Dempster's combination of the modalities' opinions; logits = log α, whose softmax is the Dirichlet's mean.
 
     Modality m has evidence e_m = softplus(z_m), α_m = e_m + 1, S_m = Σ_c α_m,c, belief b_m = e_m / S_m and uncertainty

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fusion_bench.fusion.base import LateFusion, Logits, ModalityLogits
+from fusion_bench.fusion.base import LogitFusion, Logits, ModalityLogits
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.layers import total
 
 
 @register("late-weighted", reference="logarithmic opinion pool: Genest and Zidek, Statistical Science 1(1), 1986")
-class LateWeighted(LateFusion):
+class LateWeighted(LogitFusion):
     """Weighted mean of the modalities' logits, trained jointly: logits = Σ_m w_m z_m, w = softmax(a).
 
     Every a_m starts at zero, so every weight at 1 / M. Any number of modalities. Parameters: M.

@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fusion_bench.config import Choice
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.corruptions import CORRUPTIONS, corrupt
+from fusion_bench.diagnostics.base import diagnostics
 from fusion_bench.diagnostics.model import Model, Stored
 from fusion_bench.diagnostics.robustness.uncertainty import Uncertainty
+from fusion_bench.errors import UserError
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from tests.diagnostics.robustness.models import make_captioned
@@ -69,10 +72,15 @@ def test_values_of_corrupted_images_are_means_over_the_corruptions():
     assert found["weight_image_clean"] + found["weight_text_clean"] == pytest.approx(1, rel=1e-5)
 
 
-def test_where_all_decisions_are_right_nothing_is_detected():
+def test_where_all_decisions_are_right_nothing_is_detected(monkeypatch):
     model = make_model("concat")
-    model.labels = lambda indices: model.logits(model.encode(indices)).argmax(1)  # type: ignore[method-assign]
+    monkeypatch.setattr(model, "labels", lambda indices: model.logits(model.encode(indices)).argmax(1))
     assert "error_auroc_clean" not in Uncertainty(examples=20)(model, TEST)
+
+
+def test_a_severity_that_is_none_is_refused():
+    with pytest.raises(UserError, match="it must be 1 to 5"):
+        diagnostics.make(Choice("uncertainty", {"severity": 6}))
 
 
 def test_told_logits_are_those_of_the_model():
