@@ -3,7 +3,8 @@
 A change of results is a decision: bump `ENGINE_VERSION`, or the `version` of the strategy or remedy, then write the
 file again, `python -m tests.test_golden`. Another CPU rounds otherwise: between kinds of x86, logits differed by up to
 2e-5. A signed square root, whose slope has no bound at zero, enlarges the difference with every step: to 1e-4 after one
-and 8e-3 after four. So its operators take one step.
+and 8e-3 after four. So its operators take one step. The Fourier transform of `compact-bilinear` rounds most
+differently: with three modalities by 2e-3 after one step.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ CLASSES, VOCABULARY = 10, 200
 ROOTS = ("block", "compact-bilinear", "mfb", "mfh")
 """The operators that end in a signed square root."""
 STEPS, STEPS_OF_ROOTS = 4, 1
-TOLERANCE, TOLERANCE_OF_ROOTS = 1e-4, 1e-3
+TOLERANCE, TOLERANCE_OF_ROOTS, TOLERANCE_OF_FOURIER = 1e-4, 1e-3, 5e-3
 TRAINING = TrainingConfig(epochs=1, batch_size=BATCH, learning_rate=0.01)
 
 
@@ -124,6 +125,8 @@ def golden():
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_a_few_steps_give_the_stored_logits(case, golden):
     tolerance = TOLERANCE_OF_ROOTS if case[1] in ROOTS else TOLERANCE
+    if case[1] == "compact-bilinear":
+        tolerance = TOLERANCE_OF_FOURIER
     np.testing.assert_allclose(train_and_predict(*case), golden[case_id(case)], atol=tolerance, rtol=tolerance)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +18,7 @@ from fusion_bench.diagnostics.base import Inapplicable, diagnostics
 from fusion_bench.diagnostics.missing_modality import MissingModality, _missing_sets, derangement
 from fusion_bench.diagnostics.model import Model, take
 from fusion_bench.errors import UserError
+from fusion_bench.fusion.base import Outputs
 from fusion_bench.fusion.registry import StrategySpec
 from tests.diagnostics.robustness.models import LENGTH, expected_logits, ids_of, make_captioned, make_model
 from tests.tasks import CLASSES, WORDS, make_dataset, make_task
@@ -38,7 +38,7 @@ class FirstWordAndColour(nnx.Module):
     def __call__(self, inputs):
         word, mask = inputs["text"].values[:, 0], inputs["text"].mask[:, 0]
         text = jnp.where(mask[:, None], self.table[...][word], 0.0)
-        return types.SimpleNamespace(logits=text + inputs["image"].values.mean((1, 2)) @ self.colour[...])
+        return Outputs(text + inputs["image"].values.mean((1, 2)) @ self.colour[...])
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_a_sequence_is_missing_with_its_mask():
         def __call__(self, inputs):
             values, mask = inputs["motion"]
             counts = (mask & (values[:, :, 0] != 0)).sum(1)
-            return types.SimpleNamespace(logits=jnp.eye(CLASSES)[counts])
+            return Outputs(jnp.eye(CLASSES)[counts])
 
     labels, rng = DATASET.labels, np.random.default_rng(0)
     values = rng.normal(size=(len(labels), CLASSES, 1)).astype(np.float32)

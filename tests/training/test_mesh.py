@@ -13,9 +13,9 @@ from fusion_bench.errors import UserError
 from fusion_bench.store import Store
 from fusion_bench.training import mesh
 
-STABLE = ("image-only", "early-token")
+STABLE = ("image-only", "early-channel")
 """Strategies whose whole training stays near: no parameter of theirs has a gradient of rounding errors alone."""
-STRATEGIES = (*STABLE, "tensor", "late-mean")
+STRATEGIES = (*STABLE, "early-token", "tensor", "late-mean")
 TOLERANCE = 1e-5  # of a first step's gradients, relative to the largest
 TRAINED_TOLERANCE = 1e-3  # of the logits after training
 

@@ -1,7 +1,6 @@
 """A model that is read by eye: its logits are a table of the first word plus a map of the image's mean colour."""
 
 import dataclasses
-import types
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from fusion_bench.data.captions.channel import make_channel, sample
 from fusion_bench.data.captions.tokenizer import encode, train_tokenizer
 from fusion_bench.data.dataset import Captions, Dataset, Modality
 from fusion_bench.diagnostics.model import Model
+from fusion_bench.fusion.base import Outputs
 from tests.tasks import make_dataset
 
 CLASS_NAMES = ("cat", "dog", "ship", "truck")
@@ -47,7 +47,7 @@ class MeanWordAndColour(nnx.Module):
     def __call__(self, inputs):
         mask = inputs["text"].mask[..., None]
         text = jnp.where(mask, self.table[...][inputs["text"].values], 0.0).sum(1) / mask.sum(1)
-        return types.SimpleNamespace(logits=3 * text + inputs["image"].values.mean((1, 2)) @ self.colour[...])
+        return Outputs(3 * text + inputs["image"].values.mean((1, 2)) @ self.colour[...])
 
 
 class Counting(Model):

@@ -21,8 +21,8 @@ from tests.tasks import CONFIG, jit, make_dataset, make_task, trained_on
 DATASET = make_dataset()
 EPOCHS = 4
 NAMES = (
-    "agm", "frozen", "gradient-blending", "mmpareto", "modality-dropout", "none", "ogm-ge", "pretrained", "umt",
-    "unimodal-losses",
+    "agm", "contrastive", "frozen", "gradient-blending", "mmpareto", "modality-dropout", "none", "ogm-ge", "pretrained",
+    "umt", "unimodal-losses",
 )  # fmt: skip
 
 MINE = '''
