@@ -17,6 +17,7 @@ from fusion_bench.config import DataConfig
 from fusion_bench.data import cache
 from fusion_bench.data.sources import cifar10
 from fusion_bench.errors import UserError
+from tests.data.sources.preparing import prepare
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PER_FILE = 12
@@ -56,29 +57,12 @@ def archive(tmp_path_factory):
     return path
 
 
-PREPARE = """
-    import pathlib, sys
-    import tensorflow_datasets as tfds
-    from fusion_bench.data.sources import cifar10, preparation
-
-    asked = []
-    def download(self, url):  # all that is replaced: fetching, and checking the sum of what was fetched
-        asked.append(url)
-        return pathlib.Path(sys.argv[1])
-    tfds.download.DownloadManager.download = download
-    preparation._check_reachable = lambda url: None
-    cifar10.prepare(pathlib.Path(sys.argv[2]))
-    print(asked, "tensorflow" in sys.modules)
-"""
-
-
 @pytest.fixture(scope="module")
 def prepared(archive, tmp_path_factory):
     """A directory that `prepare` made of the small archive, in a process of its own."""
     data_dir = tmp_path_factory.mktemp("tfds")
-    command = [sys.executable, "-c", textwrap.dedent(PREPARE), str(archive), str(data_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["['https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz'] False"]
+    told = prepare("cifar10.prepare(data_dir)", archive, data_dir)
+    assert told == "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz False"
     return data_dir
 
 

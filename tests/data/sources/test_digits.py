@@ -5,9 +5,6 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from fusion_bench.config import DataConfig
 from fusion_bench.data.load import load_dataset
 from fusion_bench.data.sources import digits, preparation, recordings
 from fusion_bench.errors import UserError
+from tests.data.sources.preparing import prepare
 from tests.recordings import SPEAKERS, encoded, made_up, samples, write_archive, write_recordings
 from tests.studies import make_config, run_recorded
 
@@ -38,32 +36,13 @@ def raw(folder):
     return load(folder)
 
 
-PREPARE = """
-    import pathlib, sys
-    import tensorflow_datasets as tfds
-    from fusion_bench.config import DataConfig
-    from fusion_bench.data.sources import digits, preparation
-
-    asked = []
-    def download(self, url):  # all that is replaced: fetching, and checking the sum of what was fetched
-        asked.append(url)
-        return pathlib.Path(sys.argv[1])
-    tfds.download.DownloadManager.download = download
-    preparation._check_reachable = lambda url: None
-    digits.load(DataConfig("digits", data_dir=pathlib.Path(sys.argv[2])))
-    print(asked, "tensorflow" in sys.modules)
-"""
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A directory that `load` prepared from a small archive, in a process of its own."""
     data_dir = tmp_path_factory.mktemp("tfds")
     archive = write_archive(tmp_path_factory.mktemp("archive") / "v1.0.9.tar.gz", made_up())
-    command = [sys.executable, "-c", textwrap.dedent(PREPARE), str(archive), str(data_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    url = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz"
-    assert done.stdout.splitlines() == [f"['{url}'] False"]
+    told = prepare('digits.load(DataConfig("digits", data_dir=data_dir))', archive, data_dir)
+    assert told == "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz False"
     return data_dir
 
 
