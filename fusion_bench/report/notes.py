@@ -167,7 +167,10 @@ def _reference(rows: Rows) -> str:
         for row in rows
         if row["reference_gain_mean"] > 0 and row["reference_p"] < 1 - CONFIDENCE
     )
-    meaning = "Bayes reference: the best possible use of one unimodal model and the exact caption channel."
+    meaning = (
+        "Bayes reference: the best possible use of one unimodal model and the exact caption channel, if image and "
+        "caption are independent given the class, which words of people need not be."
+    )
     if all(row["n_seeds"] < 2 for row in rows):
         return meaning
     if not names:

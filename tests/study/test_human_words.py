@@ -101,6 +101,7 @@ def test_stores_of_two_folders_are_merged_tabulated_and_diagnosed(strategy, done
     status, printed, _ = call("table", tmp_path / "both", "--format", "md")
     assert status == 0
     assert printed.count("human:people.csv captions (") == 1  # one setting, in one block
+    assert "independent given the class, which words of people need not be." in printed
     assert str(moved.parent) not in printed
     names = "pid,dropped-words,channel-shift,missing-modality"
     status, _, error = call("diagnose", tmp_path / "both", "--captions", people, "--with", names)
