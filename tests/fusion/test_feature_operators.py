@@ -215,13 +215,14 @@ def compact_bilinear(module, features):
 
 
 def moe(module, features):
-    """Each example by itself: its best experts, weighted by the softmax of their scores alone."""
+    """Each example by itself: its best experts, weighted by the softmax of their scores alone; one by that of all."""
     h = concat(module, features)
     expand, bias, contract = array(module.expand), array(module.bias), array(module.contract)
     out = np.zeros((len(h), contract.shape[-1]))
     for b, scores in enumerate(linear(module.router, h)):
         best = np.argsort(-scores)[: module.top]
-        for expert, gate in zip(best, oracles.softmax(scores[best]), strict=True):
+        gates = oracles.softmax(scores)[best] if module.top == 1 else oracles.softmax(scores[best])
+        for expert, gate in zip(best, gates, strict=True):
             out[b] += gate * np.maximum(h[b] @ expand[expert] + bias[expert], 0) @ contract[expert]
     return out
 
@@ -286,6 +287,10 @@ CASES = [
         fusion.MixtureOfExperts, {"out_features": 5, "hidden": 3, "experts": 4, "top": 2},
         moe, lambda d: 4 * (sum(d) * (3 + 1) + 3 * (1 + 5)),
     ),
+    (
+        fusion.MixtureOfExperts, {"out_features": 5, "hidden": 3, "experts": 3, "top": 1},
+        moe, lambda d: 3 * (sum(d) * (3 + 1) + 3 * (1 + 5)),
+    ),
 ]  # fmt: skip
 FOR_TWO = (fusion.Gated, fusion.Multiplicative)
 
@@ -326,6 +331,20 @@ def test_the_penalty_of_a_mixture_of_experts_is_least_where_they_share_the_examp
     expected = 0.5 * 4 * (counts / (top * BATCH)) @ oracles.softmax(scores).mean(0)
     found = operator.penalty({name: jnp.float32(h) for name, h in features.items()})
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("top", [1, 2])
+def test_the_loss_trains_the_router_of_a_mixture_of_experts(top):
+    operator = make(fusion.MixtureOfExperts, TWO, {"top": top})
+    features = {name: jnp.float32(h) for name, h in draw_features(TWO).items()}
+    grads = nnx.grad(lambda operator: (operator(features) ** 2).sum())(operator)
+    assert np.abs(grads["router"]["kernel"][...]).max() > 1e-3
+
+
+def test_experts_that_are_level_are_chosen_as_often_as_others():
+    operator = make(fusion.MixtureOfExperts, TWO, {"top": 2})
+    features = {name: jnp.zeros_like(h, jnp.float32) for name, h in draw_features(TWO).items()}
+    assert float(operator.penalty(features)) == pytest.approx(0.01)  # f sums to 1
 
 
 def test_a_mixture_of_experts_cannot_choose_more_than_there_are():

@@ -151,6 +151,10 @@ CASES = [
         lambda d: sum(x + 1 for x in d) * 8 + (len(d) + 3) * 8
         + 2 * (8 * 8**2 + 13 * 8 + 2 * (8 * 8**2 + 11 * 8)),
     ),
+    (
+        fusion.Perceiver, {"width": 8, "expansion": 1, "spread": 0.02}, perceiver,
+        lambda d: sum(x + 1 for x in d) * 8 + (len(d) + 8) * 8 + (6 * 8**2 + 12 * 8) + (6 * 8**2 + 10 * 8),
+    ),
     (fusion.CrossmodalTransformers, {"width": 8, "layers": 2}, mult, parameters_of_mult),
     (fusion.CrossmodalTransformers, {"width": 8, "layers": 2, "pool": "last"}, mult, parameters_of_mult),
 ]  # fmt: skip

@@ -67,8 +67,8 @@ class CrossmodalTransformers(nnx.Module):
     normalisation for queries and source, and an MLP of four times the width with ReLU; tokens are scaled by √w and have
     sinusoidal positions, and each transformer ends in a normalisation. `pool` is the mean, or the last token, as in the
     paper. Any number of modalities. Parameters with width w: Σ_m d_m · w + M (M - 1) · (layers · (12 w² + 13 w) + 2 w)
-    + M · (memory · (12 v² + 13 v) + 2 v). The paper has width 40, 4 layers, 8 or 10 heads, causal masks, which images
-    do not have, and dropout; the authors' code has 3 memory layers at least and a residual layer before the head.
+    + M · (memory · (12 v² + 13 v) + 2 v). The paper has width 40, 4 layers, 8 or 10 heads and dropout; the authors'
+    code has causal masks, which images do not have, 3 memory layers at least and a residual layer before the head.
     """
 
     def __init__(

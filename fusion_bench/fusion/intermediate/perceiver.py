@@ -1,8 +1,11 @@
 """Perceiver: a few latent vectors read the tokens of all modalities."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 
+from fusion_bench.fields import Positive
 from fusion_bench.fusion.layers import Dtype, Joint, Masks, Projections, Sizes, Tokens, normal_weight
 from fusion_bench.fusion.registry import register
 from fusion_bench.models.transformer import CrossBlock, TransformerBlock
@@ -14,9 +17,12 @@ class Perceiver(nnx.Module):
 
     P_m maps tokens to one width, and a_m is a learned vector that marks the modality. Both steps are repeated `reads`
     times with weights of their own; T is a transformer of `layers` blocks. The result is the mean of the latents. Any
-    number of modalities. Parameters with width w: Σ_m (d_m + 1) · w + (M + N) · w + reads · (8 w² + 13 w + layers ·
-    (8 w² + 11 w)). The paper has 512 latents of width 1,024, 8 reads of 6 blocks that share weights, and positions by
-    Fourier features; here positions are the encoders'. Perceiver IO (arXiv:2107.14795) decodes by a query instead.
+    number of modalities. Parameters with width w and MLPs of e w (`expansion`): Σ_m (d_m + 1) · w + (M + N) · w + reads
+    · ((4 + 2 e) w² + (11 + e) w + layers · ((4 + 2 e) w² + (9 + e) w)). The paper has 512 latents of width 1,024, 8
+    reads of 6 blocks that share weights, one head in the reads and 8 in the blocks, and positions by Fourier features;
+    here positions are the encoders'. DeepMind's code has MLPs of one width (`expansion=1`), latents that start with a
+    standard deviation of 0.02 (`spread`), tokens of their own widths, and marks that are further channels of them.
+    Perceiver IO (arXiv:2107.14795) decodes by a query instead.
     """
 
     def __init__(
@@ -28,18 +34,18 @@ class Perceiver(nnx.Module):
         reads: int = 1,
         layers: int = 1,
         heads: int = 4,
+        expansion: int = 2,
+        spread: Positive = 1.0,
         dtype: Dtype = None,
         rngs: nnx.Rngs,
     ):
         self.projections = Projections(in_features, width, dtype=dtype, rngs=rngs)
         self.marks = nnx.Dict({name: normal_weight((width,), fan_in=width, rngs=rngs) for name in self.projections})
-        self.latents = normal_weight((latents, width), fan_in=1, rngs=rngs)
-        self.cross = nnx.List([CrossBlock(width, heads, dtype=dtype, rngs=rngs) for _ in range(reads)])
+        self.latents = nnx.Param(nnx.initializers.normal(spread)(rngs.params(), (latents, width), jnp.float32))
+        form: Any = {"expansion": expansion, "dtype": dtype, "rngs": rngs}
+        self.cross = nnx.List([CrossBlock(width, heads, **form) for _ in range(reads)])
         self.blocks = nnx.List(
-            [
-                nnx.List([TransformerBlock(width, heads, dtype=dtype, rngs=rngs) for _ in range(layers)])
-                for _ in range(reads)
-            ]
+            [nnx.List([TransformerBlock(width, heads, **form) for _ in range(layers)]) for _ in range(reads)]
         )
         self.out_features = width
 

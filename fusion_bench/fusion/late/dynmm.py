@@ -77,13 +77,16 @@ class DynamicFusion(Separable):
     z_m = head_m(h_m) for each modality, and z_0 = head([h_1; …; h_M]); the branches share the encoders. The gate sees a
     cheap summary of each input, has one hidden layer of `gate` units, and draws g by the straight-through
     Gumbel-softmax at a temperature in training; in evaluation it takes the most probable branch. The loss, with CE
-    smoothed cross-entropy, π the gate's probabilities and F_i the fraction of all encoders' FLOPs that branch i needs:
+    smoothed cross-entropy, π the gate's probabilities without noise and at temperature 1, and F_i the fraction of all
+    encoders' FLOPs that branch i needs:
 
         CE(logits) + Σ_i CE(z_i) + cost · mean Σ_i π_i F_i
 
     Any number of modalities. Parameters beside the encoders: M + 1 heads and the gate. Batches compute all branches;
     `of_one` computes for one example only what its branch needs. The paper trains separate networks for the
-    branches first, then the gate; here all are trained together, by the second term.
+    branches first, then the gate; here all are trained together, by the second term. The authors' code for modalities
+    has no Gumbel noise, gates that are one-hot only with `--hard`, no loss of each branch, and as its cost the mean
+    weight of the costly branch.
     """
 
     def __init__(self, blueprint: Blueprint, *, cost: NonNegative = 0.1, temperature: Positive = 1.0, gate: int = 32):

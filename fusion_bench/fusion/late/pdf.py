@@ -39,9 +39,9 @@ class PredictiveFusion(LateFusion):
     """Logits weighted by predicted confidence: logits = Σ_m w_m z_m, w = softmax_m(ρ_m c_m).
 
     c_m = p_m + Σ_{n≠m} log p_n / Σ_n log p_n, where p_m predicts, from the features h_m, the probability that modality
-    m gives to the true class. In training ρ_m = 1,
-    and no gradient flows through w, nor from p_m into the features. In evaluation ρ_m = min(1, D_m / mean_{n≠m} D_n)
-    calibrates it, with D_m = mean_c |softmax(z_m)_c - 1 / C|. The loss, with CE smoothed cross-entropy, is
+    m gives to the true class; it stays 1e-6 from 0 and 1. In training ρ_m = 1, and no gradient flows through w, nor
+    from p_m into the features. In evaluation ρ_m = min(1, D_m / mean_{n≠m} D_n) calibrates it, with D_m =
+    mean_c |softmax(z_m)_c - 1 / C|. The loss, with CE smoothed cross-entropy, is
 
         CE(logits) + Σ_m CE(z_m) + Σ_m mean |p_m - softmax(z_m)_y|
 

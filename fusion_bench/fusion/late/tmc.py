@@ -33,7 +33,7 @@ class TrustedFusion(LogitFusion):
 
         Σ_c q_c (ψ(S) - ψ(α_c)) + min(1, t / annealing) · KL(Dir(q + (1 - q) α) ‖ Dir(1))
 
-    with t the epoch and q the one-hot label; label smoothing changes q in the first term only. Any number of
+    with t the epoch from 0 and q the one-hot label; label smoothing changes q in the first term only. Any number of
     modalities. Parameters: none. The paper's classifiers are linear; here they are those of every late strategy.
     """
 
