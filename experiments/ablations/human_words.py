@@ -40,7 +40,7 @@ from fusion_bench.report.text import MISSING
 from fusion_bench.report.text import points as in_points
 from fusion_bench.store import Store
 
-DRAWN, SAID, OFFICIAL = "drawn at random", "said by people", "said by people, official test images"
+DRAWN, SAID, OFFICIAL = "drawn at random", "said by people", "said, official test images"
 FOLDERS = {OFFICIAL: "said-official", DRAWN: "drawn", SAID: "said"}
 IMAGE = "image-only"
 PERMUTATIONS = 1000
