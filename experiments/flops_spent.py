@@ -26,11 +26,12 @@ from flax import nnx
 from fusion_bench.cli.flags import REGISTRY
 from fusion_bench.config import DataConfig
 from fusion_bench.data.batches import Inputs, gather, to_device
+from fusion_bench.errors import UserError
 from fusion_bench.fusion.late.dynmm import DynamicFusion
 from fusion_bench.metrics.intervals import t_interval
 from fusion_bench.report.listing import markdown_table
 from fusion_bench.report.text import percent
-from fusion_bench.store import Run, Store
+from fusion_bench.store import Run, Store, setting
 from fusion_bench.store.loaded import load_data, load_model
 
 
@@ -40,9 +41,14 @@ class Config:
 
     study: Annotated[Path, tyro.conf.Positional]
     """The --out of a `fusion-bench run` with dynmm."""
-    data: Annotated[DataConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=DataConfig)
+    data: str = ""
+    """Path of the data file that the runs were trained on, if any."""
+    captions: str = ""
+    """Path of the file of captions that the runs were trained on, if any."""
+    data_dir: Path | None = None
+    """Directory of prepared TFDS data."""
     timed: int = 300
-    """Number of test examples that are timed."""
+    """Number of test examples that are timed; 1 or more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +83,7 @@ def measure(run: Run, model: Any, data: Any, test: np.ndarray, timed: int) -> Sp
     of_branch = []
     for read in [*([name] for name in names), names]:
         branch = compiled(functools.partial(run_branch, read=read))
-        of_branch.append(float((branch.lower(state, ones[0]).cost_analysis() or {})["flops"]))
+        of_branch.append(float((branch.lower(state, ones[0]).cost_analysis() or {}).get("flops", np.nan)))
     programs = {
         "one": compiled(lambda model, inputs: model.of_one(inputs)),
         "all": compiled(lambda model, inputs: model(inputs).logits),
@@ -110,27 +116,44 @@ def run_branch(model: DynamicFusion, inputs: Inputs, *, read: list[str]) -> tupl
 
 def main(config: Config) -> int:
     """Prints a row for each setting of dynmm, means over seeds."""
+    try:
+        return _main(config)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _main(config: Config) -> int:
+    if config.timed < 1:
+        raise UserError(f"--timed is {config.timed}; 1 or more is right")
     store = Store(config.study, read_only=True)
     runs = [run for run in store.runs() if run.metrics and run.strategy.partition(":")[0] == "dynmm"]
-    if not runs:
-        print(f"{config.study} has no complete run of dynmm", file=sys.stderr)
-        return 2
-    dataset = load_data(runs[0], config.data)
+    settings = {str(setting(run)) for run in runs}
+    if len(settings) != 1:
+        raise UserError(f"{config.study} has runs of dynmm in {len(settings)} settings; one is right")
+    dataset = load_data(runs[0], DataConfig(config.data, config.data_dir, config.captions))
     data, test = to_device(dataset), dataset.splits["test"]
     found: dict[str, list[Spent]] = {}
     for run in runs:
         found.setdefault(run.strategy, []).append(measure(run, load_model(store, run), data, test, config.timed))
     branches = [*next(iter(found.values()))[0].branches]
-    header = ["strategy", "accuracy, %", *(f"{name}, %" for name in branches), "FLOPs, % of all", "time, % of all"]
+    header = [
+        "strategy",
+        "seeds",
+        "accuracy, %",
+        *(f"{name}, %" for name in branches),
+        "FLOPs, % of all",
+        "time, % of all",
+    ]
     lines = []
     for strategy, each in found.items():
         shares = [f"{100 * np.mean([spent.branches[name] for spent in each]):.1f}" for name in branches]
         flops = 100 * np.mean([spent.flops / spent.all_flops for spent in each])
         seconds = 100 * np.mean([spent.seconds / spent.all_seconds for spent in each])
         accuracy = percent(*t_interval([spent.accuracy for spent in each]))
-        lines.append([strategy, accuracy, *shares, f"{flops:.1f}", f"{seconds:.0f}"])
+        lines.append([strategy, str(len(each)), accuracy, *shares, f"{flops:.1f}", f"{seconds:.0f}"])
     print(markdown_table(header, lines, "l" + "r" * (len(header) - 1)))
-    print(f"n = {len(next(iter(found.values())))} seeds, {len(test):,} test examples, {jax.devices()[0].device_kind}")
+    print(f"{len(test):,} test examples, {jax.devices()[0].device_kind}")
     return 0
 
 

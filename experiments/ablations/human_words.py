@@ -5,11 +5,13 @@
 FILE says what a person called each image, with the columns id, split, label and named: see docs/data.md. A caption
 speaks of that class (`human:FILE`), or of one that is wrong equally often and at random (`default:wrong=W`). Both
 studies test on examples that are drawn from the training images, as people err less on the official test images. These
-are a third point: there the words of test are of another channel than those of training.
+are a third point: there the words of test are of another channel than those of training. Words that are drawn are wrong
+as often, but they confuse all classes equally: the two differ in that, too.
 
 Words of people need not be independent of the image given its class, which the Bayes reference takes for granted. The
-assumption is tested: A is the class that image-only predicts of a test image, B what the informative word tells, C the
-class of the image. I(A; B | C) is compared with its values for permutations of A within each class.
+assumption is tested: A is the class that image-only predicts of a test image, B the class that a person named, or what
+the informative word tells of it, and C the class of the image. I(A; B | C), the mean over seeds, is compared with its
+values for permutations of B within each class.
 """
 
 import dataclasses
@@ -17,32 +19,35 @@ import itertools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pictures
+from changes import listed_changes
 from scipy.stats import kendalltau
 from sweep import Row, Scale, Sweep, cell, main
 
 from fusion_bench.config import BenchmarkConfig, DataConfig
 from fusion_bench.data import splits
 from fusion_bench.data.captions import speaker
+from fusion_bench.data.captions.spec import parse_spec
 from fusion_bench.data.load import load_dataset
 from fusion_bench.data.sources.base import load_raw
 from fusion_bench.families import MULTIMODAL
 from fusion_bench.metrics.information import conditional_independence
-from fusion_bench.metrics.intervals import t_interval
+from fusion_bench.metrics.intervals import CONFIDENCE
 from fusion_bench.report.block import blocks
 from fusion_bench.report.cells import p_text, rank_text
 from fusion_bench.report.listing import markdown_table
 from fusion_bench.report.plots.marks import Picture
 from fusion_bench.report.text import MISSING
-from fusion_bench.report.text import points as in_points
 from fusion_bench.store import Store
 
 DRAWN, SAID, OFFICIAL = "drawn at random", "said by people", "said, official test images"
 FOLDERS = {OFFICIAL: "said-official", DRAWN: "drawn", SAID: "said"}
-IMAGE = "image-only"
+IMAGE, REFERENCE = "image-only", "bayes-reference"
+SECOND = {"word": "informative word", "named": "class named"}
 PERMUTATIONS = 1000
 NOTE = "Gain: over image-only, paired by seed."
 
@@ -52,7 +57,7 @@ class PeopleScale(Scale):
     """Size of the studies, and what people said."""
 
     people: Path | None = None
-    """CSV of what people called each image."""
+    """File of what people called each image: see docs/data.md."""
     test_size: int = 10_000
     """Number of test examples."""
 
@@ -79,27 +84,40 @@ def error_rate(data: DataConfig, people: Path) -> float:
 
 
 def dependence(store: Store, data: DataConfig) -> dict[tuple[str, str], Mapping[str, float]]:
-    """Returns the conditional mutual information of prediction and word of image-only, and the largest p over seeds."""
+    """Returns the conditional mutual information of image-only's prediction and what was said, with its test."""
     dataset = load_dataset(data)
     captions, test = dataset.captions, dataset.splits["test"]
     assert captions is not None
     assert captions.channel is not None
     assert captions.words is not None
-    tells = np.zeros(len(captions.channel.words), int)  # words that tell the same are one value
+    word_type = np.zeros(len(captions.channel.words), int)  # words that tell the same are one value
     for number, words in enumerate(captions.channel.word_types):
-        tells[words] = number
-    told, classes, values = tells[captions.words[test]], dataset.classes[test], {}
+        word_type[words] = number
+    said, values = {"word": word_type[captions.words[test]]}, {}
+    if people := parse_spec(data.captions).speaker:
+        said["named"] = speaker.read_named(Path(people), load_raw(data), test)[test]
     for digest, block in blocks(store).items():
-        tests = block.rows[IMAGE].tests if IMAGE in block.rows else []
-        found = [
-            conditional_independence(logits.argmax(1), told, classes, permutations=PERMUTATIONS, seed=seed)
-            for seed, (logits, _) in enumerate(tests)
-        ]
-        if found:
-            mean, width = t_interval([each.bits for each in found])
-            expected, p = np.mean([each.expected for each in found]), max(each.p_value for each in found)
-            values[digest, IMAGE] = {"cmi_mean": mean, "cmi_ci95": width, "cmi_expected": expected, "cmi_p": p}
+        if IMAGE not in block.rows:
+            continue
+        predicted = np.stack([logits.argmax(1) for logits, _ in block.rows[IMAGE].tests])
+        found = {
+            name: conditional_independence(predicted, second, dataset.classes[test], permutations=PERMUTATIONS)
+            for name, second in said.items()
+        }
+        values[digest, IMAGE] = {
+            f"cmi_{name}_{key}": value for name, each in found.items() for key, value in each._asdict().items()
+        }
     return values
+
+
+def above_reference(store: Store) -> dict[str, dict[int, float]]:
+    """Returns the accuracy of each multimodal strategy less that of the Bayes reference, by seed."""
+    (block,) = blocks(store).values()
+    reference = block.rows[REFERENCE].accuracies
+    return {
+        row.name: {seed: accuracy - reference[seed] for seed, accuracy in row.accuracies.items() if seed in reference}
+        for row in block.multimodal
+    }
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -111,17 +129,13 @@ def table(frame: pd.DataFrame) -> str:
         for row in rows
     ]
     tested = [
-        [
-            str(row["x"]),
-            f"{row['cmi_mean']:.5f} ± {row['cmi_ci95']:.5f}",
-            f"{row['cmi_expected']:.5f}",
-            p_text(row["cmi_p"]),
-        ]
+        [str(row["x"]), second, f"{bits:.5f}", f"{row[f'cmi_{name}_expected']:.5f}", p_text(row[f"cmi_{name}_p_value"])]
         for row in rows
-        if row["strategy"] == IMAGE and "cmi_mean" in row
+        for name, second in SECOND.items()
+        if row["strategy"] == IMAGE and not pd.isna(bits := row.get(f"cmi_{name}_bits", np.nan))
     ]
-    titles = ["captions", "I(prediction; word given class), bits", "if independent", "p, the largest over seeds"]
-    return markdown_table(header, lines, "llrrrr") + "\n" + markdown_table(titles, tested, "lrrr")
+    titles = ["captions", "B", "I(prediction; B given class), bits", "if independent", "p"]
+    return markdown_table(header, lines, "llrrrr") + "\n" + markdown_table(titles, tested, "llrrr")
 
 
 def rank(row: Row) -> str:
@@ -132,35 +146,29 @@ def draw(frame: pd.DataFrame, note: str) -> Picture:
     return pictures.dots(frame, note, label="test accuracy, %")
 
 
+def agreement(one: pd.Series, other: pd.Series) -> str:
+    """Returns Kendall's τ of two orders."""
+    tau: Any = kendalltau(one, other)[0]
+    return MISSING if np.isnan(tau) else f"{tau:.2f}"
+
+
 def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:
     trained = frame.loc[frame["family"].isin(MULTIMODAL) & (frame["n_seeds"] > 0)]
-    columns = {
-        of: trained.pivot(index="strategy", columns="x", values=f"{of}_mean")
-        for of in ("test_accuracy", "reference_gain")
-    }
     shown = [x for x in FOLDERS if x in set(frame["x"])]
-    accuracies = columns["test_accuracy"]
-    taus = [
-        f"{a} and {b}: {tau:.2f}"
-        for a, b in itertools.combinations(shown, 2)
-        for tau, _ in [kendalltau(accuracies[a], accuracies[b])]
-    ]
+    accuracies = trained.pivot(index="strategy", columns="x", values="test_accuracy_mean")
+    taus = [f"{a} and {b}: {agreement(accuracies[a], accuracies[b])}" for a, b in itertools.combinations(shown, 2)]
     lines = [NOTE, f"Kendall's τ of the order of the {len(accuracies)} multimodal rows: {', '.join(taus)}."]
     for x in shown:
         rows = trained.loc[trained["x"] == x].set_index("strategy")
-        best, furthest = rows["test_accuracy_mean"].idxmax(), rows["reference_gain_mean"].idxmax()
-        above = in_points(*rows.loc[furthest, ["reference_gain_mean", "reference_gain_ci95"]])
+        above = rows.index[(rows["reference_gain_mean"] > 0) & (rows["reference_p"] < 1 - CONFIDENCE)]
         lines.append(
-            f"{x.capitalize()}: {best} has the highest mean; the furthest up against the Bayes reference is "
-            f"{furthest}, {above} points."
+            f"{x.capitalize()}: {rows['test_accuracy_mean'].idxmax()} has the highest mean; significantly above the "
+            f"Bayes reference: {', '.join(above) or 'none'} (paired t-tests, Holm-corrected over the rows)."
         )
     if {DRAWN, SAID} <= {*shown}:
-        rise = (columns["reference_gain"][SAID] - columns["reference_gain"][DRAWN]).sort_values()
-        lines.append(
-            "Against the Bayes reference, words of people rather than drawn ones help "
-            f"{rise.index[-1]} most ({in_points(rise.iloc[-1], np.nan)} points) and "
-            f"{rise.index[0]} least ({in_points(rise.iloc[0], np.nan)})."
-        )
+        drawn, said = (above_reference(Store(scale.out / FOLDERS[x], read_only=True)) for x in (DRAWN, SAID))
+        listed = listed_changes(drawn, said, int(trained["n_test"].iloc[0]))
+        lines.append(f"Significant changes of what is above the Bayes reference, from drawn to said words: {listed}.")
     told = frame.loc[frame["x"] != DRAWN].drop_duplicates("x")
     return lines + [f"{row['x'].capitalize()}: {row['data_notes']}" for row in told.to_dict("records")]
 

@@ -19,18 +19,17 @@ from pathlib import Path
 
 import pandas as pd
 import pictures
+from changes import listed_changes
 from sweep import Row, Scale, Sweep, cell, main, rows_of_strategies
 
 from fusion_bench.config import BenchmarkConfig
 from fusion_bench.families import MULTIMODAL
-from fusion_bench.metrics.intervals import CONFIDENCE, paired_differences, paired_interval
-from fusion_bench.metrics.significance import holm, paired_p_value
+from fusion_bench.metrics.intervals import CONFIDENCE
 from fusion_bench.report.block import blocks
 from fusion_bench.report.listing import markdown_table
 from fusion_bench.report.notes import is_off_target
 from fusion_bench.report.plots.marks import Picture
 from fusion_bench.report.table import table
-from fusion_bench.report.text import points as in_points
 from fusion_bench.store import Store
 
 USUAL, EQUAL = "usual widths", "equal parameters"
@@ -98,14 +97,9 @@ def changes(usual: Path, matched: Path) -> str:
     before, after = (accuracies(Store(study, read_only=True)) for study in (usual, matched))
     resized = {name: after[name] for name in after if name in before and after[name] != before[name]}
     n_test = next(run.data["n_test"] for run in Store(usual, read_only=True).runs())
-    raw = {name: paired_p_value(paired_differences(resized[name], before[name]), 1 / n_test) for name in resized}
-    shown = {name: p for name, p in holm(raw).items() if p < 1 - CONFIDENCE}
-    changed = ", ".join(
-        f"{name} {in_points(*paired_interval(after[name], before[name], 1 / n_test))}" for name in shown
-    )
     return (
         f"Significant changes by equal parameters, of {len(resized)} strategies that were resized: "
-        f"{f'{changed} points' if changed else 'none'} (paired t-tests over seeds, Holm-corrected)."
+        f"{listed_changes(before, resized, n_test)}."
     )
 
 

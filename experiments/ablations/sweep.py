@@ -19,6 +19,7 @@ from rich.markdown import Markdown
 import fusion_bench
 from fusion_bench.cli.flags import Strategies
 from fusion_bench.config import BenchmarkConfig, Choice, DataConfig, EncoderSize, ModelConfig, TrainingConfig, as_choice
+from fusion_bench.errors import UserError
 from fusion_bench.families import MULTIMODAL
 from fusion_bench.metrics.significance import holm
 from fusion_bench.report.block import blocks
@@ -193,7 +194,11 @@ def main(sweep: Sweep, text: str | None) -> int:
     """Runs a sweep at the scale of the command line; the text is its help, and its first line the question."""
     text = text or ""
     scale = tyro.cli(type(sweep.scale), default=sweep.scale, description=text)
-    return run(sweep, scale, text.partition("\n")[0])
+    try:
+        return run(sweep, scale, text.partition("\n")[0])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def facts(frame: pd.DataFrame, question: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +34,10 @@ class CaptionsCommand(Checked):
     """Source of the classes that the captions are about."""
     data_dir: Annotated[Path | None, OPTIONS[DataConfig]["data_dir"]] = None
     """Directory of prepared TFDS data, for --export, --figure and human:FILE."""
+    test_size: Annotated[Count | None, OPTIONS[DataConfig]["test_size"]] = None
+    """Number of test examples, for --test-from train."""
+    test_from: Annotated[Literal["test", "train"], OPTIONS[DataConfig]["test_from"]] = "test"
+    """Split from which the test examples are drawn; with train, human:FILE needs no rows of the test split."""
     data_seed: Natural = 0
     """Seed of the captions."""
     figure: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
@@ -90,7 +94,7 @@ def run(command: CaptionsCommand, console: Console) -> int:
 
 
 def _named(channel: "Channel", class_names: Sequence[str]) -> Table:
-    """Returns the table of P(y' | y): for each class how often it is named, and what it is most often named else."""
+    """Returns a table of P(y' | y): the probability of the right name, and the most frequent wrong ones."""
     shown = Table("class y", "named so", "and else, most often", box=None, pad_edge=False)
     for y, row in enumerate(channel.naming_probabilities):
         others = [named for named in row.argsort(kind="stable")[::-1].tolist() if named != y][:_CONFUSIONS]
@@ -100,7 +104,8 @@ def _named(channel: "Channel", class_names: Sequence[str]) -> Table:
 
 
 def _data(command: CaptionsCommand) -> DataConfig:
-    return DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed)
+    sizes: Any = {"test_size": command.test_size, "test_from": command.test_from}
+    return DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed, **sizes)
 
 
 def _draw_examples(command: CaptionsCommand, path: Path, console: Console) -> int:

@@ -79,7 +79,7 @@ def conditional_mutual_information(
 
 
 def conditional_independence(
-    first: Int[np.ndarray, " example"],
+    first: Int[np.ndarray, "*variable example"],
     second: Int[np.ndarray, " example"],
     given: Int[np.ndarray, " example"],
     *,
@@ -88,12 +88,13 @@ def conditional_independence(
 ) -> Dependence:
     """Tests by permutations whether A and B are independent given C, which are discrete.
 
-    A is permuted among the examples of each value of C, which keeps all n(a, c) and n(b, c). With I the value of the
+    B is permuted among the examples of each value of C, which keeps all n(a, c) and n(b, c). With I the value of the
     sample and I_1 .. I_n those of permutations, p = (1 + #{i: I_i >= I}) / (1 + n): exact for any number of examples,
-    and 1 / (1 + n) at least.
+    and 1 / (1 + n) at least. Of several variables A, such as the predictions with several seeds, I is the mean, and all
+    meet the same permutations.
 
     Args:
-      first: A, from 0 on.
+      first: A, or several, from 0 on.
       second: B, from 0 on.
       given: C, from 0 on.
       permutations: n, their number.
@@ -101,18 +102,22 @@ def conditional_independence(
     """
     rng = np.random.default_rng(seed)
     order = np.argsort(given, kind="stable")
-    a, b, c = (values[order].astype(np.int64) for values in (first, second, given))
-    sizes = tuple(int(values.max(initial=0)) + 1 for values in (a, b, c))
+    variables = np.atleast_2d(first)[:, order].astype(np.int64)
+    b, c = (values[order].astype(np.int64) for values in (second, given))
+    sizes = tuple(int(values.max(initial=0)) + 1 for values in (variables, b, c))
 
-    def count(permuted: Int[np.ndarray, "permutation example"]) -> Int[np.ndarray, "permutation first second given"]:
-        cells = (np.arange(len(permuted))[:, None] * sizes[0] + permuted) * sizes[1] + b
-        counted = np.bincount((cells * sizes[2] + c).ravel(), minlength=len(permuted) * math.prod(sizes))
-        return counted.reshape(len(permuted), *sizes)
+    def bits_with(permuted: Int[np.ndarray, "permutation example"]) -> Float64[np.ndarray, " permutation"]:
+        bits = np.zeros(len(permuted))
+        for a in variables:
+            cells = (np.arange(len(permuted))[:, None] * sizes[0] + a) * sizes[1] + permuted
+            counted = np.bincount((cells * sizes[2] + c).ravel(), minlength=len(permuted) * math.prod(sizes))
+            bits += conditional_mutual_information(counted.reshape(len(permuted), *sizes))
+        return bits / len(variables)
 
-    found, drawn = conditional_mutual_information(count(a[None]))[0], []
+    found, drawn = bits_with(b[None])[0], []
     for start in range(0, permutations, _AT_ONCE):
         keys = c + rng.random((min(_AT_ONCE, permutations - start), len(c)))  # sorts within each value of C alone
-        drawn.append(conditional_mutual_information(count(a[keys.argsort(axis=1)])))
+        drawn.append(bits_with(b[keys.argsort(axis=1)]))
     bits = np.concatenate([*drawn, np.zeros(0)])
     p_value = (1 + (bits >= found - _ROUNDING).sum()) / (1 + permutations)
     return Dependence(float(found), float(bits.mean()) if permutations else math.nan, float(p_value))

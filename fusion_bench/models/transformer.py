@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Inexact
 
 Tokens = Inexact[Array, "batch token feature"]
 Order = Literal["pre", "post"]
-"""Whether a block normalises its inputs or its sums."""
+"""Place of a block's normalisations: its inputs, or its sums."""
 
 
 class TransformerBlock(nnx.Module):

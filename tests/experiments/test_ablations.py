@@ -128,14 +128,16 @@ def test_words_of_people_are_compared_with_as_many_wrong_ones_at_random(images, 
     wrong = float(drawn["captions"].iloc[0].removeprefix("default:wrong="))
     assert wrong == pytest.approx(0.2, abs=0.05)
     assert set(said["captions"]) == {"human:people.csv"}
-    assert f"People name another class in {100 * wrong:.1f} % of the training images" in text
+    assert f"People name another class in {100 * wrong:.1f} % of the training examples" in text
     assert "Kendall's τ of the order of the 2 multimodal rows: drawn at random and said by people: " in text
-    tested = frame.loc[frame["cmi_p"].notna()]
-    assert tested["strategy"].tolist() == ["image-only"] * 2
-    assert (tested["cmi_mean"] > 0).all()
-    assert tested["cmi_p"].between(1 / 1001, 1).all()
-    for row in tested.to_dict("records"):
-        assert f"| {row['x']} | {row['cmi_mean']:.5f} ± {row['cmi_ci95']:.5f} |" in text
+    assert "from drawn to said words: " in text
+    for name, second, count in (("word", "informative word", 2), ("named", "class named", 1)):
+        tested = frame.loc[frame[f"cmi_{name}_p_value"].notna()]
+        assert tested["strategy"].tolist() == ["image-only"] * count
+        assert (tested[f"cmi_{name}_bits"] > 0).all()
+        assert tested[f"cmi_{name}_p_value"].between(1 / 1001, 1).all()
+        for row in tested.to_dict("records"):
+            assert f"| {row['x']} | {second} | {row[f'cmi_{name}_bits']:.5f} |" in text
 
 
 def test_words_of_people_need_a_file():
@@ -230,13 +232,22 @@ def test_flops_spent(tmp_path, capsys):
     config = make_config(write_source(tmp_path / "x.npz"), tmp_path / "out", strategies=asked, seeds=1)
     run_recorded(config)
     experiment = load("flops_spent")
-    assert experiment.main(experiment.Config(config.out, config.data, timed=3)) == 0
+    places = {"data": str(config.data.source)}
+    assert experiment.main(experiment.Config(config.out, **places, timed=3)) == 0
     printed = capsys.readouterr().out
     assert "60 test examples" in printed
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "dynmm" in line]
     assert [row[0] for row in rows] == ["dynmm:cost=0.0", "dynmm:cost=50.0"]
     free, dear = (float(row[-2]) for row in rows)
     assert dear < min(100, free)
+    assert experiment.main(experiment.Config(config.out, **places, timed=0)) == 2
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, captions="half"))
+    run_recorded(other)
+    assert experiment.main(experiment.Config(config.out, **places, timed=3)) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "--timed is 0; 1 or more is right",
+        f"{config.out} has runs of dynmm in 2 settings; one is right",
+    ]
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

@@ -160,6 +160,26 @@ def test_pdf_weighs_logits_by_its_predicted_confidences(names, training):
     assert loss(module, outputs) == pytest.approx(expected, rel=1e-5)
 
 
+def test_no_gradient_flows_through_the_weights_of_pdf_nor_from_confidences_into_features():
+    module = make_strategy("pdf")
+    outputs = call(module, make_inputs(make_task(*TWO)))
+
+    def joint(encoded):
+        return module.join(encoded).sum()
+
+    def fixed(encoded):
+        weights = module._weights(module._alone(outputs.encoded), outputs.encoded)
+        return sum((weights[name][:, None] * z).sum() for name, z in module._alone(encoded).items())
+
+    through, without = (jax.grad(function)(outputs.encoded) for function in (joint, fixed))
+    for name, gradient in through.items():
+        assert np.abs(gradient).max() > 0
+        np.testing.assert_allclose(gradient, without[name], atol=1e-6)
+    from_confidences = jax.grad(lambda encoded: sum(p.sum() for p in module._confidences(encoded).values()))
+    for gradient in from_confidences(outputs.encoded).values():
+        np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
+
+
 def test_pdf_costs_its_confidence_nets():
     module = make_strategy("pdf")
     widths = [member.encoder.features for member in module.members.values()]
@@ -199,8 +219,26 @@ def test_dynmm_computes_one_example_without_what_its_branch_skips():
     for example in range(16):
         one = jax.tree.map(lambda array, i=example: array[i : i + 1], inputs)
         np.testing.assert_allclose(module.of_one(one), outputs.logits[example : example + 1], atol=1e-5)
-        jaxpr = jax.make_jaxpr(lambda one: module.of_one(one))(one)
-        assert any(equation.primitive.name == "cond" for equation in jaxpr.jaxpr.eqns)
+
+    def products(function):
+        """Counts the matrix products and convolutions outside of a branch."""
+        names = [equation.primitive.name for equation in flat(jax.make_jaxpr(function)(one).jaxpr)]
+        return sum(name in ("dot_general", "conv_general_dilated") for name in names)
+
+    def gate(one):
+        return module.choose(jax.nn.relu(sum(module.glances[name](one[name]) for name in module.heads)))
+
+    assert products(lambda one: module.of_one(one)) == products(gate) > 0
+
+
+def flat(jaxpr):
+    """Yields the equations of a program and of the functions that it calls, but not those of its branches."""
+    for equation in jaxpr.eqns:
+        yield equation
+        if equation.primitive.name != "cond":
+            for value in equation.params.values():
+                if inner := getattr(value, "jaxpr", None):
+                    yield from flat(inner)
 
 
 def test_dynmm_counts_the_flops_of_its_encoders():

@@ -304,3 +304,15 @@ def test_the_test_depends_on_its_seed_alone():
     assert one == again
     assert one.bits == other.bits
     assert one.expected != other.expected
+
+
+def test_several_variables_are_one_test_of_their_mean():
+    first, second, given = draw(300, 3, 3, 3, 4)
+    rng = np.random.default_rng(1)
+    several = np.stack([first, rng.integers(3, size=300)])
+    each = [conditional_independence(one, second, given, permutations=20, seed=2) for one in several]
+    found = conditional_independence(several, second, given, permutations=20, seed=2)
+    assert found.bits == pytest.approx(np.mean([one.bits for one in each]), abs=1e-12)
+    assert found.expected == pytest.approx(np.mean([one.expected for one in each]), abs=1e-12)
+    alike = conditional_independence(np.stack([first, first]), second, given, permutations=20, seed=2)
+    assert alike == pytest.approx(each[0], abs=1e-12)

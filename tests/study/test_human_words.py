@@ -137,6 +137,16 @@ def test_captions_shows_what_is_counted(call, people):
     assert "People name another class in 2" in words
 
 
+def test_the_command_needs_no_rows_of_the_test_split_if_test_examples_are_of_training(call, people, tmp_path):
+    rows = pd.read_csv(people)
+    rows[rows["split"] != "test"].to_csv(tmp_path / "training.csv", index=False)
+    status, _, error = call("captions", f"human:{tmp_path / 'training.csv'}")
+    assert status == 2
+    assert "each example of the splits needs a row" in error
+    found = call("captions", f"human:{tmp_path / 'training.csv'}", "--test-from", "train", "--test-size", 500)
+    assert (found[0], "named so" in found[1]) == (0, True), found[2]
+
+
 def test_a_file_of_people_is_not_read_as_captions(refuse, tmp_path):
     line = refuse("--captions", f"human:{tmp_path / 'none.csv'}")
     assert "none.csv: no such file; it has id, label, named" in line

@@ -5,7 +5,7 @@ A file has a row for each example, in one of the formats of formats.py, with the
     id     as in a file of captions, see ids.py
     label  the name of the example's class: it must be the one that the source has
     named  the name of the class that a person called it
-    split  train, validation or test, if there is such a column: it must not contradict the source
+    split  test, or train or validation, if there is such a column: test must be test in the source, too
 
 so that rows in another order, or of other data, are refused. P(y' | y) is counted. What people err on depends on the
 image, so X ⟂ (w, k, t) | y does not hold: the bits and the ceilings of the text are still those of the table, but what
@@ -22,7 +22,7 @@ from jaxtyping import Float64, Int, Int32
 from fusion_bench import errors
 from fusion_bench.data.captions import formats
 from fusion_bench.data.captions.ids import decoded, reject, rows_by_id
-from fusion_bench.data.dataset import RawDataset, Split
+from fusion_bench.data.dataset import SPLITS, RawDataset, Split
 
 UNKNOWN = -1
 """The named class of an example that nothing is known of, as it is in no split."""
@@ -51,7 +51,9 @@ def read_named(path: Path, raw: RawDataset, needed: Int[np.ndarray, " index"]) -
     in_order = "the rows must be of these data, with the ids of their order"
     reject(path, "label", "not that of the source", other, in_order)
     if "split" in columns:
-        parts = ((each, str(decoded(columns["split"][row])).strip().lower()) for each, row in rows.items())
+        parts = [(each, str(decoded(columns["split"][row])).strip().lower()) for each, row in rows.items()]
+        unknown = [f"id {each}: {theirs!r}" for each, theirs in parts if theirs not in SPLITS]
+        reject(path, "split", "unknown", unknown, f"{', '.join(SPLITS[:-1])} or {SPLITS[-1]} is right")
         split = [
             f"id {each}: {ours} in the source, {theirs} in the file"
             for (each, theirs), ours in zip(parts, raw.split[needed].tolist(), strict=True)
@@ -89,9 +91,9 @@ def notes(
     """Returns sentences that a reader of a result must know."""
     train, test = (f"{100 * error_rate(named[splits[s]], classes[splits[s]]):.1f} %" for s in ("train", "test"))
     return (
-        f"People name another class in {train} of the training images and {test} of the test images.",
-        "Their errors depend on the image, so the Bayes reference is no bound; bits and ceilings are those of the "
-        "words of the training images.",
+        f"People name another class in {train} of the training examples and {test} of the test examples.",
+        "Their errors depend on the image, so the Bayes reference is no bound. Bits and ceilings are those of words "
+        "with the errors of the training examples: where people err less in test, a model may exceed them.",
     )
 
 

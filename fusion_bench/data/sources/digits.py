@@ -20,7 +20,7 @@ from fusion_bench.data.sources import recordings
 from fusion_bench.data.sources.base import ClassWords, register_source
 from fusion_bench.data.sources.tfds import data_root
 from fusion_bench.data.spectrograms import LogMel
-from fusion_bench.errors import UserError
+from fusion_bench.errors import ConfigError, UserError
 
 WORDS = ClassWords(
     nouns={
@@ -78,8 +78,11 @@ def load(config: DataConfig) -> RawDataset:
     their class and split; none is drawn again before all were.
 
     Raises:
-      UserError: as `recordings.find` and `recordings.read`; there are fewer than three speakers, or one lacks a digit.
+      UserError: as `recordings.find` and `recordings.read`; there are fewer than three speakers, or one lacks a digit;
+        the test split is asked for from the training examples.
     """
+    if config.test_from == "train":
+        raise ConfigError("test_from", "train", "digits are split by speaker, which it would undo")
     root = data_root(config.data_dir, f"recordings {recordings.PATTERN}, or {recordings.SET}/{recordings.VERSION},")
     directory = recordings.find(root)
     with files.explained(f"cannot read {directory}"):

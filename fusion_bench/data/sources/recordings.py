@@ -28,7 +28,8 @@ SET, VERSION = "spoken_digit", "1.0.9"
 PATTERN = "{digit}_{speaker}_{index}.wav"
 RATE = 8000
 
-_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>.+)_(?P<index>[0-9]+)\.wav")
+_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>.+)_(?P<index>[0-9]+)\.(?i:wav)")
+_FORM = f"1 channel of 16 bits at {RATE} Hz"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ def find(root: Path) -> Path:
     folders = root, root / "recordings"
     with files.explained(f"cannot read {root}"):
         for folder in folders:
-            if any(folder.glob("*.wav")):
+            if _wav_files(folder):
                 return folder
     for folder in folders:
         if folder.name == "recordings" and folder.is_dir():
@@ -72,12 +73,15 @@ def read(directory: Path) -> list[Recording]:
       UserError: there are none, or one has another name, is damaged, or has another form.
     """
     with files.explained(f"cannot read {directory}"):
-        paths = sorted(directory.glob("*.wav"))
-        found = [_named(path, samples(path, path.read_bytes())) for path in paths]
+        found = [_named(path, samples(path, path.read_bytes())) for path in _wav_files(directory)]
     found = found or [_named(directory / name, values) for name, values in _prepared(directory)]
     if not found:
         raise UserError(f"{directory} has no recordings; files {PATTERN} are right")
     return sorted(found, key=lambda one: (one.digit, one.speaker, one.index, one.name))
+
+
+def _wav_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() == ".wav" and path.is_file())
 
 
 def _named(path: Path, values: np.ndarray) -> Recording:
@@ -97,11 +101,14 @@ def samples(path: Path, content: bytes) -> Int16[np.ndarray, " sample"]:
         with wave.open(io.BytesIO(content)) as file:
             channels, width, rate, count = file.getparams()[:4]
             frames = file.readframes(count)
-    except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a chunk is longer than the file
-        raise UserError(f"{path} is damaged ({cause(error)}); fetch it again") from error
+    except (wave.Error, EOFError, RuntimeError) as error:
+        if "unknown format" in str(error):
+            raise UserError(f"{path} is not of integer samples (PCM); {_FORM} is right") from error
+        why = "a chunk is longer than the file" if isinstance(error, RuntimeError) else cause(error)
+        raise UserError(f"{path} is damaged ({why}); fetch it again") from error
     if (channels, width, rate) != (1, 2, RATE):
         form = f"{channels} channel{'s' * (channels > 1)} of {8 * width} bits at {rate} Hz"
-        raise UserError(f"{path} has {form}; 1 channel of 16 bits at {RATE} Hz is right")
+        raise UserError(f"{path} has {form}; {_FORM} is right")
     if not count or len(frames) != 2 * count:
         raise UserError(f"{path} is damaged ({len(frames) // 2} of {count} samples are there); fetch it again")
     return np.frombuffer(frames, "<i2").astype(np.int16)

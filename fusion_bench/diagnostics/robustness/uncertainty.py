@@ -29,7 +29,8 @@ class Uncertainty(Diagnostic):
 
     Strategies that weigh modalities example by example have further values. `weight_image_clean` is the mean weight of
     the image over the sum of all weights, and `right_auroc_image_clean` the area under the ROC curve of that weight as
-    a detector of examples whose image alone is classified correctly. Where `dynmm` skips a modality its weight is zero.
+    a detector of examples whose image alone is classified correctly. Where `dynmm` skips a modality its weight is zero,
+    and a weight below zero, as `qmf` may have, counts as zero.
 
     `_corrupted` in place of `_clean`: with corrupted images, at `severity` and averaged over the corruptions of
     `corruptions`. `weight_shift_image` is the weight under corruption less that without: a promise that is kept makes
@@ -40,6 +41,8 @@ class Uncertainty(Diagnostic):
         self.examples, self.severity = examples, severity
 
     def skip(self, spec: StrategySpec, task: Task) -> str | None:
+        if not task.images:
+            return "there are no images of 8 bits"
         return None if spec.registration.modality is None else f"{spec.name} has one modality"
 
     def __call__(self, model: Model, indices: Int[np.ndarray, " example"]) -> dict[str, float]:
@@ -68,11 +71,13 @@ def _values(told: Told, labels: Int[np.ndarray, " example"], state: str) -> dict
         f"error_auroc_{state}": _auroc(wrong, told.uncertainty),
         f"confidence_auroc_{state}": _auroc(wrong, -confidence),
     }
-    total = sum(told.weights.values())
-    for name, weights in told.weights.items():
-        found[f"weight_{name}_{state}"] = float((weights / np.maximum(total, 1e-12)).mean())
+    weights = {name: np.maximum(each, 0) for name, each in told.weights.items()}
+    total = np.maximum(sum(weights.values()), 1e-12)
+    for name, each in weights.items():
+        share = each / total
+        found[f"weight_{name}_{state}"] = float(share.mean())
         is_right = told.unimodal_logits[name].argmax(1) == labels
-        found[f"right_auroc_{name}_{state}"] = _auroc(is_right, weights / np.maximum(total, 1e-12))
+        found[f"right_auroc_{name}_{state}"] = _auroc(is_right, share)
     return found
 
 

@@ -96,6 +96,10 @@ FAULTY = {
         changed("split", 5, "test"),
         "1 split not that of the source (id 5: train in the source, test in the file)",
     ),
+    "an unknown split": (
+        changed("split", 5, "tset"),
+        "1 split unknown (id 5: 'tset'); train, validation or test is right",
+    ),
     "no column named": (rows().drop(columns="named"), "has no column named; its columns are id, split, label"),
     "no column label": (rows().drop(columns="label"), "has no column label; its columns are id, split, named"),
     "nothing": (
@@ -273,8 +277,9 @@ def test_the_table_is_counted_on_the_training_split_alone(mine):
             f"{100 * np.mean([named[i] != dataset.classes[i] for i in dataset.splits[split]]):.1f} %"
             for split in ("train", "test")
         ]
-        assert f"People name another class in {rates[0]} of the training images and {rates[1]} of the test images." in (
-            dataset.notes
+        assert (
+            f"People name another class in {rates[0]} of the training examples and {rates[1]} of the test examples."
+            in (dataset.notes)
         )
         assert any("the Bayes reference is no bound" in note for note in dataset.notes)
 

@@ -219,6 +219,10 @@ FORMS = {
     "stereo": (encoded(samples(1, 0, 0), channels=2), "has 2 channels of 16 bits at 8000 Hz; 1 channel of 16 bits"),
     "rate": (encoded(samples(1, 0, 0), rate=16000), "has 1 channel of 16 bits at 16000 Hz; .* at 8000 Hz is right"),
     "bits": (encoded(samples(1, 0, 0), width=1), "has 1 channel of 8 bits"),
+    "float": (
+        encoded(samples(1, 0, 0))[:20] + b"\x03\x00" + encoded(samples(1, 0, 0))[22:],
+        r"is not of integer samples \(PCM\); 1 channel of 16 bits at 8000 Hz is right",
+    ),
     "silent": (encoded(np.zeros(0, np.int16)), r"is damaged \(0 of 0 samples"),
     "cut": (encoded(samples(1, 0, 0))[:-100], r"is damaged \(.* samples are there\); fetch it again"),
     "cut in the head": (encoded(samples(1, 0, 0))[:30], "is damaged"),
@@ -251,6 +255,19 @@ def test_a_wrong_name_is_one_line(name, tmp_path):
     write_recordings(tmp_path, {**made_up(SPEAKERS[:3], 1), name: encoded(samples(1, 0, 0))})
     with pytest.raises(UserError, match=rf"{name} has the wrong name; {{digit}}_{{speaker}}_{{index}}\.wav is right"):
         load(tmp_path)
+
+
+def test_the_ending_of_a_recording_may_be_of_capitals_and_a_folder_is_none(tmp_path):
+    write_recordings(
+        tmp_path, {name.replace(".wav", ".WAV"): content for name, content in made_up(SPEAKERS, 1).items()}
+    )
+    (tmp_path / "0_ann_7.wav").mkdir()
+    assert len(load(tmp_path).labels) == len(made_up(SPEAKERS, 1))
+
+
+def test_the_split_by_speaker_cannot_be_undone(folder):
+    with pytest.raises(UserError, match="digits are split by speaker, which it would undo"):
+        load_dataset(DataConfig("digits", data_dir=folder, test_from="train", test_size=20))
 
 
 def test_two_speakers_are_too_few(tmp_path):

@@ -9,13 +9,13 @@ from fusion_bench.config import Choice
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.corruptions import CORRUPTIONS, corrupt
 from fusion_bench.diagnostics.base import diagnostics
-from fusion_bench.diagnostics.model import Model, Stored
-from fusion_bench.diagnostics.robustness.uncertainty import Uncertainty
+from fusion_bench.diagnostics.model import Model, Stored, Told
+from fusion_bench.diagnostics.robustness.uncertainty import Uncertainty, _values
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec
 from tests.diagnostics.robustness.models import make_captioned
-from tests.tasks import CONFIG, build, call
+from tests.tasks import CONFIG, build, call, make_task
 
 DATASET = make_captioned()
 TEST = DATASET.splits["test"]
@@ -50,7 +50,7 @@ def test_values_of_clean_images_are_those_of_loops(name):
     weights = {n: np.asarray(w) for n, w in model.module.modality_weights(outputs).items()}
     assert ("weight_image_clean" in found) == (name in DYNAMIC) == bool(weights)
     for modality, each in weights.items():
-        share = each / sum(weights.values())
+        share = np.maximum(each, 0) / sum(np.maximum(w, 0) for w in weights.values())
         assert found[f"weight_{modality}_clean"] == pytest.approx(share.mean(), rel=1e-4)
         alone = model.module.unimodal_logits(outputs)[modality].argmax(1)
         right = np.asarray(alone == labels)
@@ -95,3 +95,13 @@ def test_told_logits_are_those_of_the_model():
 def test_it_is_not_for_a_single_modality():
     assert Uncertainty().skip(StrategySpec("image-only"), DATASET.task) is not None
     assert Uncertainty().skip(StrategySpec("tmc"), DATASET.task) is None
+    assert Uncertainty().skip(StrategySpec("tmc"), make_task("text", "sensor")) == "there are no images of 8 bits"
+
+
+def test_a_weight_below_zero_counts_as_zero():
+    weights = {"image": np.array([-1.0, 3, 0]), "text": np.array([2.0, 1, -1])}
+    logits = np.array([[2.0, 0], [0, 2], [2, 0]])
+    told = Told(logits, np.zeros(3), weights, dict.fromkeys(weights, logits))
+    found = _values(told, np.array([0, 1, 1]), "clean")
+    assert found["weight_image_clean"] == pytest.approx((0 + 3 / 4 + 0) / 3)
+    assert found["weight_text_clean"] == pytest.approx((1 + 1 / 4 + 0) / 3)
