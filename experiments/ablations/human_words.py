@@ -12,6 +12,11 @@ Words of people need not be independent of the image given its class, which the 
 assumption is tested: A is the class that image-only predicts of a test image, B the class that a person named, or what
 the informative word tells of it, and C the class of the image. I(A; B | C), the mean over seeds, is compared with its
 values for permutations of B within each class.
+
+Found on CIFAR-10 (JPEG copy; tiny, 5,400 images to train, 6 epochs, 10,000 to test), 16 joins, n = 5 seeds, commit
+629bed2b64: the order is nearly the same (Kendall's τ 0.95). No strategy is above the Bayes reference, and none comes
+significantly nearer to it; late-posthoc is 2.1 ± 0.6 points below with said words and 2.2 ± 0.4 with drawn ones.
+Independence is refuted for said words, 0.059 bits against 0.051 (p < 0.001), and not for drawn ones (p = 0.32).
 """
 
 import dataclasses
