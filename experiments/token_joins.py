@@ -102,7 +102,7 @@ class Trial:
     """A strategy, what is changed of it, and the captions with which its image part is trained before, if any."""
 
     label: str
-    told: str = "–"
+    changed: str = "–"
     change: Callable[[Any], None] = lambda module: None
     before: str = ""
 
@@ -110,7 +110,7 @@ class Trial:
 CHANGES = {"tokens not normalised": raw_tokens, "result not normalised": raw_result, "neither normalised": raw_both}
 JOINS = ("cross-attention", "bottleneck", "early-token:stem=conv")
 TRIALS = {
-    **{f"{join} ({told})": Trial(join, told, change) for join in JOINS for told, change in CHANGES.items()},
+    **{f"{join} ({changed})": Trial(join, changed, change) for join in JOINS for changed, change in CHANGES.items()},
     **{join: Trial(join) for join in (*JOINS, "early-token")},
     "early-token:stem=conv (one mean)": Trial("early-token:stem=conv", "one mean", one_mean),
     "early-token (informed start)": Trial("early-token", "informed start", before=INFORMED),
@@ -186,7 +186,7 @@ def main(config: Config) -> int:
         found = outcomes(TRIALS[name], config)
         row = pd.Series(found)
         cells = percent(*t_interval(found)), f"{100 * row.min():.1f}", f"{100 * row.max():.1f}"
-        rows.append([TRIALS[name].label, TRIALS[name].told, *cells])
+        rows.append([TRIALS[name].label, TRIALS[name].changed, *cells])
         print(", ".join(rows[-1]), file=sys.stderr, flush=True)
     print(markdown_table(["strategy", "changed", "test accuracy, %", "lowest", "highest"], rows, "llrrr"))
     budget = f"{config.epochs} epochs, learning rate {config.learning_rate:g}"

@@ -174,8 +174,8 @@ def remarks(frame: pd.DataFrame, scale: Scale) -> list[str]:
         drawn, said = (above_reference(Store(scale.out / FOLDERS[x], read_only=True)) for x in (DRAWN, SAID))
         listed = listed_changes(drawn, said, int(trained["n_test"].iloc[0]))
         lines.append(f"Significant changes of what is above the Bayes reference, from drawn to said words: {listed}.")
-    told = frame.loc[frame["x"] != DRAWN].drop_duplicates("x")
-    return lines + [f"{row['x'].capitalize()}: {row['data_notes']}" for row in told.to_dict("records")]
+    of_people = frame.loc[frame["x"] != DRAWN].drop_duplicates("x")
+    return lines + [f"{row['x'].capitalize()}: {row['data_notes']}" for row in of_people.to_dict("records")]
 
 
 SWEEP = Sweep(

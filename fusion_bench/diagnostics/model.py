@@ -52,7 +52,7 @@ class Stored(NamedTuple):
     mask: Bool[np.ndarray | Array, "example token"] | None = None
 
 
-class Told(NamedTuple):
+class Decisions(NamedTuple):
     """Logits of some rows with their uncertainty, and weights and logits of each modality if a model weighs them."""
 
     logits: Float[np.ndarray, "row class"]
@@ -211,9 +211,11 @@ class Model:
         taken = {name: take(part, rows[name]) if rows and name in rows else part for name, part in parts.items()}
         return _in_batches(functools.partial(_predict, self.graph, self.state, self.stats), taken, self._batch_size)
 
-    def told(self, parts: Parts) -> Told:
+    def decisions(self, parts: Parts) -> Decisions:
         """Returns the model's logits for the rows of `parts`, with its uncertainty and the weights of modalities."""
-        return _in_batches(functools.partial(_told, self.graph, self.state, self.stats), dict(parts), self._batch_size)
+        return _in_batches(
+            functools.partial(_decisions, self.graph, self.state, self.stats), dict(parts), self._batch_size
+        )
 
     def grid(self, parts: Parts) -> Float[np.ndarray, "*rows class"]:
         """Returns the logits of every combination of rows: an axis for each modality, in alphabetical order.
@@ -247,12 +249,12 @@ def _outputs(module: Any, stats: Mapping[str, DeviceModality], parts: Parts) -> 
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _told(graph: Any, state: Any, stats: Mapping[str, DeviceModality], parts: Parts) -> Told:
+def _decisions(graph: Any, state: Any, stats: Mapping[str, DeviceModality], parts: Parts) -> Decisions:
     module: Any = nnx.merge(graph, state)
     outputs: Any = _outputs(module, stats, parts)
     weights = module.modality_weights(outputs)
     alone = module.unimodal_logits(outputs) if weights else {}
-    return Told(outputs.logits, module.uncertainty(outputs), weights, alone)
+    return Decisions(outputs.logits, module.uncertainty(outputs), weights, alone)
 
 
 _predict = jax.jit(joined, static_argnums=0)

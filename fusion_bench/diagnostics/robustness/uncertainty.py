@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from fusion_bench.data.corruptions import CHANNELS, CORRUPTIONS, corrupt
 from fusion_bench.data.dataset import Task
 from fusion_bench.diagnostics.base import Diagnostic, register_diagnostic, spaced
-from fusion_bench.diagnostics.model import Model, Told
+from fusion_bench.diagnostics.model import Decisions, Model
 from fusion_bench.diagnostics.robustness.corruptions import image_of
 from fusion_bench.fields import Count, Rule
 from fusion_bench.fusion.registry import StrategySpec
@@ -49,14 +49,14 @@ class Uncertainty(Diagnostic):
         modality = image_of(model)
         examples = indices[spaced(len(indices), self.examples)]
         parts, labels = model.encode(examples), model.labels(examples)
-        found = _values(model.told(parts), labels, "clean")
+        found = _values(model.decisions(parts), labels, "clean")
         original = model.dataset.modalities[modality].values[examples]
         if original.shape[-1] in CHANNELS:
             damaged = []
             for name in CORRUPTIONS:
                 images = corrupt(original, name, self.severity, examples=examples)
-                told = model.told({**parts, modality: model.encode_values(modality, images)})
-                damaged.append(_values(told, labels, "corrupted"))
+                decided = model.decisions({**parts, modality: model.encode_values(modality, images)})
+                damaged.append(_values(decided, labels, "corrupted"))
             found |= {key: float(np.mean([values[key] for values in damaged])) for key in damaged[0]}
             if f"weight_{modality}_clean" in found:
                 change = found[f"weight_{modality}_corrupted"] - found[f"weight_{modality}_clean"]
@@ -64,19 +64,19 @@ class Uncertainty(Diagnostic):
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
-def _values(told: Told, labels: Int[np.ndarray, " example"], state: str) -> dict[str, float]:
-    wrong = told.logits.argmax(1) != labels
-    confidence = np.exp(told.logits - np.logaddexp.reduce(told.logits, axis=1, keepdims=True)).max(1)
+def _values(decided: Decisions, labels: Int[np.ndarray, " example"], state: str) -> dict[str, float]:
+    wrong = decided.logits.argmax(1) != labels
+    confidence = np.exp(decided.logits - np.logaddexp.reduce(decided.logits, axis=1, keepdims=True)).max(1)
     found = {
-        f"error_auroc_{state}": _auroc(wrong, told.uncertainty),
+        f"error_auroc_{state}": _auroc(wrong, decided.uncertainty),
         f"confidence_auroc_{state}": _auroc(wrong, -confidence),
     }
-    weights = {name: np.maximum(each, 0) for name, each in told.weights.items()}
+    weights = {name: np.maximum(each, 0) for name, each in decided.weights.items()}
     total = np.maximum(sum(weights.values()), 1e-12)
     for name, each in weights.items():
         share = each / total
         found[f"weight_{name}_{state}"] = float(share.mean())
-        is_right = told.unimodal_logits[name].argmax(1) == labels
+        is_right = decided.unimodal_logits[name].argmax(1) == labels
         found[f"right_auroc_{name}_{state}"] = _auroc(is_right, share)
     return found
 

@@ -9,7 +9,7 @@ from fusion_bench.config import Choice
 from fusion_bench.data.batches import gather, to_device
 from fusion_bench.data.corruptions import CORRUPTIONS, corrupt
 from fusion_bench.diagnostics.base import diagnostics
-from fusion_bench.diagnostics.model import Model, Stored, Told
+from fusion_bench.diagnostics.model import Decisions, Model, Stored
 from fusion_bench.diagnostics.robustness.uncertainty import Uncertainty, _values
 from fusion_bench.errors import UserError
 from fusion_bench.fusion.blueprint import Blueprint
@@ -65,7 +65,7 @@ def test_values_of_corrupted_images_are_means_over_the_corruptions():
     for name in CORRUPTIONS:
         parts = model.encode(chosen)
         parts = {**parts, "image": model.encode_values("image", corrupt(images, name, 3, examples=chosen))}
-        weights = model.told(parts).weights
+        weights = model.decisions(parts).weights
         means.append(np.mean(weights["image"] / (weights["image"] + weights["text"])))
     assert found["weight_image_corrupted"] == pytest.approx(np.mean(means), rel=1e-5)
     assert found["weight_shift_image"] == pytest.approx(np.mean(means) - found["weight_image_clean"], abs=1e-6)
@@ -83,13 +83,13 @@ def test_a_severity_that_is_none_is_refused():
         diagnostics.make(Choice("uncertainty", {"severity": 6}))
 
 
-def test_told_logits_are_those_of_the_model():
+def test_decisions_are_those_of_the_model():
     model = make_model("early-token")
     parts = model.encode(TEST[:5])
     assert isinstance(parts["image"], Stored)
-    told = model.told(parts)
-    np.testing.assert_allclose(told.logits, model.logits(parts), atol=1e-6)
-    assert told.weights == told.unimodal_logits == {}
+    decided = model.decisions(parts)
+    np.testing.assert_allclose(decided.logits, model.logits(parts), atol=1e-6)
+    assert decided.weights == decided.unimodal_logits == {}
 
 
 def test_it_is_not_for_a_single_modality():
@@ -101,7 +101,7 @@ def test_it_is_not_for_a_single_modality():
 def test_a_weight_below_zero_counts_as_zero():
     weights = {"image": np.array([-1.0, 3, 0]), "text": np.array([2.0, 1, -1])}
     logits = np.array([[2.0, 0], [0, 2], [2, 0]])
-    told = Told(logits, np.zeros(3), weights, dict.fromkeys(weights, logits))
-    found = _values(told, np.array([0, 1, 1]), "clean")
+    decided = Decisions(logits, np.zeros(3), weights, dict.fromkeys(weights, logits))
+    found = _values(decided, np.array([0, 1, 1]), "clean")
     assert found["weight_image_clean"] == pytest.approx((0 + 3 / 4 + 0) / 3)
     assert found["weight_text_clean"] == pytest.approx((1 + 1 / 4 + 0) / 3)
