@@ -206,5 +206,6 @@ def test_the_readme_is_short():
 
 def test_experiments_are_listed():
     scripts = {str(path.relative_to(EXPERIMENTS)) for path in EXPERIMENTS.rglob("*.py")}
-    neighbours = {"ablations/sweep.py", "ablations/pictures.py", "speed/pytorch_networks.py", "speed/pytorch_study.py"}
+    ablations = {f"ablations/{name}.py" for name in ("changes", "pictures", "sweep")}
+    neighbours = ablations | {"speed/pytorch_networks.py", "speed/pytorch_study.py"}
     assert set(re.findall(r"^\| `(.+\.py)` \|", PAGES["experiments.md"], re.MULTILINE)) == scripts - neighbours
