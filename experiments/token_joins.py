@@ -11,26 +11,31 @@ trial is one strategy with one thing changed; all else, initial values and batch
 - Start: `early-token` cuts the image into patches. Here it starts from an embedding of patches and a transformer that
   were trained as long with captions that shift nothing (`synergy:shift=0`), so that the image alone tells the target:
   they have seen no interaction. The embedding of words and the head start anew.
+
+Found on `shapes` (tiny, 9,000 images to train, 30 epochs, 2,000 to test), n = 1 seed, commit 0415a8ff88, chance 10 %:
+cross-attention has 76.9 %, with tokens as they are 38.6, with its result as it is 10.1; bottleneck 80.2;
+early-token:stem=conv 82.3, with embeddings as they are 80.0, with its result as it is 17.4, with one mean 81.5;
+early-token 10.1, and 81.8 from the informed start, which has twice the epochs in all.
 """
 
 import dataclasses
 import functools
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import pandas as pd
 import tyro
 from flax import nnx
+from tyro.conf import OmitArgPrefixes
 
 from fusion_bench.cli.choices import parse_choices
 from fusion_bench.cli.flags import REGISTRY
-from fusion_bench.config import DataConfig, EncoderSize, ModelConfig, TrainingConfig
+from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.data.batches import to_device
 from fusion_bench.data.load import load_dataset
+from fusion_bench.errors import UserError, unknown_name
 from fusion_bench.fusion.base import Strategy
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, resolve
@@ -119,49 +124,43 @@ TRIALS = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Trains joins of tokens with one thing changed, on `shapes` or other images."""
+    """Trains joins of tokens with one thing changed."""
 
     trials: tuple[str, ...] = tuple(sorted(TRIALS))
     """Names of trials: "early-token", "cross-attention (result not normalised)", …"""
-    data: str = "shapes"
-    """shapes, cifar10, or a file."""
-    data_dir: Path | None = None
-    """Directory of prepared TFDS data."""
-    train_size: int | None = None
-    """Keep only this number of examples for training and validation."""
-    encoder: EncoderSize = "tiny"
-    """Size of every encoder."""
-    epochs: int = 30
-    """Passes over the training examples, before and with `synergy` captions."""
-    learning_rate: float = 0.003
-    """Largest rate of the schedule."""
     seeds: int = 3
     """Number of seeds."""
+    data: Annotated[DataConfig, OmitArgPrefixes] = dataclasses.field(
+        default_factory=lambda: DataConfig(captions="synergy")
+    )
+    model: Annotated[ModelConfig, OmitArgPrefixes] = dataclasses.field(default_factory=ModelConfig)
+    training: Annotated[TrainingConfig, OmitArgPrefixes] = dataclasses.field(
+        default_factory=lambda: TrainingConfig(epochs=30)
+    )
 
 
 def outcomes(trial: Trial, config: Config) -> list[float]:
     """Returns the test accuracy of a trial with each seed."""
     starts: list[Any] = [None] * config.seeds
     if trial.before:
-        starts = [variables for variables, _ in trained(trial, trial.before, config, starts)]
-    return [found for _, found in trained(trial, "synergy", config, starts)]
+        before = dataclasses.replace(config.data, captions=trial.before)
+        starts = [variables for variables, _ in trained(trial, before, config, starts)]
+    return [found for _, found in trained(trial, config.data, config, starts)]
 
 
-def trained(trial: Trial, captions: str, config: Config, starts: list[Any]) -> list[tuple[Any, float]]:
+def trained(trial: Trial, source: DataConfig, config: Config, starts: list[Any]) -> list[tuple[Any, float]]:
     """Returns variables and test accuracy after a training with each seed, from its start."""
-    dataset = load_dataset(DataConfig(config.data, config.data_dir, captions, train_size=config.train_size))
+    dataset = load_dataset(source)
+    data, splits, budget = to_device(dataset), dataset.splits, config.training
     (plain,) = resolve(parse_choices(trial.label), dataset.task)
     spec = Changed(plain.name, plain.options, trial.change)
-    data, budget = to_device(dataset), TrainingConfig(epochs=config.epochs, learning_rate=config.learning_rate)
-    program = compile_program(
-        spec, dataset.task, ModelConfig(encoder=config.encoder), budget, data, len(dataset.splits["train"])
-    )
-    test, found = dataset.splits["test"], []
+    program = compile_program(spec, dataset.task, config.model, budget, data, len(splits["train"]))
+    found = []
     for seed, start in enumerate(starts):
-        variables = train(
-            program, data, dataset.splits, seed, budget, prepare=functools.partial(with_image_part, known=start)
-        ).variables
-        found.append((variables, accuracy(program.predictions(variables, data, test), dataset.labels[test])))
+        prepare = functools.partial(with_image_part, known=start)
+        variables = train(program, data, splits, seed, budget, prepare=prepare).variables
+        logits = program.predictions(variables, data, splits["test"])
+        found.append((variables, accuracy(logits, dataset.labels[splits["test"]])))
     return found
 
 
@@ -177,20 +176,22 @@ def with_image_part(state: TrainState, known: Any) -> TrainState:
 
 def main(config: Config) -> int:
     """Trains the trials one after the other and prints a row for each."""
-    unknown = [name for name in config.trials if name not in TRIALS]
-    if unknown:
-        print(f"unknown trial {unknown[0]!r}; choose from {', '.join(sorted(TRIALS))}", file=sys.stderr)
-        return 2
     rows = []
-    for name in config.trials:
-        found = outcomes(TRIALS[name], config)
-        row = pd.Series(found)
-        cells = percent(*t_interval(found)), f"{100 * row.min():.1f}", f"{100 * row.max():.1f}"
-        rows.append([TRIALS[name].label, TRIALS[name].changed, *cells])
-        print(", ".join(rows[-1]), file=sys.stderr, flush=True)
+    try:
+        for name in {*config.trials} - {*TRIALS}:
+            raise unknown_name("trial", name, sorted(TRIALS))
+        for name in config.trials:
+            found = outcomes(TRIALS[name], config)
+            ends = (f"{100 * end:.1f}" for end in (min(found), max(found)))
+            rows.append([TRIALS[name].label, TRIALS[name].changed, percent(*t_interval(found)), *ends])
+            print(", ".join(rows[-1]), file=sys.stderr, flush=True)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
     print(markdown_table(["strategy", "changed", "test accuracy, %", "lowest", "highest"], rows, "llrrr"))
-    budget = f"{config.epochs} epochs, learning rate {config.learning_rate:g}"
-    print(f"{config.data}, synergy captions, {budget}, n = {config.seeds} seeds, {jax.devices()[0].device_kind}")
+    budget = f"{config.training.epochs} epochs, learning rate {config.training.learning_rate:g}"
+    setting = f"{config.data.captions} captions, {budget}, n = {config.seeds} seeds, {jax.devices()[0].device_kind}"
+    print(f"{config.data.source}, {setting}")
     return 0
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fusion_bench.config import TrainingConfig
+from fusion_bench.config import DataConfig, ModelConfig, TrainingConfig
 from fusion_bench.fusion.blueprint import Blueprint
 from fusion_bench.fusion.registry import StrategySpec, resolve
 from fusion_bench.training.step import make_functions
@@ -21,12 +21,19 @@ from tests.tasks import CONFIG, make_dataset
 )
 def test_token_joins(trial, tmp_path, capsys):
     experiment, plain = load("token_joins"), trial.partition(" ")[0]
-    source = write_source(tmp_path / "x.npz")
-    assert experiment.main(experiment.Config((plain, trial), str(source), encoder="micro", epochs=1, seeds=2)) == 0
+    data = DataConfig(str(write_source(tmp_path / "x.npz")), captions="synergy")
+    budget = {"model": ModelConfig(encoder="micro"), "training": TrainingConfig(epochs=1)}
+    assert experiment.main(experiment.Config((plain, trial), 2, data, **budget)) == 0
     printed = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if plain in line]
     assert [(row[0], row[1]) for row in rows] == [(plain, "–"), (plain, trial[trial.index("(") + 1 : -1])]
     assert "n = 2 seeds" in printed
+
+
+def test_an_unknown_trial_is_one_line(capsys):
+    experiment = load("token_joins")
+    assert experiment.main(experiment.Config(("early-token", "early-tokn"))) == 2
+    assert capsys.readouterr().err.startswith("unknown trial 'early-tokn'; did you mean early-token or ")
 
 
 def test_a_change_of_a_join_reaches_what_it_names():
