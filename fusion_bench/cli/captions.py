@@ -104,8 +104,14 @@ def _named(channel: "Channel", class_names: Sequence[str]) -> Table:
 
 
 def _data(command: CaptionsCommand) -> DataConfig:
-    sizes: Any = {"test_size": command.test_size, "test_from": command.test_from}
-    return DataConfig(command.data, command.data_dir, command.name, data_seed=command.data_seed, **sizes)
+    return DataConfig(
+        command.data,
+        command.data_dir,
+        command.name,
+        data_seed=command.data_seed,
+        test_size=command.test_size,
+        test_from=command.test_from,
+    )
 
 
 def _draw_examples(command: CaptionsCommand, path: Path, console: Console) -> int:

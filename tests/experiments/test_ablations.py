@@ -212,6 +212,18 @@ def test_theory_speaks_of_every_strategy():
         assert experiment.theory(name, registration.family).split(":")[0] in ("yes", "no", "a little")
 
 
+def test_significant_changes_are_listed_with_their_interval():
+    before = {name: {seed: 0.5 + 0.001 * seed for seed in range(5)} for name in ("a", "b", "c")}
+    after = {
+        "a": {seed: accuracy + 0.05 + 0.001 * (seed % 2) for seed, accuracy in before["a"].items()},
+        "b": {seed: accuracy + 0.05 * (-1) ** seed for seed, accuracy in before["b"].items()},
+    }
+    listed = load("changes").listed_changes
+    assert listed(before, after, 1000).startswith("a +5.04 ± ")
+    assert " b " not in listed(before, after, 1000)
+    assert listed(before, {"b": after["b"]}, 1000) == "none (paired t-tests over seeds, Holm-corrected)"
+
+
 def test_posthoc_gap(tmp_path, capsys):
     config = make_config(write_source(tmp_path / "x.npz"), tmp_path / "out", strategies=("late-posthoc",), seeds=2)
     run_recorded(config)
