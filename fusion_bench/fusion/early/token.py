@@ -25,9 +25,9 @@ class EarlyToken(JointTransformer):
     VisualBERT has 12 layers of width 768 that normalise each sum (`order="post"`), MLPs of 4 w (`expansion=4`, layers ·
     (4 w² + 2 w) parameters more), features of an object detector, and a class token. Here depth and width follow the
     size of the encoders, and the mean over each modality's tokens, batch-normalised, takes the place of the class
-    token. On `shapes` with `synergy` captions the interaction is learned with `stem="conv"`; with patches it is only
-    where the image's part knows the class beforehand, since an interaction gives patches nothing to begin from
-    (`experiments/token_joins.py`).
+    token. On `shapes` with `synergy` captions the interaction is learned with `stem="conv"`; with patches it was only
+    where the image's part knew the class beforehand: the interaction alone did not teach it (one seed,
+    `experiments/token_joins.py`).
     """
 
     def __init__(self, blueprint: Blueprint, *, stem: Stem = "patch", expansion: int = 2, order: Order = "pre"):
