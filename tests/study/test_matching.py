@@ -88,6 +88,13 @@ def test_what_is_laid_over_a_map_is_matched_by_its_channels(name):
     assert abs(params(spec) / 2_500 - 1) < 0.05
 
 
+def test_experts_are_matched_by_their_own_width():
+    """The width of their sum has few of the parameters: matched by it, `moe` would pass one number to its head."""
+    (spec,) = matched_to("moe:hidden=200", 7_777.0)
+    assert set(spec.options) == {"hidden"}
+    assert abs(params(spec) / 7_777 - 1) < 0.05
+
+
 def test_a_width_that_heads_or_chunks_do_not_divide_is_not_chosen():
     for text, unit in (
         ("bottleneck", 4),

@@ -12,7 +12,9 @@ from fusion_bench.fusion.registry import register
 PerExpert = Float[Array, "batch expert"]
 
 
-@register("moe", reference="Shazeer et al. 2017, arXiv:1701.06538; fusion by experts: FuseMoE, 2402.03226")
+@register(
+    "moe", reference="Shazeer et al. 2017, arXiv:1701.06538; fusion by experts: FuseMoE, 2402.03226", size="hidden"
+)
 class MixtureOfExperts(nnx.Module):
     """The `top` of E experts that a router chooses: Σ_e g_e relu(A_e h + a_e) B_e, h = [h_1; …; h_M].
 
