@@ -6,12 +6,12 @@ All strategies with `default` captions, twice: with their usual widths, and with
 number of parameters of `tensor`.
 
 Found on CIFAR-10 (JPEG copy; tiny, 5,400 images to train, 6 epochs, 10,000 to test), all strategies, n = 5 seeds,
-commit 4a3bbd977c: late-posthoc has the highest mean of 27 strategies, 64.7 ± 0.6 %, 1.8 below the Bayes reference; it
-is not significantly above eight others at the usual widths, nor above eight at equal parameters (named below the
-table). The outer product, made for interactions that these captions do not have, is 2.6 points behind; early fusion is
-4.5 (early-channel) and 8.9 points behind (early-token). Equal parameters change little: gated gains 1.0 point, mfh
-loses 2.3, and the change of the other 13 resized strategies is not significant. Strategies without a size option, all
-late ones and concat, stay 12 to 13 % below the target.
+commit 629bed2b64 (moe at equal parameters: 956863191b): pdf has the highest mean of 36 strategies, 65.3 ± 0.4 %, 0.8
+below the Bayes reference; only qmf and tmc, and at equal parameters attention, are not significantly below. The outer
+product, made for interactions that these captions do not have, is 3.3 points behind; early fusion is 5.3
+(early-channel) and 8.5 points behind (early-token). Equal parameters change little: mfh loses 1.8 ± 0.6 points, and the
+change of the other 17 resized strategies is not significant. Strategies without a size option, most late ones and
+concat among them, stay off the target.
 """
 
 import sys
