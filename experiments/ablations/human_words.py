@@ -16,7 +16,8 @@ values for permutations of B within each class.
 Found on CIFAR-10 (JPEG copy; tiny, 5,400 images to train, 6 epochs, 10,000 to test), 16 joins, n = 5 seeds, commit
 629bed2b64: the order is nearly the same (Kendall's τ 0.95). No strategy is above the Bayes reference, and none comes
 significantly nearer to it; late-posthoc is 2.1 ± 0.6 points below with said words and 2.2 ± 0.4 with drawn ones.
-Independence is refuted for said words, 0.059 bits against 0.051 (p < 0.001), and not for drawn ones (p = 0.32).
+Independence is refuted for the class that people named, 0.059 bits against 0.051 (p < 0.001), and for the words that
+say it (p = 0.02), not for drawn words (p = 0.32).
 """
 
 import dataclasses
