@@ -27,18 +27,18 @@ finding; `experiments/write_results.py` writes this page from these files. Paths
 
 1. Where image and caption both inform (`default` captions, CIFAR-10, 40 strategies), late fusion with a loss of each
    modality is best: `pdf`, `qmf` and `tmc` have 65.1 to 65.3 %, `late-posthoc` 64.5, `concat` 62.6, `tensor` 62.0; no
-   strategy is above the Bayes reference, 66.1 ± 0.6 ([all strategies](#cpu-2-cores-cifar10-all-strategies)), and at equal
-   parameters `pdf` leads, too ([main table](#cpu-2-cores-cifar10-main-table)).
+   strategy is above the Bayes reference, 66.1 ± 0.6 ([all strategies](#cpu-2-cores-cifar10-all-strategies)), and at
+   equal parameters `pdf` leads, too ([main table](#cpu-2-cores-cifar10-main-table)).
 2. Their loss explains more of it than their weights: with a loss of each modality `late-mean`, without any weights, has
-   64.9 % in place of 64.1 ([modality losses](#cpu-2-cores-cifar10-modality-losses)), and the image's weight in `pdf` and
-   `qmf` does not fall when the image is corrupted ([dynamic joins](#cpu-2-cores-cifar10-dynamic-joins)).
+   64.9 % in place of 64.1 ([modality losses](#cpu-2-cores-cifar10-modality-losses)), and the image's weight in `pdf`
+   and `qmf` does not fall when the image is corrupted ([dynamic joins](#cpu-2-cores-cifar10-dynamic-joins)).
 3. Where only the interaction decides (`synergy`), sums of logits stay at chance
-   ([shift](#cpu-2-cores-cifar10-synergy-shift)), and the joins of tokens learn once what their head reads is normalised,
-   `cross-attention` once its tokens are, too; `early-token` needs convolutions as well, or patches that know the class
-   already ([token joins](#cpu-2-cores-shapes-token-joins), one seed).
+   ([shift](#cpu-2-cores-cifar10-synergy-shift)), and the joins of tokens learn once what their head reads is
+   normalised, `cross-attention` once its tokens are, too; `early-token` needs convolutions as well, or patches that
+   know the class already ([token joins](#cpu-2-cores-shapes-token-joins), one seed).
 4. Words of people in place of drawn ones, wrong equally often, leave the order of the strategies nearly as it is
-   (Kendall's τ 0.95), although the classes that people name are not independent of the image given its
-   class (p < 0.001; [human words](#cpu-2-cores-cifar10-human-words)).
+   (Kendall's τ 0.95), although the classes that people name are not independent of the image given its class (p <
+   0.001; [human words](#cpu-2-cores-cifar10-human-words)).
 5. Text alone is at its computed ceiling at every amount of information ([caption
    information](#cpu-2-cores-cifar10-caption-information)), but beside an image bits count by what they are about: 0.971
    bits on classes that images confuse are worth 16 to 17 points to joins of features or logits, 0.971 bits on others 4

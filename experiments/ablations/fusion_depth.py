@@ -8,8 +8,9 @@ the image (`default`), separate classes that images confuse (`contrast`), or inf
 
 Found on CIFAR-10 (JPEG copy; tiny, 5,400 images to train, 6 epochs, 30 with `synergy`; 10,000 to test), n = 5 seeds,
 commit 629bed2b64: fusion with the image itself is too early, 60.0 and 62.2 % with `default` and `contrast`. After the
-first of two stages it has 62.2 and 64.7 %, and no later stage a higher mean by more than 0.4 (62.2 and 64.7 after the last, `concat` 62.6
-and 64.3). If only the interaction informs, later is better, up to `concat`: 31.9, 36.5, 38.2 and 41.7 %.
+first of two stages it has 62.2 and 64.7 %, and no later stage a higher mean by more than 0.4 (62.2 and 64.7 after the
+last, `concat` 62.6 and 64.3). If only the interaction informs, later is better, up to `concat`: 31.9, 36.5, 38.2 and
+41.7 %.
 """
 
 import dataclasses
