@@ -33,8 +33,8 @@ finding; `experiments/write_results.py` writes this page from these files. Paths
    64.9 % in place of 64.1 ([modality losses](#cpu-2-cores-cifar10-modality-losses)), and the image's weight in `pdf`
    and `qmf` does not fall when the image is corrupted ([dynamic joins](#cpu-2-cores-cifar10-dynamic-joins)).
 3. Where only the interaction decides (`synergy`), sums of logits stay at chance
-   ([shift](#cpu-2-cores-cifar10-synergy-shift)), and the joins of tokens learn once what their head reads is
-   normalised, `cross-attention` once its tokens are, too; `early-token` needs convolutions as well, or patches that
+   ([shift](#cpu-2-cores-cifar10-synergy-shift)), and the joins of tokens learn it: `cross-attention` and
+   `early-token` with convolutions only if what their head reads is normalised, `early-token` with patches only if these
    know the class already ([token joins](#cpu-2-cores-shapes-token-joins), one seed).
 4. Words of people in place of drawn ones, wrong equally often, leave the order of the strategies nearly as it is
    (Kendall's τ 0.95), although the classes that people name are not independent of the image given its class (p <

@@ -13,7 +13,7 @@ Found with the Free Spoken Digit Dataset 1.0.9 (tiny, 1,500 recordings of three 
 validation, 1,000 of two to test; 6 epochs, nine joins), n = 5 seeds, commit 629bed2b64: late-posthoc has the highest
 mean and is the only one above image-only, 97.2 %: 98.2, and 98.7 with captions (p = 0.12 and 0.03, Holm-corrected). The
 joint trainings are below image-only by 2 (gmu) to 15 points (early-token) without captions, none significantly; with
-them late-mean, late-weighted, tensor and early-token are. Speech is why: audio-only has 74 % with the voice of
+them late-mean, late-weighted, tensor and early-token are. Speech may be why: audio-only has 74 % with the voice of
 validation and 51 with those of test.
 """
 
