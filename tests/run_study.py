@@ -1,6 +1,7 @@
 """The tests' study as a process of its own: python -m tests.run_study SOURCE OUT STRATEGIES SEEDS [WORKERS]."""
 
 import dataclasses
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import fusion_bench
 from tests.studies import make_config, make_quick
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     source, out, strategies, seeds, *workers = sys.argv[1:]
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
